@@ -1,0 +1,100 @@
+"""Write the pages that derive from the code: docs/methods.md and docs/options.md.
+
+Usage: python docs/pages.py [--check]      (--check only fails when a page is out of date)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from berunda.cli.methods import range_of
+from berunda.cli.verbs import VERBS
+from berunda.config import MapConfig
+from berunda.methods import describe_method, method_names
+from berunda.schema import expected_of
+
+FOLDER = Path(__file__).resolve().parent
+NOTE = "<!-- Written by `make docs` from the code; do not edit. -->"
+
+
+def methods_page() -> str:
+    """Return docs/methods.md."""
+    parts = [
+        NOTE,
+        "# Methods",
+        "Choose one with `berunda map --method NAME`, and set its hyper-parameters with",
+    ]
+    parts[-1] += " `--option NAME=VALUE`."
+    return "\n\n".join([*parts, *(_method(describe_method(name)) for name in method_names())]) + "\n"
+
+
+def _method(found: dict[str, Any]) -> str:
+    needs = found["needs"]
+    facts = [f"Tasks: {', '.join(needs['tasks'])}"]
+    if needs["unlabelled"]:
+        facts.append(f"{needs['unlabelled_ratio']:g} unlabelled images for each labelled one")
+        facts.append(
+            f"An unlabelled image costs {needs['forward_passes']:g} forward and "
+            f"{needs['trained_passes']:g} trained passes"
+        )
+    else:
+        facts.append("Uses no unlabelled images")
+    if needs["teacher"]:
+        facts.append("Asks for a teacher (an average of the model over the steps)")
+    parts = [f"## {found['name']}", found["doc"], ". ".join(facts) + "."]
+    if found["settings"]:
+        head = ["| option | what it is | values | default | source |", "|---|---|---|---|---|"]
+        parts.append("\n".join([*head, *map(_row, found["settings"])]))
+    return "\n\n".join(parts)
+
+
+def _row(setting: dict[str, Any]) -> str:
+    cells = (setting["help"], range_of(setting), f"`{setting['default']}`", setting["source"] or "")
+    return " | ".join((f"| `{setting['name']}`", *cells)) + " |"
+
+
+def options_page() -> str:
+    """Return docs/options.md."""
+    lines = [NOTE, "# Options of a map run", ""]
+    lines += ["One schema serves the command line, `run.yaml` and `berunda.config.MapConfig`.", ""]
+    lines += [
+        "| in `run.yaml` | on the command line | what it does | takes | default |",
+        "|---|---|---|---|---|",
+    ]
+    properties = MapConfig.model_json_schema()["properties"]
+    for name, field in MapConfig.model_fields.items():
+        default = properties[name].get("default")
+        shown = (
+            "" if default in (None, [], {}) else f"`{str(default).lower() if default is False else default}`"
+        )
+        takes = expected_of(MapConfig, name).replace("|", "or")
+        lines.append(
+            f"| `{name}` | `{MapConfig.spell(name, True)}` | {field.description} | {takes} | {shown} |"
+        )
+    lines += ["", "# Verbs", ""]
+    for verb in VERBS:
+        lines += [f"## berunda {verb.name}", "", verb.help, "", "```", *verb.examples, "```", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or check them; return the exit code."""
+    pages = {"methods.md": methods_page(), "options.md": options_page()}
+    stale = [name for name, text in pages.items() if _read(FOLDER / name) != text]
+    if "--check" not in arguments:
+        for name in stale:
+            (FOLDER / name).write_text(pages[name], encoding="utf-8")
+        return 0
+    for name in stale:
+        print(f"docs/{name} is out of date; run `make docs`")
+    return int(bool(stale))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,37 @@
+"""The Python API: one function for each verb of the command line, each returning a small typed result.
+
+Names are imported on first use, so that a file's verdict does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from berunda.api.demo import demo
+    from berunda.api.info import info
+    from berunda.api.map_scene import map_scene
+    from berunda.api.outcome import MapOutcome, PredictOutcome
+    from berunda.api.predict import predict
+    from berunda.assess.run import assess_map as assess
+
+__all__ = ["MapOutcome", "PredictOutcome", "assess", "demo", "info", "map_scene", "predict"]
+
+_HOMES = {
+    "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
+    "PredictOutcome": ("berunda.api.outcome", "PredictOutcome"),
+    "assess": ("berunda.assess.run", "assess_map"),
+    "demo": ("berunda.api.demo", "demo"),
+    "info": ("berunda.api.info", "info"),
+    "map_scene": ("berunda.api.map_scene", "map_scene"),
+    "predict": ("berunda.api.predict", "predict"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'berunda.api' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)

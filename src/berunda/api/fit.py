@@ -1,0 +1,218 @@
+"""From prepared data to a bundle: train a net, calibrate it, and fit what tells unlike pixels apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from berunda.api.evaluate import Answers, PixelTable, ask_net
+from berunda.api.prepare import Prepared
+from berunda.assess.calibration import Temperature, fit_temperature
+from berunda.assess.colors import class_colors
+from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.config import MapConfig
+from berunda.data.scene_source import SceneSource
+from berunda.data.splits import CALIBRATION, TRAIN
+from berunda.mapping.bundle import Bundle, current_versions, make_tensors
+from berunda.mapping.manifest import (
+    BandScale,
+    Calibration,
+    ClassEntry,
+    Manifest,
+    NetSettings,
+    Ood,
+    Origin,
+    Training,
+)
+from berunda.mapping.predictor import Predictor
+from berunda.methods import make_method
+from berunda.methods.contract import Method, NetSpec
+from berunda.progress import Progress
+from berunda.train.config import TrainConfig
+from berunda.train.loop import Trained, train
+
+__all__ = ["EFFORT_STEPS", "MARGIN_PX", "WINDOW_PX", "Fitted", "fit", "passes_per_step", "spec_of", "train_config"]
+
+EFFORT_STEPS: Mapping[str, int] = {"quick": 300, "standard": 1200, "thorough": 6000}
+"""Training steps by effort; about 2, 6 and 30 minutes on two cores with everything around them."""
+N_LABELLED = 8
+WINDOW_PX = 256
+MARGIN_PX = 32
+_MAX_OOD_PIXELS = 20_000
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained and calibrated model.
+
+    Attributes:
+        bundle: ready to save and to map with.
+        predictor: the bundle, ready to be asked.
+        trained: what the loop left behind.
+        temperature: how the confidence was calibrated.
+    """
+
+    bundle: Bundle
+    predictor: Predictor
+    trained: Trained
+    temperature: Temperature
+
+
+def spec_of(prepared: Prepared, config: MapConfig) -> NetSpec:
+    """Return the specification of the net for this map."""
+    return NetSpec(
+        task="segmentation",
+        n_bands=len(prepared.band_names),
+        n_classes=prepared.n_classes,
+        encoder=config.encoder,
+        encoder_depth=config.encoder_depth,
+        crop_px=config.crop_px,
+        pixel_path=True,
+    )
+
+
+def passes_per_step(method: Method, n_labelled: int) -> float:
+    """Return what a step costs in trained image passes: a forward pass alone counts as a third of one."""
+    needs = method.needs()
+    n_unlabelled = n_labelled * needs.unlabelled_ratio
+    return n_labelled + n_unlabelled * (needs.trained_passes + needs.forward_passes / 3)
+
+
+def train_config(config: MapConfig, *, n_labelled: int = N_LABELLED, run_key: str = "") -> TrainConfig:
+    """Return the loop's settings for this map."""
+    return TrainConfig(
+        steps=config.steps or EFFORT_STEPS[config.effort],
+        n_labelled=n_labelled,
+        seed=config.seed,
+        device=config.device,
+        run_key=run_key,
+    )
+
+
+def fit(
+    method: Method,
+    prepared: Prepared,
+    source: SceneSource,
+    table: PixelTable,
+    config: MapConfig,
+    settings: TrainConfig,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Train `method` and return it calibrated, with its out-of-distribution layer.
+
+    Args:
+        method: what to train with.
+        prepared: scenes, labels and split.
+        source: training images.
+        table: labelled pixels of all parts.
+        config: the run's options.
+        settings: the loop's.
+        folder: where checkpoints go; None keeps none.
+        progress: told of the training.
+    """
+    spec = spec_of(prepared, config)
+    trained = train(method, spec, source, settings, folder=folder, progress=progress)
+    bare = Bundle(
+        _manifest(method, prepared, config, settings),
+        make_tensors(trained.method, trained.model.net, trained.model.extra),
+    )
+    predictor = Predictor(bare, config.device)
+    fitted = _subsample(table.of(TRAIN), prepared.n_classes)
+    held_out = table.of(CALIBRATION)
+    on_train, on_held_out = (ask_net(predictor, prepared, rows) for rows in (fitted, held_out))
+    temperature = fit_temperature(on_held_out.logits, held_out.classes - 1, groups=held_out.polygon)
+    distance = FeatureDistance.fit(on_train.features, fitted.classes - 1)
+    bundle = Bundle(
+        bare.manifest.model_copy(
+            update={"calibration": _calibration(temperature), "ood": _ood(distance, on_held_out)}
+        ),
+        make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays()),
+    )
+    return Fitted(bundle, Predictor(bundle, config.device), trained, temperature)
+
+
+def method_of(config: MapConfig) -> Method:
+    """Return the method that `config` names, with its options."""
+    return make_method(config.method, config.method_options)
+
+
+def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:
+    """Return the settings that give the supervised net as many image passes a step as `method` takes."""
+    return replace(settings, n_labelled=max(1, round(passes_per_step(method, settings.n_labelled))))
+
+
+def _subsample(table: PixelTable, n_classes: int) -> PixelTable:
+    """Return at most 20,000 rows, every class as evenly as it goes, spread over the table."""
+    share = _MAX_OOD_PIXELS // n_classes
+    kept = []
+    for class_id in range(1, n_classes + 1):
+        mine = np.flatnonzero(table.classes == class_id)
+        if len(mine) > share:
+            mine = mine[np.linspace(0, len(mine) - 1, share).astype(np.int64)]
+        kept.append(mine)
+    return table.take(np.sort(np.concatenate(kept)))
+
+
+def _calibration(temperature: Temperature) -> Calibration:
+    told = temperature.as_dict()
+    told["temperature"] = told.pop("value")
+    return Calibration(**told)
+
+
+def _ood(distance: FeatureDistance, held_out: Answers) -> Ood:
+    n_pixels = len(held_out.logits)
+    if n_pixels == 0:
+        return Ood(
+            kind=distance.kind,
+            k=distance.k,
+            warning="no held-out labelled pixel was left to set the out-of-distribution threshold on",
+        )
+    return Ood(
+        kind=distance.kind,
+        k=distance.k,
+        threshold=threshold_at(distance.distance(held_out.features)),
+        threshold_energy=threshold_at(energy(held_out.logits)),
+        n_pixels=n_pixels,
+    )
+
+
+def _manifest(method: Method, prepared: Prepared, config: MapConfig, settings: TrainConfig) -> Manifest:
+    names = prepared.labels.class_names
+    bands = zip(prepared.band_names, *prepared.scaling, strict=True)
+    return Manifest(
+        task="segmentation",
+        method=method.name,
+        method_options=dict(config.method_options) if config.method == method.name else {},
+        encoder=config.encoder,
+        net=NetSettings(encoder_depth=config.encoder_depth, crop_px=config.crop_px, pixel_path=True),
+        bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
+        classes=tuple(
+            ClassEntry(id=i, name=name, color=color)
+            for i, (name, color) in enumerate(zip(names, class_colors(names), strict=True), start=1)
+        ),
+        window_px=WINDOW_PX,
+        margin_px=MARGIN_PX,
+        training=Training(
+            scenes=tuple(Origin(name=s.name, fingerprint=s.fingerprint()) for s in prepared.scenes),
+            labels=_used_labels(prepared),
+            seed=settings.seed,
+            steps=settings.steps,
+            notes={"n_labelled_a_step": settings.n_labelled, "torch_threads": torch.get_num_threads()},
+        ),
+        versions=current_versions(),
+    )
+
+
+def _used_labels(prepared: Prepared) -> tuple[Origin, ...]:
+    """Return every polygon that the model or its calibration has seen, by fingerprint."""
+    used = np.flatnonzero(np.isin(prepared.split.part, (TRAIN, CALIBRATION)))
+    name = Path(prepared.labels.source).name
+    return tuple(
+        Origin(name=f"{name}, polygon {i}", fingerprint=prepared.labels.fingerprints[i]) for i in used
+    )

@@ -1,0 +1,160 @@
+"""The steps of the main job, from prepared data to the report: train, compare, map, report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from berunda.api.compare import Result, forest_result, net_result, supervised_result
+from berunda.api.evaluate import PixelTable, gather_pixels
+from berunda.api.fit import Fitted, fit, method_of, passes_per_step, train_config
+from berunda.api.outcome import MapOutcome
+from berunda.api.prepare import Prepared
+from berunda.api.reporting import build_report
+from berunda.assess.report import report_json, write_report
+from berunda.config import MapConfig, dump_config
+from berunda.data.scene_source import SceneSource, build_source
+from berunda.data.splits import TEST, TRAIN
+from berunda.mapping.bundle import save_bundle
+from berunda.mapping.result import MapResult
+from berunda.mapping.run import WORK_NAME, map_scenes
+from berunda.methods.contract import Method
+from berunda.progress import Progress
+from berunda.train.config import TrainConfig
+
+__all__ = ["MapRun", "run_map"]
+
+
+@dataclass
+class MapRun:
+    """What a map run has found so far; the report is made of it.
+
+    Attributes:
+        config: the options.
+        prepared: scenes, labels, split.
+        method: what it trains with.
+        settings: of the training loop.
+        table: labelled pixels.
+        seconds: wall time by phase, in order.
+        fitted: the model that the figures are about.
+        shipped: the model in the bundle; another one after a refit.
+        results: of each method on the test pixels, the run's own last.
+        maps: one result for each scene.
+    """
+
+    config: MapConfig
+    prepared: Prepared
+    method: Method
+    settings: TrainConfig
+    table: PixelTable
+    seconds: dict[str, float] = field(default_factory=dict)
+    fitted: Fitted | None = None
+    shipped: Fitted | None = None
+    results: list[Result] = field(default_factory=list)
+    maps: list[MapResult] = field(default_factory=list)
+    attribution: tuple[str, ...] = ()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the wall time of the block to phase `name`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def run_map(
+    config: MapConfig, prepared: Prepared, folder: Path, progress: Progress, attribution: Sequence[str]
+) -> MapOutcome:
+    """Train, evaluate, map and report in `folder`, which the caller holds locked.
+
+    An interrupted run goes on from its last checkpoint and its last tile when it is called again alike.
+    """
+    method = method_of(config)
+    start = time.perf_counter()
+    table = gather_pixels(prepared)
+    source = build_source(prepared.scenes, prepared.labels, prepared.split, prepared.scaling, config.crop_px)
+    settings = train_config(config, run_key=_run_key(config, prepared))
+    run = MapRun(config, prepared, method, settings, table, attribution=tuple(attribution))
+    run.seconds["reading"] = time.perf_counter() - start
+    _train_and_compare(run, source, folder, progress)
+    assert run.shipped is not None
+    with run.phase("mapping"):
+        save_bundle(folder / "model", run.shipped.bundle)
+        run.maps = map_scenes(
+            run.shipped.bundle,
+            prepared.scenes,
+            folder,
+            progress=progress,
+            tile_px=config.tile_px,
+            workers=config.workers,
+            device=config.device,
+        )
+    with run.phase("report"):
+        dump_config(config.resolved(), folder / "run.yaml")
+        data = build_report(run)
+        page, _ = write_report(folder, data)
+    shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
+    metrics = report_json(data)["metrics"]
+    return MapOutcome(
+        out=folder,
+        report_path=page,
+        bundle_path=folder / "model",
+        results=tuple(run.maps),
+        metrics=metrics if isinstance(metrics, dict) else {},
+        comparison=data.comparison,
+        warnings=data.warnings,
+    )
+
+
+def _run_key(config: MapConfig, prepared: Prepared) -> str:
+    """Return what decides the training beside the loop's own settings."""
+    scenes = [s.fingerprint() for s in prepared.scenes]
+    return f"{prepared.labels.fingerprint()} {scenes} {config.model_dump_json()}"
+
+
+def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress: Progress) -> None:
+    config, prepared, table = run.config, run.prepared, run.table
+    test = table.of(TEST)
+    work = folder / WORK_NAME
+    with run.phase("training"):
+        progress.note(f"training {run.method.name}: {run.settings.steps} steps")
+        run.fitted = fit(
+            run.method, prepared, source, table, config, run.settings, folder=work / "train", progress=progress
+        )
+        run.shipped = run.fitted
+    if config.compare and len(test):
+        with run.phase("comparison: random forest"):
+            progress.note("comparing: a random forest on the same labels")
+            run.results.append(forest_result(prepared, table, config.seed))
+        if run.method.name != "supervised":
+            with run.phase("comparison: supervised net"):
+                progress.note("comparing: the supervised net on the same labels, with as many image passes")
+                run.results.append(
+                    supervised_result(run.method, prepared, source, table, config, run.settings, progress)
+                )
+    if len(test):
+        with run.phase("evaluation"):
+            passes = run.settings.steps * passes_per_step(run.method, run.settings.n_labelled)
+            run.results.append(net_result(run.fitted, prepared, test, run.method.name, passes))
+    if config.refit:
+        with run.phase("refit"):
+            progress.note("training again on all labels but those kept for calibration")
+            run.shipped = _refit(run, progress)
+
+
+def _refit(run: MapRun, progress: Progress) -> Fitted:
+    """Train on training and test polygons; the calibration polygons stay apart, to calibrate the new model."""
+    prepared = run.prepared
+    part = np.where(prepared.split.part == TEST, TRAIN, prepared.split.part).astype(np.int8)
+    blocks = tuple(np.zeros_like(b) for b in prepared.split.test_blocks)
+    whole = replace(prepared, split=replace(prepared.split, part=part, test_blocks=blocks))
+    source = build_source(whole.scenes, whole.labels, whole.split, whole.scaling, run.config.crop_px)
+    return fit(
+        run.method, whole, source, gather_pixels(whole), run.config, run.settings, progress=progress
+    )

@@ -1,0 +1,229 @@
+"""From a finished map run to what its report shows."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from berunda._version import __version__
+from berunda.api.compare import Result, command_of, comparison_row, hardware
+from berunda.api.evaluate import ask_net
+from berunda.api.label_rule import LabelRule
+from berunda.api.pictures import pictures_of
+from berunda.api.prepare import Prepared
+from berunda.assess.intervals import bootstrap_interval, paired_bootstrap
+from berunda.assess.metrics import score
+from berunda.assess.ood import FeatureDistance, aupr, auroc, fpr95
+from berunda.assess.report_data import (
+    CalibrationFacts,
+    ClassInfo,
+    ComparisonDifference,
+    LabelCount,
+    LossCurve,
+    OodFacts,
+    ReportData,
+    TrainingFacts,
+)
+from berunda.data.splits import CALIBRATION, TEST, TRAIN, UNUSED
+from berunda.geo.raster import Scene, open_scenes
+from berunda.mapping.result import MapResult
+
+if TYPE_CHECKING:
+    from berunda.api.fit import Fitted
+    from berunda.api.pipeline import MapRun
+
+__all__ = ["build_report", "cloud_scores"]
+
+_PARTS = (("train", TRAIN), ("calibration", CALIBRATION), ("test", TEST), ("unused", UNUSED))
+_CURVE_POINTS = 100
+MAX_RULE_PIXELS = 1 << 20
+
+
+def build_report(run: MapRun) -> ReportData:
+    """Return the report's data; nothing is trained or mapped here."""
+    assert run.fitted is not None
+    assert run.shipped is not None
+    own = run.results[-1] if run.results else None
+    names = run.prepared.labels.class_names
+    return ReportData(
+        title=f"Land-cover map of {', '.join(s.name for s in run.prepared.scenes)}",
+        classes=_classes(run),
+        scenes=tuple(pictures_of(run.prepared, i, m) for i, m in enumerate(run.maps)),
+        scores=score(own.confusion, names) if own else None,
+        intervals=bootstrap_interval(own.by_polygon, unit="polygons") if own else None,
+        confusion=own.confusion if own else None,
+        comparison=tuple(comparison_row(r, run.prepared, run.config) for r in run.results if len(run.results) > 1),
+        differences=tuple(_difference(own, other) for other in run.results[:-1]) if own else (),
+        calibration=CalibrationFacts(
+            run.fitted.temperature, own.before if own else None, own.calibration if own else None
+        ),
+        ood=_ood_facts(run),
+        training=_training(run),
+        timing=dict(run.seconds),
+        warnings=_warnings(run),
+        is_transductive=bool(run.method.needs().unlabelled) and run.config.test_share > 0,
+        attribution=run.attribution,
+        provenance={
+            "Made by": f"Berunda {__version__}",
+            "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "Command": command_of(run.config),
+            "Hardware": hardware(),
+        },
+    )
+
+
+def cloud_scores(prepared: Prepared, maps: list[MapResult], rule: LabelRule) -> dict[str, float]:
+    """Return how well the layers of `ood.tif` find the pixels that pass `rule` among all pixels of the maps."""
+    distance, energy, truth = (np.concatenate(parts) for parts in zip(*_rule_pixels(prepared, maps, rule), strict=True))
+    found = {
+        "AUROC, feature distance": auroc(distance, truth),
+        "AUPR, feature distance": aupr(distance, truth),
+        "FPR at 95% TPR, feature distance": fpr95(distance, truth),
+        "AUROC, energy": auroc(energy, truth),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _rule_pixels(
+    prepared: Prepared, maps: list[MapResult], rule: LabelRule
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield distance, energy and truth of about a million pixels in all, on a regular raster of places."""
+    n_px = sum(s.grid.shape.n_pixels for s in prepared.scenes)
+    step = max(1, int(np.ceil(np.sqrt(n_px / MAX_RULE_PIXELS))))
+    for scene, made in zip(prepared.scenes, maps, strict=True):
+        band: Scene = scene.select([rule.band])
+        with open_scenes([made.files.ood])[0] as layers:
+            for window in scene.grid.tiles(1024):
+                raw, layer = band.read(window), layers.read(window)
+                seen = (raw.valid & layer.valid)[::step, ::step]
+                distance, energy = layer.values[:2, ::step, ::step][:, seen]
+                yield distance, energy, np.asarray(rule.holds(raw.values[0, ::step, ::step][seen]))
+
+
+def _classes(run: MapRun) -> tuple[ClassInfo, ...]:
+    assert run.shipped is not None
+    infos = []
+    for entry in run.shipped.bundle.manifest.classes:
+        areas = [m.class_area_m2.get(entry.name) for m in run.maps]
+        known = [a for a in areas if a is not None]
+        infos.append(
+            ClassInfo(
+                name=entry.name,
+                color=entry.color,
+                n_mapped_px=sum(m.class_pixels.get(entry.name, 0) for m in run.maps),
+                area_ha=sum(known) / 10_000 if len(known) == len(areas) and known else None,
+            )
+        )
+    return tuple(infos)
+
+
+def _difference(own: Result, other: Result) -> ComparisonDifference:
+    return ComparisonDifference(
+        own.method, other.method, paired_bootstrap(own.by_polygon, other.by_polygon, unit="polygons")
+    )
+
+
+def _ood_facts(run: MapRun) -> OodFacts | None:
+    shipped: Fitted | None = run.shipped
+    assert shipped is not None
+    ood = shipped.bundle.manifest.ood
+    if ood is None or ood.threshold is None:
+        return None
+    n_valid = sum(sum(m.class_pixels.values()) for m in run.maps)
+    n_above = sum((m.ood_share or 0.0) * sum(m.class_pixels.values()) for m in run.maps)
+    test = run.table.of(TEST)
+    share_test = None
+    if len(test) and not run.config.refit:
+        layer = FeatureDistance.from_arrays(shipped.bundle.distance_arrays())
+        features = ask_net(shipped.predictor, run.prepared, test).features
+        share_test = float((layer.distance(features) > ood.threshold).mean())
+    scores, note = {}, ""
+    if run.config.drop_labels_where:
+        rule = LabelRule.parse(run.config.drop_labels_where)
+        scores = cloud_scores(run.prepared, run.maps, rule)
+        note = f"Measured on the pixels of the scene: those with {rule} are taken as unlike, all others as alike."
+    return OodFacts(
+        threshold=ood.threshold,
+        threshold_energy=ood.threshold_energy,
+        share_map=n_above / n_valid if n_valid else None,
+        share_test=share_test,
+        n_held_out_px=ood.n_pixels,
+        scores=scores,
+        note=note,
+    )
+
+
+def _training(run: MapRun) -> TrainingFacts:
+    assert run.shipped is not None
+    prepared, trained = run.prepared, run.shipped.trained
+    names = prepared.labels.class_names
+    counts = [
+        LabelCount(
+            class_name=name,
+            part=part_name,
+            n_polygons=int(np.count_nonzero((prepared.split.part == part) & (prepared.labels.class_ids == i))),
+            n_pixels=int(np.count_nonzero((run.table.part == part) & (run.table.classes == i))),
+        )
+        for i, name in enumerate(names, start=1)
+        for part_name, part in _PARTS
+    ]
+    return TrainingFacts(
+        method=run.method.name,
+        encoder=run.config.encoder,
+        n_steps=run.settings.steps,
+        images_seen=trained.images_seen,
+        seed=run.config.seed,
+        facts={
+            "Crop": f"{run.config.crop_px} px",
+            "Blocks": f"{prepared.split.block_px} px, buffer {prepared.split.buffer_px} px",
+            "Calibration": _calibration_sentence(run),
+        },
+        fingerprints=tuple(o.fingerprint for o in run.shipped.bundle.manifest.training.labels),
+        is_refit=run.config.refit,
+        label_counts=tuple(counts),
+        curves=tuple(_curves(trained.log)),
+    )
+
+
+def _calibration_sentence(run: MapRun) -> str:
+    assert run.fitted is not None
+    t = run.fitted.temperature
+    if not t.is_fitted:
+        return "not calibrated: too few held-out labels"
+    return f"temperature {t.value:.2f}, fitted on {t.n_pixels} pixels of {t.n_groups} polygons the net was not trained on"
+
+
+def _curves(log: list[dict[str, float]]) -> Iterator[LossCurve]:
+    """Yield the loss terms, averaged over about a hundred stretches of the training."""
+    if not log:
+        return
+    hidden = ("step", "stage_index", "gradient_norm", "learning_rate")
+    names = [n for n in log[-1] if n not in hidden and not n.startswith("used")]
+    size = max(1, len(log) // _CURVE_POINTS)
+    groups = [log[i : i + size] for i in range(0, len(log), size)]
+    for name in names:
+        points = [(int(g[-1]["step"]) + 1, float(np.mean([r[name] for r in g if name in r]))) for g in groups if any(name in r for r in g)]
+        yield LossCurve(name, tuple(p[0] for p in points), tuple(p[1] for p in points))
+
+
+def _warnings(run: MapRun) -> tuple[str, ...]:
+    assert run.fitted is not None
+    found = list(run.prepared.warnings)
+    if run.fitted.temperature.warning:
+        found.append(f"Confidence: {run.fitted.temperature.warning}.")
+    shipped: Fitted | None = run.shipped
+    if shipped is not None and shipped.bundle.manifest.ood is not None and shipped.bundle.manifest.ood.warning:
+        found.append(f"Out-of-distribution layer: {shipped.bundle.manifest.ood.warning}.")
+    for made in run.maps:
+        found += [w if len(run.maps) == 1 else f"{made.name}: {w}" for w in made.warnings]
+    if not run.results:
+        found.append("No label was held out: the accuracy of this map is not known.")
+    if run.config.refit:
+        found.append(
+            "The shipped model was trained again on all labels but those kept for calibration; the figures are those "
+            "of the model before, on labels it had not seen."
+        )
+    return tuple(dict.fromkeys(found))

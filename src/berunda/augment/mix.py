@@ -1,0 +1,121 @@
+"""Mixing of samples within a batch: CutMix pastes a box of one image into another, MixUp blends two images.
+
+Both are values that are drawn once and then applied alike to pixels, masks, labels and pseudo-labels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["CutMix", "MixUp", "boxes", "draw_cutmix", "draw_mixup", "draw_partners"]
+
+
+@dataclass(frozen=True, eq=False)
+class CutMix:
+    """Which sample is pasted into which, and where.
+
+    Attributes:
+        partner: (N,) int64, the sample whose pixels are pasted.
+        box: (N, H, W) bool, true where they are pasted.
+    """
+
+    partner: Tensor
+    box: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return `x` (N, H, W) or (N, C, H, W) of any type with the partner's values inside the box."""
+        box = self.box if x.ndim == 3 else self.box[:, None]
+        return torch.where(box, x[self.partner], x)
+
+
+@dataclass(frozen=True, eq=False)
+class MixUp:
+    """Which samples are blended, and how much of the own sample stays.
+
+    Attributes:
+        partner: (N,) int64.
+        weight: (N,) in [0.5, 1], the share of the own sample.
+    """
+
+    partner: Tensor
+    weight: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return weight * x + (1 - weight) * partner for real `x` (N, ...), images or soft labels."""
+        weight = self.weight.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+        return torch.lerp(x[self.partner], x, weight)
+
+    def apply_mask(self, mask: Tensor) -> Tensor:
+        """Return the bool `mask` (N, ...) where both of the blended samples count."""
+        return mask & mask[self.partner]
+
+
+def draw_partners(n: int, generator: torch.Generator) -> Tensor:
+    """Return each sample's partner (N,) int64: a random cycle through all samples."""
+    order = torch.rand(n, generator=generator, device=generator.device).argsort()
+    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+
+
+def draw_cutmix(
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    *,
+    probability: float = 1.0,
+    share: tuple[float, float] = (0.1, 0.5),
+    aspect: float = 2.0,
+) -> CutMix:
+    """Draw partners and boxes.
+
+    Args:
+        shape: samples, rows, cols.
+        generator: on the device where the images are.
+        probability: that a sample is mixed at all.
+        share: smallest and largest share of the image's area that the box covers.
+        aspect: largest ratio of the box's sides, relative to the image's.
+
+    Returns:
+        Boxes that lie within the image.
+
+    Source: Yun et al. 2019 (CutMix); for semi-supervised segmentation French et al. 2020.
+    """
+    uniform = torch.rand(shape[0], 5, generator=generator, device=generator.device)
+    area = share[0] + (share[1] - share[0]) * uniform[:, 0]
+    box = boxes(area, uniform[:, 1:4], shape[1:], aspect)
+    return CutMix(draw_partners(shape[0], generator), box & (uniform[:, 4, None, None] < probability))
+
+
+def boxes(area: Tensor, uniform: Tensor, shape: tuple[int, int], aspect: float = 2.0) -> Tensor:
+    """Turn an area and three uniform numbers a sample into boxes that lie within the image.
+
+    Args:
+        area: (N,) share of the image's area that the box covers, 0 to 1.
+        uniform: (N, 3) in [0, 1): aspect, top, left.
+        shape: rows, cols.
+        aspect: largest ratio of the box's sides, relative to the image's.
+
+    Returns:
+        (N, H, W) bool, true inside the box.
+    """
+    n_rows, n_cols = shape
+    ratio = torch.exp((uniform[:, 0] - 0.5) * math.log(aspect))
+    tall, wide = (area.sqrt() * ratio).clamp(max=1), (area.sqrt() / ratio).clamp(max=1)
+    top, left = (1 - tall) * uniform[:, 1], (1 - wide) * uniform[:, 2]
+    rows = (torch.arange(n_rows, device=uniform.device) + 0.5) / n_rows
+    cols = (torch.arange(n_cols, device=uniform.device) + 0.5) / n_cols
+    in_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
+    in_cols = (cols >= left[:, None]) & (cols < (left + wide)[:, None])
+    return in_rows[:, :, None] & in_cols[:, None, :]
+
+
+def draw_mixup(n: int, generator: torch.Generator, alpha: float = 0.75) -> MixUp:
+    """Draw partners and weights max(w, 1 - w), w ~ Beta(alpha, alpha): the own sample dominates.
+
+    Source: Berthelot et al. 2019 (MixMatch), eq. 8 and 9.
+    """
+    concentration = torch.full((n, 2), alpha, device=generator.device)
+    weight = torch._sample_dirichlet(concentration, generator).amax(dim=1)
+    return MixUp(draw_partners(n, generator), weight)

@@ -1,0 +1,92 @@
+"""Options of the verbs that are no map run, checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from berunda.schema import ClassMap, Options, PathList, PathText, Text, TextList
+
+__all__ = ["AssessOptions", "DemoOptions", "InfoOptions", "MethodsOptions", "PredictOptions"]
+
+_FOLDER: Any = {"metavar": "DIR"}
+_FILE: Any = {"metavar": "FILE"}
+
+
+class DemoOptions(Options):
+    """What `berunda demo` takes."""
+
+    out: PathText = Field(
+        description="Folder for the map, the report and the model.", json_schema_extra=_FOLDER
+    )
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")
+    synthetic: bool = Field(
+        False, description="A made-up landscape instead of the real scene; needs no network."
+    )
+
+
+class PredictOptions(Options):
+    """What `berunda predict` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "scenes": "SCENE..."}
+
+    bundle: PathText = Field(description="Model folder that a map run wrote (DIR/model).")
+    scenes: PathList = Field(min_length=1, description="Raster files or folders to map.")
+    out: PathText = Field(description="Folder for the maps.", json_schema_extra=_FOLDER)
+    bands: TextList | None = Field(
+        None, description="Names of the scene's bands, in order, where the files do not carry them."
+    )
+    mask: PathText | None = Field(
+        None,
+        description="Raster whose non-zero pixels become nodata, such as clouds.",
+        json_schema_extra=_FILE,
+    )
+    workers: int = Field(1, ge=1, le=256, description="Processes that map; the map does not depend on it.")
+    tile_px: int = Field(
+        1024,
+        ge=64,
+        le=16384,
+        description="Side of a tile mapped at once; the map does not depend on it.",
+        json_schema_extra={"unit": "px"},
+    )
+    allow_remote: bool = Field(False, description="Let scenes be read over the network.")
+
+
+class AssessOptions(Options):
+    """What `berunda assess` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"map_path": "MAP"}
+
+    map_path: PathText = Field(description="map.tif of a map run.")
+    reference: PathText = Field(
+        description="Reference polygons, points or raster, unseen in training.", json_schema_extra=_FILE
+    )
+    field: Text | None = Field(None, description="Attribute of the reference that holds the class.")
+    out: PathText = Field(description="Folder for the accuracy report.", json_schema_extra=_FOLDER)
+    design: Literal["random", "stratified"] | None = Field(
+        None,
+        description="How the reference was sampled; with it areas are estimated, without it only agreement.",
+    )
+    classes: ClassMap = Field(
+        default_factory=dict,
+        description="Reference classes to merge, rename or (nothing after the =) drop.",
+        json_schema_extra={"expected": "old=new pairs of class names", "metavar": "OLD=NEW,..."},
+    )
+
+
+class InfoOptions(Options):
+    """What `berunda info` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"path": "BUNDLE_OR_SCENE"}
+
+    path: PathText = Field(description="Model folder, raster file or folder of rasters.")
+
+
+class MethodsOptions(Options):
+    """What `berunda methods` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"name": "METHOD"}
+
+    name: Text | None = Field(None, description="Show the hyper-parameters of this method.")

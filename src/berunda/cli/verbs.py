@@ -1,0 +1,212 @@
+"""The verbs: each parses what it was given, calls the API and prints what came back.
+
+Each imports what it needs when it is called, so that `berunda --help` needs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from berunda.cli.flags import Flag, flags_of
+from berunda.cli.session import Session
+
+__all__ = ["VERBS", "Verb"]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        name: the word.
+        help: one sentence.
+        examples: command lines that work.
+        flags: what it takes beside `--quiet` and `--debug`; called only when the verb is.
+        run: does it, from the values the user gave, and returns an exit code or None for 0.
+    """
+
+    name: str
+    help: str
+    examples: tuple[str, ...]
+    flags: Callable[[], tuple[Flag, ...]]
+    run: Callable[[dict[str, Any], Session], int | None]
+
+
+def _map(given: dict[str, Any], session: Session) -> None:
+    from berunda.config import MapConfig, load_config
+
+    out = Path(given.pop("out"))
+    written = given.pop("config", None)
+    if written is None:
+        config = MapConfig.make(given, flags=True)
+    else:
+        config = MapConfig.make({**load_config(written).model_dump(), **given}, flags=True)
+    from berunda import api
+
+    session.show(api.map_scene(config, out, progress=session.progress))
+
+
+def _map_flags() -> tuple[Flag, ...]:
+    from berunda.config import MapConfig
+
+    own = (
+        Flag("out", "Folder for the map, the report and the model.", metavar="DIR", required=True),
+        Flag("config", "Repeat the run of this run.yaml; other flags change it.", metavar="FILE"),
+    )
+    flags = flags_of(MapConfig)
+    return (flags[0], *own, *flags[1:])
+
+
+def _demo(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import DemoOptions
+
+    options = DemoOptions.make(given, flags=True)
+    from berunda import api
+
+    outcome = api.demo(
+        Path(options.out), seed=options.seed, synthetic=options.synthetic, progress=session.progress
+    )
+    session.show(outcome)
+
+
+def _predict(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import PredictOptions
+
+    options = PredictOptions.make(given, flags=True)
+    from berunda import api
+
+    outcome = api.predict(
+        Path(options.bundle),
+        options.scenes,
+        Path(options.out),
+        workers=options.workers,
+        tile_px=options.tile_px,
+        bands=options.bands,
+        mask=None if options.mask is None else Path(options.mask),
+        allow_remote=options.allow_remote,
+        progress=session.progress,
+    )
+    session.show(outcome)
+
+
+def _assess(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.assessment import assessment_lines
+    from berunda.cli.options import AssessOptions
+
+    options = AssessOptions.make(given, flags=True)
+    from berunda import api
+
+    result = api.assess(
+        Path(options.map_path),
+        Path(options.reference),
+        field=options.field or "",
+        out=Path(options.out),
+        design=options.design,
+        classes=options.classes,
+    )
+    for line in assessment_lines(result):
+        session.say(line)
+
+
+def _info(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import InfoOptions
+
+    options = InfoOptions.make(given, flags=True)
+    from berunda import api
+
+    session.table(api.info(options.path))
+
+
+def _methods(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import MethodsOptions
+
+    options = MethodsOptions.make(given, flags=True)
+    from berunda.cli.methods import describe_one, list_all
+
+    for line in list_all() if options.name is None else describe_one(options.name):
+        session.say(line)
+
+
+def _doctor(given: dict[str, Any], session: Session) -> int:
+    del given
+    from berunda.doctor import examine
+
+    findings = examine()
+    session.table((f"{finding.status:<8} {finding.name}", finding.found) for finding in findings)
+    wrong = [finding for finding in findings if finding.advice]
+    for finding in wrong:
+        session.say(f"{finding.name}: {finding.advice}")
+    broken = sum(finding.status == "missing" for finding in findings)
+    session.say(f"{broken} problems." if broken else "Everything that Berunda needs is there.")
+    return 1 if broken else 0
+
+
+def _of(model: str) -> Callable[[], tuple[Flag, ...]]:
+    """Return what makes the flags of the model of that name in `berunda.cli.options`."""
+
+    def flags() -> tuple[Flag, ...]:
+        from berunda.cli import options
+
+        return flags_of(getattr(options, model))
+
+    return flags
+
+
+VERBS = (
+    Verb(
+        "map",
+        "Train on a scene and a few labels, map it, and report how good the map is.",
+        (
+            "berunda map scene.tif --labels polygons.gpkg --field class --out run",
+            "berunda map --config run/run.yaml --out again",
+        ),
+        _map_flags,
+        _map,
+    ),
+    Verb(
+        "demo",
+        "Do the main job on a real scene: fetch it (5 MB), train, map, report.",
+        ("berunda demo --out demo-out", "berunda demo --synthetic --out demo-out"),
+        _of("DemoOptions"),
+        _demo,
+    ),
+    Verb(
+        "predict",
+        "Apply a trained model to further scenes of any size; a stopped run goes on where it was.",
+        ("berunda predict run/model other.tif --out other",),
+        _of("PredictOptions"),
+        _predict,
+    ),
+    Verb(
+        "assess",
+        "Compare a map with reference data: accuracy and, for a probability sample, areas with intervals.",
+        ("berunda assess run/map.tif --reference points.gpkg --field class --out accuracy",),
+        _of("AssessOptions"),
+        _assess,
+    ),
+    Verb(
+        "info",
+        "Show what a model or a scene holds.",
+        ("berunda info run/model", "berunda info scene.tif"),
+        _of("InfoOptions"),
+        _info,
+    ),
+    Verb(
+        "methods",
+        "List the methods of learning, or the hyper-parameters of one.",
+        ("berunda methods", "berunda methods fixmatch"),
+        _of("MethodsOptions"),
+        _methods,
+    ),
+    Verb(
+        "doctor",
+        "Show what is there and what is missing on this machine.",
+        ("berunda doctor",),
+        tuple,
+        _doctor,
+    ),
+)
+"""All verbs, in the order of the help."""

@@ -1,0 +1,43 @@
+"""What the training loop draws from: images as they are stored, before any view is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from berunda.data.order import Randomness
+
+__all__ = ["RawImages", "Source"]
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """A batch of images on the CPU.
+
+    Attributes:
+        pixels: (N, B, H, W) float32, standardised.
+        valid: (N, H, W) bool, False where there is no data.
+        labels: as in `berunda.methods.contract.Images`, or None.
+        index: (N,) int64 index of each sample in its stream.
+    """
+
+    pixels: Tensor
+    valid: Tensor
+    labels: Tensor | None
+    index: Tensor
+
+
+class Source(Protocol):
+    """Draws batches as a pure function of the random keys it is given: no state, so any order and number of workers."""
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether `unlabelled` can be called."""
+
+    def labelled(self, rng: Randomness, n: int) -> RawImages:
+        """Return `n` labelled images."""
+
+    def unlabelled(self, rng: Randomness, n: int) -> RawImages:
+        """Return `n` images without labels."""

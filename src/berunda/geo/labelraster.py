@@ -1,0 +1,121 @@
+"""Label rasters: class values as an array, with what the file knows about their names."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from berunda.errors import GeoError
+from berunda.geo.grid import Grid
+from berunda.geo.raster import describe, environment, open_raster, reading_errors
+
+__all__ = ["LabelRaster", "category_names", "read_label_raster"]
+
+MAX_PIXELS = 400_000_000
+MAX_CLASSES = 255
+DEFAULT_UNLABELLED = (0.0, 255.0)
+MAX_AUX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LabelRaster:
+    """A raster of classes.
+
+    Attributes:
+        path: the file.
+        grid: its own grid.
+        values: (h, w) int32, -1 where unlabelled.
+        names: value -> class name, for the values that occur.
+    """
+
+    path: Path
+    grid: Grid
+    values: np.ndarray
+    names: dict[int, str]
+
+
+def read_label_raster(path: Path, zero_is_class: bool = False) -> LabelRaster:
+    """Read a raster of classes.
+
+    Unlabelled are the nodata value or, when none is declared, 0 and 255; NaN and masked pixels always.
+
+    Args:
+        path: a raster with one band of whole numbers 0..2**31.
+        zero_is_class: whether 0 is a class in any case.
+
+    Raises:
+        GeoError: several bands, fractions, negative values, or more than 255 classes.
+    """
+    facts = describe(path)
+    if len(facts.data_indexes) != 1:
+        raise GeoError(
+            f"label raster {path} has {len(facts.data_indexes)} bands: expected one band of class numbers"
+        )
+    if facts.grid.shape.n_pixels > MAX_PIXELS:
+        raise GeoError(
+            f"label raster {path} has {facts.grid.shape.n_pixels} pixels: expected at most {MAX_PIXELS};"
+            " crop it to the scene with gdal_translate -projwin"
+        )
+    index = facts.data_indexes[0]
+    with environment(), open_raster(path) as dataset, reading_errors(path, "all pixels"):
+        stored = dataset.read(index)
+        is_labelled = (
+            dataset.read_masks(index) != 0 if facts.masked[index - 1] else np.ones(stored.shape, bool)
+        )
+    nodata = facts.nodata[index - 1]
+    for value in DEFAULT_UNLABELLED if nodata is None or np.isnan(nodata) else (nodata,):
+        if not (value == 0 and zero_is_class):
+            is_labelled &= stored != value
+    values = _whole(stored, is_labelled, path)
+    known = {int(v) for v in np.unique(values)} - {-1}
+    if len(known) > MAX_CLASSES:
+        raise GeoError(
+            f"label raster {path} holds {len(known)} different values: expected at most {MAX_CLASSES} classes"
+        )
+    named = category_names(path, dict(facts.tags))
+    return LabelRaster(path, facts.grid, values, {v: named.get(v, str(v)) for v in sorted(known)})
+
+
+def category_names(path: Path, tags: dict[str, str]) -> dict[int, str]:
+    """Return the class names in a raster's tags CLASS_<n>, else the categories in `<name>.aux.xml`."""
+    found = {
+        int(m[1]): v.strip()
+        for k, v in tags.items()
+        if (m := re.fullmatch(r"CLASS_(\d{1,5})", k)) and v.strip()
+    }
+    side = path.with_name(path.name + ".aux.xml")
+    if found or not side.is_file() or side.stat().st_size > MAX_AUX_BYTES:
+        return found
+    text = side.read_bytes()
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        return {}
+    try:
+        names = ElementTree.fromstring(text).findall("./PAMRasterBand[@band='1']/CategoryNames/Category")
+    except ElementTree.ParseError:
+        return {}
+    return {i: name.text.strip() for i, name in enumerate(names) if name.text and name.text.strip()}
+
+
+def _whole(stored: np.ndarray, is_labelled: np.ndarray, path: Path) -> np.ndarray:
+    """Return the values as int32 with -1 where unlabelled; refuse what is no class number."""
+    if stored.dtype.kind == "f":
+        is_labelled = is_labelled & np.isfinite(stored)
+        odd = is_labelled & (stored != np.floor(stored))
+        if odd.any():
+            raise GeoError(
+                f"label raster {path} holds fractions ({float(stored[odd][0]):.6g} in {int(odd.sum())}"
+                " pixels):"
+                " expected whole class numbers; is it a scene?"
+            )
+    wrong = is_labelled & ((stored < 0) | (stored >= 2**31))
+    if wrong.any():
+        raise GeoError(
+            f"label raster {path} holds {stored[wrong][0]} in {int(wrong.sum())} pixels: expected class"
+            " numbers from 0;"
+            " declare it as nodata with gdal_edit -a_nodata"
+        )
+    return np.where(is_labelled, stored, -1).astype(np.int32)

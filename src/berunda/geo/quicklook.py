@@ -1,0 +1,56 @@
+"""Small pictures of large rasters, read through their overviews or coarser resolutions where they have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.enums import Resampling
+
+from berunda.geo.grid import Grid, Shape
+from berunda.geo.raster import Scene, environment, open_raster, reading_errors
+
+__all__ = ["coarse_grid", "quicklook", "scene_quicklook"]
+
+
+def coarse_grid(grid: Grid, max_px: int) -> Grid:
+    """Return the grid over the same ground whose longer side has at most `max_px` pixels."""
+    rows, cols = grid.shape.rows, grid.shape.cols
+    factor = max(1.0, max(rows, cols) / max_px)
+    shape = Shape(max(1, round(rows / factor)), max(1, round(cols / factor)))
+    return Grid(shape, grid.transform * Affine.scale(cols / shape.cols, rows / shape.rows), grid.crs)
+
+
+def quicklook(path: Path, shape: Shape, indexes: Sequence[int], *, is_class: bool = False) -> np.ndarray:
+    """Return bands `indexes` (1-based) of a local raster resampled to `shape`: (n, rows, cols) in the file's type.
+
+    Args:
+        path: a raster on the same ground as the picture.
+        shape: of the picture.
+        indexes: bands, 1-based.
+        is_class: take the nearest pixel instead of an average.
+
+    Raises:
+        GeoError, SecurityError: the file cannot be read or is refused.
+    """
+    resampling = Resampling.nearest if is_class else Resampling.average
+    with environment(), open_raster(path) as dataset, reading_errors(path, "quick-look"):
+        found: np.ndarray = dataset.read(
+            list(indexes), out_shape=(len(indexes), shape.rows, shape.cols), resampling=resampling
+        )
+    return found
+
+
+def scene_quicklook(scene: Scene, names: Sequence[str], shape: Shape) -> np.ndarray:
+    """Return the named bands of a scene at `shape`: (n, rows, cols) float32, NaN where a value is nodata or not finite."""
+    by_name = dict(zip(scene.band_names, scene.bands, strict=True))
+    planes = []
+    for name in names:
+        band = by_name[name]
+        plane = quicklook(band.source.path, shape, [band.source.index])[0].astype(np.float32)
+        if band.nodata is not None:
+            plane[plane == np.float32(band.nodata)] = np.nan
+        planes.append(np.where(np.isfinite(plane), plane, np.nan))
+    return np.stack(planes)

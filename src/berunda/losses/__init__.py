@@ -1,0 +1,58 @@
+"""Pure tensor functions shared by two or more methods: masked losses, pseudo-labels, alignment, thresholds.
+
+Classes are always dimension 1 and everything else is positions, so that one function serves whole images,
+(N, C), and maps, (N, C, H, W). A mask says which positions count; positions it leaves out influence
+neither value nor gradient, and where nothing counts a loss is 0 with gradients of 0. Losses are computed
+in float32 or better, whatever comes in.
+"""
+
+from berunda.losses.masked import (
+    binary_cross_entropy_masked,
+    cross_entropy_masked,
+    is_labelled,
+    kl_divergence_masked,
+    masked_mean,
+    ramp_up,
+    soft_cross_entropy_masked,
+    supervised_loss,
+)
+from berunda.losses.pseudo import (
+    align_distribution,
+    class_counts,
+    class_means,
+    class_shares,
+    fixmatch_loss,
+    flexible_thresholds,
+    probabilities_of,
+    pseudo_labels,
+    running_distribution,
+    sharpen,
+    used_shares,
+)
+from berunda.losses.rebuild import l1, l2, relaxed_kmeans, relaxed_kmeans_loss
+
+__all__ = [
+    "align_distribution",
+    "binary_cross_entropy_masked",
+    "class_counts",
+    "class_means",
+    "class_shares",
+    "cross_entropy_masked",
+    "fixmatch_loss",
+    "flexible_thresholds",
+    "is_labelled",
+    "kl_divergence_masked",
+    "l1",
+    "l2",
+    "masked_mean",
+    "probabilities_of",
+    "pseudo_labels",
+    "ramp_up",
+    "relaxed_kmeans",
+    "relaxed_kmeans_loss",
+    "running_distribution",
+    "sharpen",
+    "soft_cross_entropy_masked",
+    "supervised_loss",
+    "used_shares",
+]

@@ -1,0 +1,135 @@
+"""Pseudo-labels: which predictions are believed, and how often each class is."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from berunda.losses.masked import IGNORE, is_labelled, masked_mean, real
+
+__all__ = [
+    "align_distribution",
+    "class_counts",
+    "class_means",
+    "class_shares",
+    "fixmatch_loss",
+    "flexible_thresholds",
+    "probabilities_of",
+    "pseudo_labels",
+    "running_distribution",
+    "sharpen",
+    "used_shares",
+]
+
+
+def probabilities_of(logits: Tensor) -> Tensor:
+    """Return softmax(logits) over dimension 1, without gradient, in float32 or better."""
+    return F.softmax(real(logits.detach()), dim=1)
+
+
+def pseudo_labels(probabilities: Tensor, threshold: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Return the likeliest class of each position and whether it is sure enough to be believed.
+
+    Args:
+        probabilities: (N, C, ...).
+        threshold: one number in 0..1, or (C,) with one for each class.
+
+    Returns:
+        labels (N, ...) int64 and mask (N, ...) bool: probability at least the (class's) threshold.
+    """
+    confidence, labels = probabilities.max(dim=1)
+    if isinstance(threshold, Tensor) and threshold.ndim == 1:
+        return labels, confidence >= threshold[labels]
+    return labels, confidence >= threshold
+
+
+def fixmatch_loss(logits: Tensor, labels: Tensor, sure: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return 1 / n sum_i 1[sure_i] H(label_i, softmax(logits_i)) over the n valid positions, sure or not.
+
+    Args:
+        logits: (N, C) or (N, C, H, W) of the strong view.
+        labels: (N,) or (N, H, W) int64, the pseudo-labels.
+        sure: same shape, bool.
+        valid: (N, H, W) bool, or None.
+
+    Source: Sohn et al. 2020 (FixMatch), eq. 4.
+    """
+    believed = labels.masked_fill(~sure, IGNORE)
+    losses = F.cross_entropy(real(logits), believed, ignore_index=IGNORE, reduction="none")
+    return masked_mean(losses, is_labelled(labels, valid))
+
+
+def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+    """Return p^(1/T) / sum_c p_c^(1/T) over dimension 1 (T = 0.5 sharpens, 1 leaves as is)."""
+    return F.softmax(probabilities.clamp(min=1e-12).log() / temperature, dim=1)
+
+
+def align_distribution(probabilities: Tensor, target: Tensor, current: Tensor) -> Tensor:
+    """Return probabilities * target / current, normalised over dimension 1.
+
+    Args:
+        probabilities: (N, C, ...).
+        target: (C,) the class distribution that predictions should have on the whole.
+        current: (C,) the one that they have (a running mean).
+
+    Source: Berthelot et al. 2020 (ReMixMatch), section 3.1.
+    """
+    ratio = (target / current.clamp(min=1e-6)).to(probabilities.dtype)
+    scaled = probabilities * ratio.view(1, -1, *[1] * (probabilities.ndim - 2))
+    return scaled / scaled.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def class_means(probabilities: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean (C,) of probabilities (N, C, ...) over the positions of `mask`, 0 if there are none."""
+    weight = mask.to(probabilities.dtype).unsqueeze(1)
+    reduced = [d for d in range(probabilities.ndim) if d != 1]
+    return (probabilities * weight).sum(dim=reduced) / weight.sum().clamp(min=1)
+
+
+def class_counts(labels: Tensor, mask: Tensor, n_classes: int) -> Tensor:
+    """Return (C,) float32: how many of the `labels` (N, ...) under `mask` (N, ...) are of each class."""
+    classes = torch.arange(n_classes, device=labels.device).view(-1, *[1] * labels.ndim)
+    return ((labels == classes) & mask).flatten(1).sum(dim=1).float()
+
+
+def class_shares(labels: Tensor, mask: Tensor, n_classes: int) -> Tensor:
+    """Return (C,) float32: the share of each class among the `labels` under `mask`; 0 if there are none."""
+    counts = class_counts(labels, mask, n_classes)
+    return counts / counts.sum().clamp(min=1)
+
+
+def used_shares(labels: Tensor, sure: Tensor, mask: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """Return the share of positions under `mask` that are sure, overall and by predicted class (C,)."""
+    used, present = class_counts(labels, sure & mask, n_classes), class_counts(labels, mask, n_classes)
+    return used.sum() / present.sum().clamp(min=1), used / present.clamp(min=1)
+
+
+def flexible_thresholds(threshold: float, class_shares: Tensor) -> Tensor:
+    """Return (C,) thresholds: lower for classes that are rarely sure.
+
+    b_c is the share of class c over the largest share; the threshold is multiplied by b_c / (2 - b_c).
+
+    Args:
+        threshold: that of the class that is sure most often, 0 to 1.
+        class_shares: (C,) how often each class is the confident prediction.
+
+    Source: Zhang et al. 2021 (FlexMatch), eq. 6 and 11.
+    """
+    ease = class_shares / class_shares.max().clamp(min=1e-12)
+    return threshold * ease / (2 - ease)
+
+
+def running_distribution(old: Tensor, new: Tensor, step: int, decay: float) -> Tensor:
+    """Return d * old + (1 - d) * new, d = min(decay, (1 + step) / (10 + step)).
+
+    An all-zero `new` leaves `old` as it is.
+
+    Args:
+        old: (C,) the running distribution, whose type the result has.
+        new: (C,) that of this batch, zeros where the batch showed nothing.
+        step: from 0.
+        decay: 0 to 1.
+    """
+    new = new.detach().to(old.dtype)
+    return torch.where(new.sum() > 0, torch.lerp(new, old, min(decay, (1 + step) / (10 + step))), old)

@@ -1,0 +1,150 @@
+"""What a map run returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from berunda.geo.grid import Grid
+from berunda.mapping.manifest import Manifest
+from berunda.mapping.predictor import Planes
+
+__all__ = ["MapFiles", "MapResult", "Summary", "Tally"]
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """The files of one map, in one folder."""
+
+    map: Path
+    confidence: Path
+    ood: Path
+    legend: Path
+
+    @classmethod
+    def under(cls, folder: Path) -> MapFiles:
+        """Return the fixed names in `folder`."""
+        names = ("map.tif", "confidence.tif", "ood.tif", "legend.qml")
+        return cls(*(folder / name for name in names))
+
+    def rasters(self) -> tuple[Path, Path, Path]:
+        """Return the three rasters; the map is last, so that where it stands the others do too."""
+        return self.confidence, self.ood, self.map
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts over a map; equal for equal maps.
+
+    Attributes:
+        class_pixels: pixels of each class 1..C.
+        n_pixels: of the grid.
+        n_above: pixels whose feature distance is above the threshold, None without one.
+        n_above_energy: the same for the energy.
+        confidence_sum: over all pixels with data.
+    """
+
+    class_pixels: tuple[int, ...]
+    n_pixels: int
+    n_above: int | None
+    n_above_energy: int | None
+    confidence_sum: float
+
+    @property
+    def n_valid(self) -> int:
+        """Pixels with data."""
+        return sum(self.class_pixels)
+
+    def as_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """Read what `as_json` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        value = json.loads(text)
+        if not isinstance(value, dict) or value.keys() != cls.__dataclass_fields__.keys():
+            raise ValueError(text)
+        return cls(**{**value, "class_pixels": tuple(int(n) for n in value["class_pixels"])})
+
+
+class Tally:
+    """Adds up a summary, window by window."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        ood = manifest.ood
+        self._limits = (ood.threshold, ood.threshold_energy) if ood else (None, None)
+        self._above = [0, 0]
+        self._classes = np.zeros(len(manifest.classes) + 1, np.int64)
+        self._confidence = 0.0
+
+    def add(self, planes: Planes) -> None:
+        """Count the pixels of one window."""
+        self._classes += np.bincount(planes.classes.reshape(-1), minlength=len(self._classes))
+        self._confidence += float(np.nansum(planes.confidence, dtype=np.float64))
+        for i, (limit, plane) in enumerate(zip(self._limits, (planes.distance, planes.energy), strict=True)):
+            if limit is not None:
+                self._above[i] += int((plane > limit).sum())
+
+    def summary(self) -> Summary:
+        """Return the counts so far."""
+        above = [None if limit is None else n for limit, n in zip(self._limits, self._above, strict=True)]
+        counts = tuple(int(n) for n in self._classes[1:])
+        return Summary(counts, int(self._classes.sum()), above[0], above[1], self._confidence)
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """One map.
+
+    Attributes:
+        name: of the scene.
+        folder: where its files lie.
+        files: its files.
+        grid: of scene and map.
+        class_pixels: pixels by class name.
+        class_area_m2: area by class name, None where the CRS has no area.
+        nodata_share: part of the grid without data, 0 to 1.
+        ood_share, ood_energy_share: part of the pixels with data above the threshold, if any.
+        mean_confidence: over pixels with data, None when there are none.
+        seconds: from plan to verified files.
+        mpx_per_s: megapixels of the grid per second; None when the map was there already.
+        n_tiles, n_tiles_kept: tiles, and those of them kept from an interrupted run.
+        warnings: in plain language.
+    """
+
+    name: str
+    folder: Path
+    files: MapFiles
+    grid: Grid
+    class_pixels: Mapping[str, int]
+    class_area_m2: Mapping[str, float | None]
+    nodata_share: float
+    ood_share: float | None
+    ood_energy_share: float | None
+    mean_confidence: float | None
+    seconds: float
+    mpx_per_s: float | None
+    n_tiles: int
+    n_tiles_kept: int
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        told = {key: value for key, value in vars(self).items() if key not in ("files", "grid", "folder")}
+        return {
+            **told,
+            "folder": str(self.folder),
+            "warnings": list(self.warnings),
+            "rows": self.grid.shape.rows,
+            "cols": self.grid.shape.cols,
+        }

@@ -1,0 +1,249 @@
+"""Map scenes with a bundle: streamed, resumable, verified.
+
+Plan -> tiles -> journal -> assembly -> verify -> rename. What is not finished lies in OUT/.work, and the same
+command goes on from there. A scene, a bundle or settings that changed make a fresh plan.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import numpy as np
+
+from berunda.data.scaling import Scaling, measure_scaling, radiometry_warnings
+from berunda.errors import ConfigError, DataError
+from berunda.geo.raster import Scene
+from berunda.mapping.assemble import Assembly, find_finished
+from berunda.mapping.backends.local import make_tiles
+from berunda.mapping.bundle import Bundle
+from berunda.mapping.files import failed_write, write_atomic
+from berunda.mapping.journal import Journal
+from berunda.mapping.lock import output_lock
+from berunda.mapping.manifest import Manifest
+from berunda.mapping.plan import Plan, make_plan
+from berunda.mapping.predictor import Precision, Predictor
+from berunda.mapping.result import MapFiles, MapResult, Summary
+from berunda.mapping.tiles import TileStore, TileWork
+from berunda.progress import Progress, Silent
+
+__all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes"]
+
+WORK_NAME = ".work"
+HIGH_OOD_SHARE = 0.25
+
+
+class MapOptions(TypedDict, total=False):
+    """The keyword options of `map_scenes`; see `MapSettings`."""
+
+    tile_px: int
+    workers: int
+    resume: bool
+    device: str
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How a map is made; none of tile_px, workers and resume changes a pixel.
+
+    Attributes:
+        tile_px: side of a tile at least; it is rounded up to whole batches of inference windows.
+        workers: forward passes at a time.
+        resume: go on with what an interrupted run of the same plan left.
+        device: "auto", "cpu", "cuda", "cuda:N".
+        precision: "auto", "fp32", "bf16"; see `Predictor`.
+    """
+
+    tile_px: int = 1024
+    workers: int = 1
+    resume: bool = True
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("tile_px", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+
+def map_scenes(
+    bundle: Bundle,
+    scenes: Sequence[Scene],
+    out: Path | str,
+    *,
+    progress: Progress | None = None,
+    **options: Unpack[MapOptions],
+) -> list[MapResult]:
+    """Map every scene with the bundle.
+
+    Args:
+        bundle: the model.
+        scenes: scenes that have its bands, by name, in any order, and possibly others.
+        out: output folder; several scenes get a folder each in it, named like the scene.
+        progress: is told how far it is.
+        **options: fields of `MapSettings`.
+
+    Returns:
+        One result for each scene.
+
+    Raises:
+        DataError: a scene lacks a band of the bundle.
+        GeoError: a scene cannot be read.
+        OutputError: another run writes to `out`, the disk is full, or a file did not verify.
+    """
+    settings = MapSettings(**options)
+    chosen = [_with_bands(scene, bundle.manifest) for scene in scenes]
+    folder = Path(out).absolute()
+    with output_lock(folder):
+        predictor = Predictor(bundle, settings.device, precision=settings.precision)
+        run = _Run(bundle, predictor, settings, progress or Silent(), folder)
+        results = [run.map(scene, name) for scene, name in zip(chosen, _folder_names(chosen), strict=True)]
+        shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
+    return results
+
+
+@dataclass(frozen=True)
+class _Run:
+    bundle: Bundle
+    predictor: Predictor
+    settings: MapSettings
+    progress: Progress
+    out: Path
+
+    def map(self, scene: Scene, name: str) -> MapResult:
+        """Map one scene into `out` / name."""
+        start = time.perf_counter()
+        plan = make_plan(self.bundle, scene, self.predictor, self.settings.tile_px)
+        files = MapFiles.under(self.out / name)
+        summary = find_finished(files, plan.identity) if self.settings.resume else None
+        is_new, n_kept = summary is None, plan.n_tiles
+        if summary is None:
+            files.map.parent.mkdir(parents=True, exist_ok=True)
+            work = self.out / WORK_NAME / (name or "map")
+            summary, n_kept = self._make(plan, scene, files, work)
+            shutil.rmtree(work, ignore_errors=True)
+        seconds = time.perf_counter() - start
+        warnings = _warnings(scene, self.bundle.manifest, summary)
+        return _result(scene, files, self.bundle.manifest, summary, (seconds, is_new, n_kept, warnings, plan))
+
+    def _make(self, plan: Plan, scene: Scene, files: MapFiles, work: Path) -> tuple[Summary, int]:
+        """Make what is missing of the tiles and assemble them; return counts and the number of tiles kept."""
+        store = _prepare(work, plan, resume=self.settings.resume)
+        with Journal(work / "journal.jsonl", plan.digest) as journal:
+            kept = {i for i, r in journal.receipts.items() if store.is_intact(r, plan.tile(i).shape)}
+            todo = [index for index in range(plan.n_tiles) if index not in kept]
+            self.progress.start(f"mapping {scene.name}", plan.grid.shape.n_pixels)
+            self.progress.advance(sum(plan.tile(i).shape.n_pixels for i in kept))
+            start, done = time.perf_counter(), 0
+            tiles = TileWork(plan, scene, self.predictor, store)
+            for receipt in make_tiles(tiles, todo, self.settings.workers):
+                journal.record(receipt)
+                n_pixels = plan.tile(receipt.index).shape.n_pixels
+                done += n_pixels
+                self.progress.advance(n_pixels, mpx_per_s=done / 1e6 / (time.perf_counter() - start))
+            self.progress.finish()
+            assembly = Assembly(plan, self.bundle.manifest, store, journal.receipts, work, files)
+            return assembly.run(self.progress), len(kept)
+
+
+def _prepare(work: Path, plan: Plan, *, resume: bool) -> TileStore:
+    """Return the store of tiles in `work`; what another plan left there is removed."""
+    store, told = TileStore(work / "tiles"), work / "plan.json"
+    try:
+        same = resume and told.is_file() and told.read_text() == plan.as_json()
+        if not same and work.exists():
+            shutil.rmtree(work)
+        store.folder.mkdir(parents=True, exist_ok=True)
+        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*")):
+            left.unlink()
+    except OSError as error:
+        raise failed_write(work, 0, error) from error
+    if not same:
+        write_atomic(told, [plan.as_json().encode()])
+    return store
+
+
+def _with_bands(scene: Scene, manifest: Manifest) -> Scene:
+    """Return the scene with the bundle's bands in the bundle's order."""
+    missing = [name for name in manifest.band_names if name not in scene.band_names]
+    if missing:
+        raise DataError(
+            f"scene {scene.name}: band {', '.join(missing)} not found; it has {', '.join(scene.band_names)}, "
+            f"the model needs {', '.join(manifest.band_names)}; pass --bands"
+        )
+    return scene.select(manifest.band_names)
+
+
+def _folder_names(scenes: Sequence[Scene]) -> list[str]:
+    """Return the folder of each scene below the output folder: none for a single scene, else its name."""
+    if len(scenes) == 1:
+        return [""]
+    names = ["".join(c if c.isalnum() or c in "-_." else "_" for c in s.name).lstrip(".") for s in scenes]
+    taken: set[str] = {"model"}
+    unique = []
+    for name in names:
+        tries = (name or "scene", *(f"{name or 'scene'}_{i}" for i in range(2, len(names) + 3)))
+        unique.append(next(n for n in tries if n.lower() not in taken))
+        taken.add(unique[-1].lower())
+    return unique
+
+
+def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, ...]:
+    if not summary.n_valid:
+        return (f"scene {scene.name} has no valid pixel: its map is nodata everywhere",)
+    bands = manifest.bands
+    trained = Scaling(np.array([b.low for b in bands]), np.array([b.high for b in bands]))
+    found = radiometry_warnings(manifest.band_names, trained, measure_scaling(scene))
+    told = [f"scene {scene.name}: {text}" for text in found]
+    if summary.n_above is None:
+        told.append(
+            "no out-of-distribution threshold: the model was trained without held-out labels to set one"
+        )
+    elif summary.n_above > HIGH_OOD_SHARE * summary.n_valid:
+        told.append(
+            f"scene {scene.name}: {summary.n_above / summary.n_valid:.0%} of the pixels are unlike the "
+            "labelled training data (about 5% expected): do not trust the map there; see ood.tif"
+        )
+    if not manifest.calibration.is_fitted:
+        reason = manifest.calibration.warning or "too few held-out labels"
+        told.append(f"the confidence is not calibrated: {reason}")
+    return tuple(told)
+
+
+def _result(
+    scene: Scene,
+    files: MapFiles,
+    manifest: Manifest,
+    summary: Summary,
+    story: tuple[float, bool, int, tuple[str, ...], Plan],
+) -> MapResult:
+    seconds, is_new, n_kept, warnings, plan = story
+    pixels = dict(zip(manifest.class_names, summary.class_pixels, strict=True))
+    area, n_valid = plan.grid.pixel_area_m2(), summary.n_valid
+
+    def share(count: int | None) -> float | None:
+        return None if count is None or not n_valid else count / n_valid
+
+    return MapResult(
+        name=scene.name,
+        folder=files.map.parent,
+        files=files,
+        grid=plan.grid,
+        class_pixels=pixels,
+        class_area_m2={name: None if area is None else n * area for name, n in pixels.items()},
+        nodata_share=1 - n_valid / summary.n_pixels,
+        ood_share=share(summary.n_above),
+        ood_energy_share=share(summary.n_above_energy),
+        mean_confidence=summary.confidence_sum / n_valid if n_valid else None,
+        seconds=seconds,
+        mpx_per_s=summary.n_pixels / 1e6 / seconds if is_new else None,
+        n_tiles=plan.n_tiles,
+        n_tiles_kept=n_kept,
+        warnings=warnings,
+    )

@@ -1,0 +1,289 @@
+"""The contract between a method and everything else: a method is hyper-parameters and three functions.
+
+A method file defines one frozen dataclass that derives from `Method`. It declares what it needs, builds
+the parts it adds to the net, and turns a batch into a loss. The loop owns the optimizer, devices, the
+teacher, checkpoints, logging and randomness, so that a method is arithmetic and nothing else.
+
+Axis order is (sample, band or class, row, col) everywhere. A label of -1 is unlabelled and never enters a
+loss.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from berunda.augment.geometry import Geometry
+from berunda.data.order import Randomness
+from berunda.errors import ConfigError
+from berunda.models.spec import NetSpec, Task
+
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "BufferUpdate",
+    "Images",
+    "Loss",
+    "Method",
+    "Needs",
+    "NetSpec",
+    "SplitNet",
+    "Stage",
+    "Step",
+    "Task",
+    "View",
+    "setting",
+    "zero_like",
+]
+
+IGNORE = -1
+"""The label of a pixel or image that carries none."""
+
+
+def setting(default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "") -> Any:
+    """Return a dataclass field for one hyper-parameter, with all that its documentation is derived from.
+
+    Args:
+        default: value where nothing else is asked for.
+        about: what it is, in one line.
+        valid: (low, high), both included, for numbers; the allowed values for text; (False, True) for a
+            switch.
+        unit: "images", "share", "px", ...; "" for a pure number or a name.
+        source: paper, and equation or section, that the default comes from; "" for the project's own choice.
+    """
+    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda"}
+    return field(default=default, metadata=metadata)
+
+
+class SplitNet(Protocol):
+    """The parts of the house's nets, `net(x) = classify(decode(encode(x)))`; cast to it to use them."""
+
+    feature_dim: int
+    """Channels D of what `decode` returns."""
+
+    def encode(self, pixels: Tensor) -> list[Tensor]:
+        """Return the features of `pixels` (N, B, H, W), fine to coarse."""
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Return decoded features (N, D, H, W), or (N, D) for whole images."""
+
+    def classify(self, decoded: Tensor) -> Tensor:
+        """Return logits of decoded features."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One way in which the images of a stream are shown to a method.
+
+    Attributes:
+        name: the key under which the batch carries it.
+        recipe: a name in `berunda.augment.views.RECIPES`: "identity", "weak", "medium", "strong".
+        like: name of an earlier view of the same stream whose geometry this view shares pixel by pixel; the
+            recipe then adds only its photometric part. None draws a geometry of its own.
+        strength: factor on the recipe's photometric part, at least 0.
+    """
+
+    name: str
+    recipe: str
+    like: str | None = None
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks the loop for.
+
+    Attributes:
+        tasks: the tasks it serves.
+        labelled: views of the labelled images.
+        unlabelled: views of the unlabelled images; empty when it uses none.
+        unlabelled_ratio: unlabelled images for each labelled one (mu).
+        teacher: whether the loop keeps an exponential moving average of net and extra and hands it to `loss`.
+        encoder: "any", or the kind of encoder it cannot do without ("vit").
+        forward_passes: how many forward-only image passes one unlabelled image costs (the teacher's views).
+        trained_passes: how many forward and backward image passes one unlabelled image costs.
+        parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
+            loop applies the first prefix that matches, 1 elsewhere.
+        sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
+    """
+
+    tasks: tuple[Task, ...]
+    labelled: tuple[View, ...] = (View("weak", "weak"),)
+    unlabelled: tuple[View, ...] = ()
+    unlabelled_ratio: float = 0.0
+    teacher: bool = False
+    encoder: str = "any"
+    forward_passes: float = 0.0
+    trained_passes: float = 0.0
+    parameter_groups: tuple[tuple[str, float], ...] = ()
+    sharpness_rho: float = 0.0
+
+
+@dataclass(frozen=True)
+class Images:
+    """One view of one stream.
+
+    Attributes:
+        pixels: (N, B, H, W) float, standardised by the scaling of the data (about zero mean and unit range).
+        valid: (N, H, W) bool, False where there is no data; such pixels enter no loss.
+        labels: segmentation (N, H, W) int64, scene (N,) int64, multilabel (N, C) float with NaN for
+            unknown; -1 is unlabelled; None for the unlabelled stream.
+        geometry: how this view lies on the original image, with `apply` and `inverse`.
+        index: (N,) int64 index of each sample in its stream.
+    """
+
+    pixels: Tensor
+    valid: Tensor
+    labels: Tensor | None
+    geometry: Geometry
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The views that a method asked for, by name, for the labelled and the unlabelled stream."""
+
+    labelled: Mapping[str, Images]
+    unlabelled: Mapping[str, Images] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where in the training this batch stands.
+
+    Attributes:
+        index: step, from 0.
+        total: number of steps of the stage.
+        teacher: the averaged copy of net and extra (eval mode, no gradient), with attributes `net` and
+            `extra`; None unless asked for.
+    """
+
+    index: int
+    total: int
+    teacher: nn.Module | None = None
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage that is done, 0 at the first step, below 1 at the last."""
+        return self.index / max(1, self.total)
+
+
+@dataclass(frozen=True)
+class BufferUpdate:
+    """A new value for a buffer of `extra`, and how ranks agree on it."""
+
+    value: Tensor
+    reduction: Literal["mean", "sum", "per_rank"] = "mean"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What `Method.loss` returns.
+
+    Attributes:
+        total: scalar with gradient.
+        terms: named scalars for the log, detached; each is finite or the run stops and names it.
+        updates: new values of buffers of `extra` by name; written by the loop after the finite check and
+            the step.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    updates: Mapping[str, BufferUpdate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        name: shown in logs.
+        share: share of the steps, all stages adding up to 1.
+        labels: "given", or "predicted" (by the model that the stage before ended with).
+        method: name of the method that supplies the loss of this stage; None for the method itself.
+    """
+
+    name: str
+    share: float
+    labels: Literal["given", "predicted"] = "given"
+    method: str | None = None
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Base of all methods: derive a frozen dataclass whose fields are the hyper-parameters.
+
+    A field is declared with `setting(...)`, which carries its documentation; the command line, the
+    documentation page and the configuration schema are derived from it, and values outside its range are
+    refused.
+
+    Three functions make a method: `needs`, `init`, `loss`. `build` and `predict` have defaults that most
+    methods keep.
+    """
+
+    name: ClassVar[str]
+    """The name by which it is called, equal to its file's name."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges, all of them in one error.
+
+        Raises:
+            ConfigError: naming each option with what was found and expected.
+        """
+        faults = [fault for item in fields(self) if (fault := _fault_of(item, getattr(self, item.name)))]
+        if faults:
+            raise ConfigError(f"method '{self.name}': " + "; ".join(faults))
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Return what the method asks the loop for."""
+
+    @abstractmethod
+    def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
+        """Return the extra parts (decoders, running thresholds); an empty `nn.Module()` for none."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        """Return the loss of one batch; no optimizer, device, file, log or global random number."""
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        """Return the net to train; by default the house's net for the task."""
+        from berunda.models.build import build_net
+
+        return build_net(spec)
+
+    def predict(self, net: nn.Module, extra: nn.Module, pixels: Tensor) -> Tensor:
+        """Return logits for `pixels` (N, B, H, W); by default what the net says."""
+        del extra
+        return net(pixels)
+
+    def kept(self) -> tuple[str, ...]:
+        """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""
+        return ("net",)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Parts of the training in order; by default one."""
+        return (Stage(name=self.name, share=1.0),)
+
+
+def _fault_of(item: Field[Any], value: Any) -> str:
+    """Return what is wrong with the value of a setting, "" if nothing."""
+    valid = item.metadata.get("range")
+    if not valid:
+        return ""
+    if isinstance(item.default, (bool, str)):
+        allowed = ", ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in valid)
+        return "" if value in valid else f"option '{item.name}' is {value!r}, expected one of {allowed}"
+    if isinstance(value, (int, float)) and valid[0] <= value <= valid[1]:
+        return ""
+    return f"option '{item.name}' is {value!r}, expected {valid[0]:g} to {valid[1]:g}"
+
+
+def zero_like(reference: Tensor) -> Tensor:
+    """Return a scalar zero on the device and in the type of `reference`, for an absent stream."""
+    return torch.zeros((), device=reference.device, dtype=reference.dtype)

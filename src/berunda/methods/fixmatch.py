@@ -1,0 +1,170 @@
+"""FixMatch: what the model is sure of on a weak view is the label of the strong view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from berunda import losses
+from berunda.augment.mix import draw_cutmix
+from berunda.data.order import Randomness
+from berunda.errors import ConfigError
+from berunda.methods.contract import (
+    Batch,
+    BufferUpdate,
+    Images,
+    Loss,
+    Method,
+    Needs,
+    NetSpec,
+    Step,
+    View,
+    setting,
+    zero_like,
+)
+
+__all__ = ["FixMatch"]
+
+_PAPER = "Sohn et al. 2020 (FixMatch), section 2.2"
+_DENSE = "French et al. 2020; Yang et al. 2023 (UniMatch), section 3.1"
+
+
+@dataclass(frozen=True)
+class FixMatch(Method):
+    """Consistency between a weak and a strong view by hard pseudo-labels above a threshold.
+
+    Maps: the strong view is photometric plus CutMix on the geometry of the weak view, so that labels agree
+    pixel by pixel; each pixel is believed or not on its own; pixels without data take part in nothing.
+    Whole images: the strong view is photometric only. Costs one teacher pass and one trained pass an
+    unlabelled image.
+
+    Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
+    Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form).
+    """
+
+    name: ClassVar[str] = "fixmatch"
+
+    threshold: float = setting(
+        0.95, "confidence from which a prediction is a label", valid=(0, 1), source=_PAPER
+    )
+    lambda_u: float = setting(1.0, "weight of the unlabelled loss", valid=(0, 100), source=_PAPER)
+    mu: float = setting(7.0, "unlabelled images for each labelled one", valid=(0, 64), source=_PAPER)
+    q_from: str = setting("teacher", "which model labels the weak view", valid=("teacher", "student"))
+    align: str = setting(
+        "none",
+        "class distribution to which pseudo-labels are aligned: that of the labels, uniform, or none",
+        valid=("none", "labelled", "uniform"),
+        source="Berthelot et al. 2020 (ReMixMatch), section 3.1",
+    )
+    adaptive: bool = setting(
+        False,
+        "lower the threshold of classes that are rarely sure",
+        valid=(False, True),
+        source="Zhang et al. 2021 (FlexMatch), eq. 6 and 11",
+    )
+    cutmix: float = setting(
+        1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE
+    )
+    strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
+    decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
+
+    def needs(self) -> Needs:
+        """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
+        from_teacher = self.q_from == "teacher"
+        return Needs(
+            tasks=("segmentation", "scene"),
+            unlabelled=(View("weak", "weak"), View("strong", "strong", like="weak", strength=self.strength)),
+            unlabelled_ratio=self.mu,
+            teacher=from_teacher,
+            forward_passes=1.0 if from_teacher else 0.0,
+            trained_passes=1.0 if from_teacher else 2.0,
+        )
+
+    def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
+        """Return running class distributions of the labels, predictions and confident predictions."""
+        del net
+        extra = nn.Module()
+        for name in ("labelled_classes", "predicted_classes", "confident_classes"):
+            extra.register_buffer(name, torch.full((spec.n_classes,), 1 / spec.n_classes))
+        return extra
+
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        """Return supervised + lambda_u * unsupervised, with all that is trained in one forward pass."""
+        labelled, n_classes = batch.labelled["weak"], extra.get_buffer("labelled_classes").numel()
+        weak, strong = batch.unlabelled.get("weak"), batch.unlabelled.get("strong")
+        if weak is None or strong is None or weak.pixels.shape[0] == 0:
+            logits = self.predict(net, extra, labelled.pixels)
+            loss = losses.supervised_loss(logits, labelled.labels, labelled.valid)
+            return Loss(loss, _terms(loss, zero_like(loss), zero_like(loss), loss.new_zeros(n_classes)))
+        mixed = self._mixing(labelled, strong, rng)
+        shown = [labelled.pixels, mixed(strong.pixels)]
+        if self.q_from == "student":
+            shown.append(weak.pixels)
+        parts = self.predict(net, extra, torch.cat(shown)).split([x.shape[0] for x in shown])
+        guess = parts[2] if self.q_from == "student" else self._taught(step, weak.pixels)
+        raw = losses.probabilities_of(guess)
+        labels, sure = losses.pseudo_labels(self._aligned(raw, extra), self._threshold(extra))
+        seen = losses.is_labelled(labels, weak.valid)
+        supervised = losses.supervised_loss(parts[0], labelled.labels, labelled.valid)
+        unsupervised = losses.fixmatch_loss(parts[1], mixed(labels), mixed(sure), mixed(weak.valid))
+        shown_classes = {
+            "labelled_classes": _given_shares(labelled, n_classes),
+            "predicted_classes": losses.class_means(raw, seen),
+            "confident_classes": losses.class_shares(labels, sure & seen, n_classes),
+        }
+        updates = {
+            name: BufferUpdate(
+                losses.running_distribution(extra.get_buffer(name), new, step.index, self.decay)
+            )
+            for name, new in shown_classes.items()
+        }
+        terms = _terms(supervised, unsupervised, *losses.used_shares(labels, sure, seen, n_classes))
+        return Loss(supervised + self.lambda_u * unsupervised, terms, updates)
+
+    def _mixing(self, labelled: Images, strong: Images, rng: Randomness) -> Callable[[Tensor], Tensor]:
+        """Return what mixes pixels, labels and masks of the strong views alike; nothing for whole images."""
+        if self.cutmix == 0 or (labelled.labels is not None and labelled.labels.ndim != 3):
+            return lambda x: x
+        n, _, n_rows, n_cols = strong.pixels.shape
+        generator = rng.torch("fixmatch.cutmix", device=strong.pixels.device)
+        return draw_cutmix((n, n_rows, n_cols), generator, probability=self.cutmix).apply
+
+    def _taught(self, step: Step, pixels: Tensor) -> Tensor:
+        if step.teacher is None:
+            raise ConfigError("method 'fixmatch': found no teacher, expected one with q_from=teacher")
+        teacher: Any = step.teacher
+        with torch.no_grad():
+            return self.predict(teacher.net, teacher.extra, pixels)
+
+    def _aligned(self, probabilities: Tensor, extra: nn.Module) -> Tensor:
+        if self.align == "none":
+            return probabilities
+        target = extra.get_buffer("labelled_classes")
+        if self.align == "uniform":
+            target = torch.full_like(target, 1 / target.numel())
+        return losses.align_distribution(probabilities, target, extra.get_buffer("predicted_classes"))
+
+    def _threshold(self, extra: nn.Module) -> Tensor | float:
+        if not self.adaptive:
+            return self.threshold
+        return losses.flexible_thresholds(self.threshold, extra.get_buffer("confident_classes"))
+
+
+def _given_shares(labelled: Images, n_classes: int) -> Tensor:
+    if labelled.labels is None:
+        return labelled.pixels.new_zeros(n_classes)
+    known = losses.is_labelled(labelled.labels, labelled.valid)
+    return losses.class_shares(labelled.labels, known, n_classes)
+
+
+def _terms(
+    supervised: Tensor, unsupervised: Tensor, used: Tensor, used_by_class: Tensor
+) -> dict[str, Tensor]:
+    """Return the losses and the shares of positions that were sure: a high threshold starves rare classes."""
+    terms = {"supervised": supervised, "unsupervised": unsupervised, "used": used}
+    terms |= {f"used_{c}": share for c, share in enumerate(used_by_class.unbind())}
+    return {name: term.detach() for name, term in terms.items()}

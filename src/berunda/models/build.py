@@ -1,0 +1,52 @@
+"""From a NetSpec to a net."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from berunda.errors import ConfigError
+from berunda.models.encoders import build_encoder
+from berunda.models.pooled import PooledNet
+from berunda.models.spec import NetSpec, Task
+from berunda.models.unet import PixelPath, UNet
+
+__all__ = ["Net", "build_net"]
+
+Net = UNet | PooledNet
+"""What the builder returns: both offer `encode`, `decode`, `classify`, `feature_dim` and `stride`."""
+
+
+def build_net(spec: NetSpec) -> Net:
+    """Return the house's net for `spec`, in training mode on the CPU.
+
+    Parts without pretrained weights draw from torch's global generator, as all of torch's layers do; the
+    caller seeds it (the training loop does, in a fork that leaves the global state as it was).
+
+    Raises:
+        ConfigError: a field is out of range, or the encoder cannot be had.
+    """
+    _check(spec)
+    encoder = build_encoder(
+        spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained
+    )
+    if spec.task != "segmentation":
+        return PooledNet(encoder, spec.n_classes)
+    pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None
+    return UNet(encoder, spec.n_classes, pixel_path=pixel_path)
+
+
+def _check(spec: NetSpec) -> None:
+    """Raise one ConfigError that lists everything wrong with `spec`."""
+    faults = []
+    if spec.task not in get_args(Task):
+        faults.append(f"task {spec.task!r} is unknown, expected one of {', '.join(get_args(Task))}")
+    if spec.n_bands < 1:
+        faults.append(f"n_bands is {spec.n_bands}, expected at least 1")
+    if spec.n_classes < (1 if spec.task == "multilabel" else 2):
+        faults.append(f"n_classes is {spec.n_classes}, expected at least 2")
+    if not 1 <= spec.encoder_depth <= 5:
+        faults.append(f"encoder_depth is {spec.encoder_depth}, expected 1 to 5")
+    if spec.pixel_path and spec.task != "segmentation":
+        faults.append(f"pixel_path is set for task {spec.task!r}, which has no pixels to classify")
+    if faults:
+        raise ConfigError("net: " + "; ".join(faults))

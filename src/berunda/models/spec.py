@@ -1,0 +1,36 @@
+"""What a net must serve, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["NetSpec", "Task"]
+
+Task = Literal["segmentation", "scene", "multilabel"]
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """The task, bands and classes of a net, and which encoder it rests on.
+
+    Attributes:
+        task: "segmentation", "scene" or "multilabel".
+        n_bands: bands of the input, at least 1.
+        n_classes: classes of the output, at least 2.
+        encoder: "efficientnet_lite0" (packaged weights) or any timm name.
+        encoder_depth: number of stages of the encoder in use (1 to 5); the coarsest stride is 2 ** depth.
+        pretrained: start the encoder from its pretrained weights.
+        crop_px: side of a training image in pixels.
+        pixel_path: segmentation only: add a per-pixel path at full resolution (two 1x1 convolutions on the
+            bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
+    """
+
+    task: Task
+    n_bands: int
+    n_classes: int
+    encoder: str = "efficientnet_lite0"
+    encoder_depth: int = 3
+    pretrained: bool = True
+    crop_px: int = 64
+    pixel_path: bool = False

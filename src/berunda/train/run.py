@@ -1,0 +1,171 @@
+"""One training as an object: its settings, its state, and how it enters stages, resumes and saves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from berunda.data.order import Randomness, key_of
+from berunda.errors import ConfigError
+from berunda.methods.contract import Method, NetSpec
+from berunda.models.teacher import Averaged
+from berunda.progress import Progress
+from berunda.train.checkpoint import load_checkpoint, save_checkpoint
+from berunda.train.config import TrainConfig
+from berunda.train.log import Monitor
+from berunda.train.optimizer import build_optimizer
+from berunda.train.stages import PlannedStage, plan_stages
+from berunda.train.state import TrainState, check_same_run, identity_of, pack, unpack
+
+__all__ = ["ACTIVITIES", "Run", "seeded"]
+
+ACTIVITIES = ("data", "views", "forward_backward", "optimizer", "other")
+"""What `Trained.timing` tells apart: waiting for images; rendering views (and predicting labels); forward and
+backward; clipping, update and average; logging, checkpoints and the rest. On a GPU these are times of the
+host, which runs ahead."""
+
+
+class Run:
+    """One training: its fixed settings and its state.
+
+    Attributes:
+        stages: the stages in order.
+        rng: of the whole run; fixed to the step by the loop.
+        state: all that changes and is checkpointed.
+        monitor: the figures of the steps and the watch over them.
+        saved_at: step of the newest checkpoint, -1 for none.
+    """
+
+    def __init__(self, method: Method, spec: NetSpec, config: TrainConfig, folder: Path | None) -> None:
+        self.method, self.spec, self.config = method, spec, config
+        self.folder = None if folder is None else folder / "checkpoints"
+        self.rng = Randomness(config.seed)
+        self.device = _device(config.device)
+        self.stages = plan_stages(method, config.steps)
+        self.identity = identity_of(method, spec, config)
+        self.saved_at = -1
+        self._last = time.perf_counter()
+        self._bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        for stage in self.stages:
+            if spec.task not in stage.method.needs().tasks:
+                raise ConfigError(f"method {stage.method.name!r}: does not serve the task {spec.task!r}")
+        with seeded(key_of(config.seed, "net"), self.device):
+            net = method.build(spec)
+        net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            net.compile()
+        self.state = self._state(net, self._extra(self.stages[0], net), self.stages[0])
+        self.state.seconds.update(dict.fromkeys(ACTIVITIES, 0.0))
+        self.monitor = Monitor(self.device, self.state.rows)
+
+    def resume(self, progress: Progress) -> None:
+        """Go to where the newest whole checkpoint in the folder was written, if there is one."""
+        checkpoint = None if self.folder is None else load_checkpoint(self.folder)
+        if checkpoint is None:
+            return
+        check_same_run(checkpoint, self.identity)
+        while self.state.stage < checkpoint.meta["stage"]:
+            self.enter(self.stages[self.state.stage + 1])
+        unpack(checkpoint, self.state)
+        self.saved_at = self.state.step
+        progress.note(f"resuming at step {self.state.step} of {self.config.steps} from {checkpoint.folder}")
+
+    def enter(self, stage: PlannedStage) -> None:
+        """Begin `stage` with the averaged model of the stage before, a fresh optimizer and a fresh
+        average."""
+        before, labeller = self.stages[stage.index - 1], self.state.averaged
+        net = self.state.net
+        net.load_state_dict(labeller.net.state_dict())
+        extra = self._extra(stage, net)
+        if stage.method == before.method:
+            extra.load_state_dict(labeller.extra.state_dict())
+        entered = self._state(net, extra, stage)
+        self.state = replace(
+            self.state,
+            extra=extra,
+            averaged=entered.averaged,
+            optimizer=entered.optimizer,
+            labeller=labeller if stage.predicts_labels else None,
+            stage=stage.index,
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of the state as it is, unless its figures show that it went wrong."""
+        self.monitor.look()
+        if self.folder is None:
+            return
+        self.lap("other")
+        tensors, meta = pack(self.state, self.identity)
+        save_checkpoint(self.folder, self.state.step, tensors, meta, keep=self.config.keep)
+        self.saved_at = self.state.step
+
+    def update(self) -> None:
+        """Let the optimizer make its step, which the device itself skips from the first bad figure on."""
+        optimizer = self.state.optimizer
+        optimizer.found_inf = self.monitor.blocked  # type: ignore[attr-defined]
+        optimizer.step()
+
+    @torch.no_grad()
+    def predict_labels(self, pixels: Tensor) -> Tensor:
+        """Return logits of the model of the stage before."""
+        labeller = self.state.labeller
+        if labeller is None:
+            raise ConfigError("no stage comes before this one, so no model can predict its labels")
+        method = self.stages[self.state.stage - 1].method
+        with self.autocast():
+            return method.predict(labeller.net, labeller.extra, pixels).float()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters in training."""
+        return [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the net runs."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+    def lap(self, activity: str) -> None:
+        """Book the time since the last call to `activity`."""
+        now = time.perf_counter()
+        self.state.seconds[activity] += now - self._last
+        self._last = now
+
+    def _extra(self, stage: PlannedStage, net: nn.Module) -> nn.Module:
+        with seeded(key_of(self.config.seed, "extra", stage.index), self.device):
+            extra = stage.method.init(net, self.spec)
+        return extra.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _state(self, net: nn.Module, extra: nn.Module, stage: PlannedStage) -> TrainState:
+        averaged = Averaged(net, extra, self.config.ema_decay)
+        if self.config.compile:
+            averaged.net.compile()
+        net.train()
+        extra.train()
+        pair = nn.ModuleDict({"net": net, "extra": extra})
+        optimizer = build_optimizer(pair, self.config, stage.method.needs().parameter_groups)
+        return TrainState(net, extra, averaged, optimizer)
+
+
+@contextmanager
+def seeded(key: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, from which layers draw, within the block, and put them back after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(key)
+        yield
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device {name!r}: this machine or this build of torch has none; use device 'auto' or 'cpu'"
+        )
+    return torch.device(name)

@@ -1,0 +1,49 @@
+"""A request to stop (SIGTERM, or Ctrl-C) that is honoured between two steps, after a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+__all__ = ["StopRequest"]
+
+
+class StopRequest:
+    """Within the block, the first SIGTERM or SIGINT only sets `requested`; a second one acts as it always
+    did.
+
+    Handlers can be installed from the main thread alone; elsewhere, and when not enabled, nothing changes.
+    """
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.requested: int | None = None
+        self._enabled = enabled and threading.current_thread() is threading.main_thread()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if self._enabled:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+    def leave(self) -> None:
+        """End as the signal asked: KeyboardInterrupt for Ctrl-C, else exit status 128 + its number."""
+        if self.requested == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.requested is not None:
+            raise SystemExit(128 + self.requested)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.requested = number
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)

@@ -1,0 +1,98 @@
+"""From raw images to the batch of views that a method asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from berunda.augment.geometry import Geometry
+from berunda.augment.views import make_view, recipe_named
+from berunda.data.order import Randomness
+from berunda.data.source import RawImages
+from berunda.errors import ConfigError
+from berunda.methods.contract import IGNORE, Batch, Images, Needs, View
+from berunda.train.feed import RawBatch
+
+__all__ = ["Predictor", "batch_of_views", "move", "with_predicted_labels"]
+
+Predictor = Callable[[Tensor], Tensor]
+"""From pixels (N, B, H, W) to logits."""
+
+
+def move(images: RawImages, device: torch.device) -> RawImages:
+    """Return `images` on `device`; index and its order stay on the CPU."""
+    if device.type == "cpu":
+        return images
+
+    def there(x: Tensor) -> Tensor:
+        return x.pin_memory().to(device, non_blocking=True)
+
+    labels = None if images.labels is None else there(images.labels)
+    return RawImages(there(images.pixels), there(images.valid), labels, images.index)
+
+
+def batch_of_views(raw: RawBatch, needs: Needs, rng: Randomness) -> Batch:
+    """Return every view that `needs` names, of the labelled and (where there is one) the unlabelled stream.
+
+    Args:
+        raw: the images, on the device on which the views are rendered.
+        needs: what the method asked for.
+        rng: fixed to the step.
+    """
+    unlabelled = {} if raw.unlabelled is None else _render(raw.unlabelled, needs.unlabelled, rng.at(1))
+    return Batch(labelled=_render(raw.labelled, needs.labelled, rng.at(0)), unlabelled=unlabelled)
+
+
+def with_predicted_labels(raw: RawBatch, predict: Predictor, *, multilabel: bool) -> RawBatch:
+    """Return `raw` with the images of `raw.predicted` joined to the labelled stream; missing labels are
+    predicted.
+
+    Labels that were given stay as they are. The joined images carry the index -1.
+    """
+    labelled = raw.labelled
+    pixels, valid, index = labelled.pixels, labelled.valid, labelled.index
+    if labelled.labels is None:
+        raise ConfigError("a stage with predicted labels: the labelled stream carries no labels")
+    n_joined = 0
+    if raw.predicted is not None:
+        n_joined = raw.predicted.pixels.shape[0]
+        pixels = torch.cat([pixels, raw.predicted.pixels])
+        valid = torch.cat([valid, raw.predicted.valid])
+        index = torch.cat([index, index.new_full((n_joined,), -1)])
+    predicted = _labels_of(predict(pixels), valid, multilabel=multilabel)
+    given = labelled.labels
+    blank = given.new_full((n_joined, *given.shape[1:]), float("nan") if multilabel else IGNORE)
+    given = torch.cat([given, blank])
+    missing = given.isnan() if multilabel else given == IGNORE
+    labels = torch.where(missing, predicted.to(given.dtype), given)
+    return RawBatch(RawImages(pixels, valid, labels, index), raw.unlabelled, None)
+
+
+def _labels_of(logits: Tensor, valid: Tensor, *, multilabel: bool) -> Tensor:
+    if multilabel:
+        return (logits > 0).float()
+    labels = logits.argmax(1)
+    return labels if labels.ndim == 1 else labels.masked_fill(~valid, IGNORE)
+
+
+def _render(raw: RawImages, views: Sequence[View], rng: Randomness) -> dict[str, Images]:
+    """Render `views` of one stream in their order; a view that is like another takes over its geometry."""
+    images: dict[str, Images] = {}
+    for view in views:
+        geometry: Geometry | None = None
+        if view.like is not None:
+            if view.like not in images:
+                raise ConfigError(
+                    f"view {view.name!r} is like {view.like!r}, which no view before it is called"
+                )
+            geometry = images[view.like].geometry
+        recipe = recipe_named(view.recipe, view.strength)
+        generator = rng.torch(f"view {view.name}", device=raw.pixels.device)
+        pixels, valid, labels, geometry = make_view(
+            raw.pixels, raw.valid, raw.labels, recipe, generator, geometry=geometry
+        )
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        images[view.name] = Images(pixels, valid, labels, geometry, raw.index)
+    return images

@@ -1,0 +1,47 @@
+"""Every method that is found passes every check."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from berunda.methods import describe_method, make_method, method_names
+from berunda.methods.check import CHECKS, check_method
+
+VARIANTS = [
+    *((name, {}) for name in method_names()),
+    ("berunda", {"aux": "l1"}),
+    ("fixmatch", {"q_from": "student", "threshold": 0.5}),
+    ("fixmatch", {"align": "labelled", "adaptive": True, "threshold": 0.5}),
+    ("fixmatch", {"align": "uniform", "cutmix": 0.0, "strength": 0.0, "threshold": 0.0}),
+    ("supervised", {"recipe": "strong"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_method_passes_all_checks(name, options):
+    results = check_method(make_method(name, options))
+    assert len(results) >= len(CHECKS)
+    assert [f"{r.check} ({r.task}): {r.fault}" for r in results if not r.passed] == []
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_method_describes_itself(name):
+    found = describe_method(name)
+    assert found["name"] == name
+    assert found["summary"].endswith(".")
+    assert found["source"]
+    json.dumps(found)
+    for setting in found["settings"]:
+        assert setting["help"]
+        assert setting["range"]
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_method_file_is_short(name):
+    import importlib
+    from pathlib import Path
+
+    path = Path(importlib.import_module(f"berunda.methods.{name}").__file__ or "")
+    assert len(path.read_text().splitlines()) <= 175

@@ -1,0 +1,146 @@
+"""Ten steps of every method in float64 give the losses that they gave before.
+
+A trace that changes is a change of numerics: say why under "Numerics" in CHANGELOG.md, then write the file
+anew with
+
+    python tests/golden/test_loss_traces.py
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from berunda.augment.geometry import Geometry
+from berunda.data.order import Randomness
+from berunda.methods import make_method, method_names
+from berunda.methods.contract import Batch, Images, NetSpec, Step
+
+FILE = Path(__file__).with_name("loss_traces.json")
+N_STEPS, N_BANDS, N_CLASSES, SIDE_PX = 10, 4, 3, 12
+SPEC = NetSpec(task="segmentation", n_bands=N_BANDS, n_classes=N_CLASSES, crop_px=SIDE_PX)
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in method_names()},
+    "berunda l1": ("berunda", {"aux": "l1"}),
+    "fixmatch sure": ("fixmatch", {"threshold": 0.4}),
+    "fixmatch student aligned adaptive": (
+        "fixmatch",
+        {"threshold": 0.5, "q_from": "student", "align": "labelled", "adaptive": True},
+    ),
+}
+
+
+class ConvNet(nn.Module):
+    """A small net with batch norm; its weights come from numpy, so that no version of torch changes them."""
+
+    feature_dim = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(N_BANDS, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.tail = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Conv2d(8, N_CLASSES, 1)
+
+    def encode(self, pixels: Tensor) -> list[Tensor]:
+        return [self.body(pixels)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        return self.tail(features[-1])
+
+    def classify(self, decoded: Tensor) -> Tensor:
+        return self.head(decoded)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.classify(self.decode(self.encode(pixels)))
+
+
+def fill(module: nn.Module, seed: int) -> nn.Module:
+    """Draw all parameters from numpy."""
+    source = np.random.Generator(np.random.Philox(seed))
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                fan_in = parameter[0].numel()
+                parameter.copy_(torch.from_numpy(source.normal(0, fan_in**-0.5, parameter.shape)))
+            else:
+                parameter.fill_(1.0 if name.endswith("1.weight") else 0.0)
+    return module.double()
+
+
+def images(n: int, seed: int, noise: float, *, with_labels: bool) -> Images:
+    """The same scene for the same seed, seen through `noise`, with holes."""
+    source = np.random.Generator(np.random.Philox(seed))
+    labels = source.integers(0, N_CLASSES, (n, 3, 3)).repeat(SIDE_PX // 3, 1).repeat(SIDE_PX // 3, 2)
+    pixels = 2 * np.eye(N_CLASSES, N_BANDS)[labels].transpose(0, 3, 1, 2)
+    valid = source.random(labels.shape) > 0.1
+    known = source.random(labels.shape) > 0.5
+    pixels = (pixels + noise * source.normal(size=pixels.shape)) * valid[:, None]
+    return Images(
+        pixels=torch.from_numpy(pixels),
+        valid=torch.from_numpy(valid),
+        labels=torch.from_numpy(np.where(known, labels, -1)) if with_labels else None,
+        geometry=Geometry.identity(n),
+        index=torch.arange(n),
+    )
+
+
+def trace(name: str, options: dict[str, Any]) -> list[float]:
+    """Return the losses of ten steps of plain gradient descent, with a teacher where one is asked for."""
+    method = make_method(name, options)
+    net = fill(ConvNet(), 1)
+    extra = fill(method.init(net, SPEC), 2)
+    pair = nn.ModuleDict({"net": net, "extra": extra})
+    teacher = copy.deepcopy(pair).eval().requires_grad_(False) if method.needs().teacher else None
+    optimizer = torch.optim.SGD(pair.parameters(), lr=0.1)
+    losses = []
+    for step in range(N_STEPS):
+        labelled = {
+            view.name: images(3, 10 + step, 0.3, with_labels=True) for view in method.needs().labelled
+        }
+        unlabelled = {
+            view.name: images(4, 50 + step, 1.0 if view.like else 0.3, with_labels=False)
+            for view in method.needs().unlabelled
+        }
+        where = Step(step, N_STEPS, teacher)
+        loss = method.loss(net, extra, Batch(labelled, unlabelled), where, Randomness(3).at(step))
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        for buffer, update in loss.updates.items():
+            extra.get_buffer(buffer).copy_(update.value)
+        if teacher is not None:
+            for old, new in zip(teacher.state_dict().values(), pair.state_dict().values(), strict=True):
+                old.copy_(torch.lerp(new, old, 0.7) if old.is_floating_point() else new)
+        losses.append(loss.total.item())
+    return losses
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_trace_is_as_before(case):
+    expected = json.loads(FILE.read_text())
+    assert case in expected, f"no trace of '{case}' yet: python {Path(__file__).name}"
+    np.testing.assert_allclose(trace(*CASES[case]), expected[case], rtol=1e-6, atol=1e-9)
+
+
+def test_no_trace_is_left_over():
+    assert set(json.loads(FILE.read_text())) == set(CASES)
+
+
+def test_traces_differ_and_fall():
+    expected = json.loads(FILE.read_text())
+    assert len({tuple(losses) for losses in expected.values()}) == len(expected)
+    assert all(losses[-1] < losses[0] for losses in expected.values())
+
+
+if __name__ == "__main__":
+    traces = {case: trace(*arguments) for case, arguments in sorted(CASES.items())}
+    FILE.write_text(json.dumps(traces, indent=1) + "\n")
+    print(f"wrote {FILE}")

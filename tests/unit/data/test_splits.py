@@ -1,0 +1,124 @@
+"""The split never leaks: blocks, buffers, parts; and it does what was asked of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from berunda.data.splits import CALIBRATION, TEST, TRAIN, UNUSED, SplitSettings, parts_in_window, split_blocks
+from berunda.errors import DataError
+from berunda.geo.grid import Grid, Shape, Window, xy_of
+from berunda.geo.vector import Labels
+
+GRID = Grid(Shape(256, 320), Affine(10, 0, 5000, 0, -10, 9000), "")
+
+
+def squares(n: int, seed: int = 0, n_classes: int = 3, side_px: int = 12, grid: Grid = GRID) -> Labels:
+    """Return `n` square polygons at random places, classes in turn."""
+    rng = np.random.default_rng(seed)
+    shapes = []
+    for _ in range(n):
+        col, row = rng.integers(grid.shape.cols - side_px), rng.integers(grid.shape.rows - side_px)
+        corners = [xy_of(grid.transform, col + a, row + b) for a, b in ((0, 0), (side_px, 0), (side_px, side_px), (0, side_px))]
+        shapes.append(shapely.Polygon(corners))
+    return Labels(
+        geometries=np.array(shapes, dtype=object),
+        class_ids=(np.arange(n) % n_classes + 1).astype(np.int16),
+        class_names=tuple("abcdefgh"[:n_classes]),
+        source="squares",
+        crs="",
+        fingerprints=tuple(f"{i:064x}" for i in range(n)),
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(9, 60), per_class=st.sampled_from([None, 1, 5]), buffer=st.integers(0, 40))
+def test_no_test_pixel_lies_near_a_fitted_pixel(seed: int, n: int, per_class: int | None, buffer: int) -> None:
+    labels = squares(n, seed)
+    try:
+        split = split_blocks(labels, [GRID], SplitSettings(32, buffer, 0.4, per_class, seed=seed))
+    except DataError:
+        return  # a class fell into the test blocks whole; the message is tested below
+    parts = parts_in_window(split, labels, 0, GRID, GRID.full_window)
+    fitted = np.isin(parts.part, (TRAIN, CALIBRATION))
+    tested = parts.part == TEST
+    rows, cols = np.indices(tested.shape) // 32
+    in_test_block = split.test_blocks[0][rows, cols]
+    assert not (fitted & in_test_block).any()
+    assert not (tested & ~in_test_block).any()
+    if fitted.any() and tested.any():
+        assert ndimage.distance_transform_edt(~fitted)[tested].min() > buffer
+    trains = set(np.unique(parts.polygon[parts.part == TRAIN]))
+    assert trains.isdisjoint(np.unique(parts.polygon[tested]))
+
+
+@pytest.mark.parametrize("window", [Window(0, 0, 40, 50), Window(100, 33, 64, 64), Window(250, 300, 6, 20)])
+def test_a_pixel_has_the_same_part_in_any_window(window: Window) -> None:
+    labels = squares(60)
+    split = split_blocks(labels, [GRID], SplitSettings(32, 8, 0.4))
+    whole = parts_in_window(split, labels, 0, GRID, GRID.full_window)
+    piece = parts_in_window(split, labels, 0, GRID, window)
+    for name in ("part", "classes", "polygon"):
+        np.testing.assert_array_equal(getattr(piece, name), getattr(whole, name)[window.slices])
+
+
+def test_each_class_is_trained_calibrated_and_tested() -> None:
+    labels = squares(90)
+    split = split_blocks(labels, [GRID], SplitSettings(32, 8, 0.4, polygons_per_class=5))
+    counts = split.counts(labels)
+    assert all(n == 5 for n in counts["train"].values())
+    assert all(0 < n <= 5 for n in counts["calibration"].values())
+    assert all(n > 0 for n in counts["test"].values())
+    share = sum(counts["test"].values()) / 90
+    assert 0.3 < share < 0.5
+
+
+def test_the_seed_decides_the_split() -> None:
+    labels = squares(60)
+    first, again, other = (split_blocks(labels, [GRID], SplitSettings(32, 8, 0.4, seed=s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.part, again.part)
+    assert (first.part != other.part).any()
+
+
+def test_nothing_is_held_out_when_nothing_is_asked() -> None:
+    labels = squares(12)
+    split = split_blocks(labels, [GRID], SplitSettings(32, 8, test_share=0.0, calibration_share=0.0))
+    assert set(split.part) == {TRAIN}
+
+
+def test_a_class_of_one_polygon_trains_and_a_warning_says_so() -> None:
+    labels = squares(31)
+    ids = labels.class_ids.copy()
+    ids[:] = np.where(np.arange(31) == 30, 3, np.arange(31) % 2 + 1)
+    labels = Labels(labels.geometries, ids, labels.class_names, "squares", "", labels.fingerprints)
+    split = split_blocks(labels, [GRID], SplitSettings(32, 8, 0.3))
+    assert split.part[30] == TRAIN
+    assert any("'c' has no test polygon" in w for w in split.warnings)
+
+
+def test_a_class_without_training_polygons_is_an_error_that_names_it() -> None:
+    labels = squares(4, n_classes=2)
+    labels = Labels(labels.geometries, np.array([1, 1, 1, 1], np.int16), ("a", "b"), "squares", "", labels.fingerprints)
+    with pytest.raises(DataError, match="class 'b' has no polygon left to train on"):
+        split_blocks(labels, [GRID], SplitSettings(32, 8, 0.3))
+
+
+def test_polygons_off_the_scene_serve_nothing_and_none_on_it_is_an_error() -> None:
+    far = Grid(Shape(64, 64), Affine(10, 0, 1e6, 0, -10, 1e6), "")
+    labels = squares(12)
+    with pytest.raises(DataError, match="none of its 12 polygons lies on the scene"):
+        split_blocks(labels, [far], SplitSettings(32, 8))
+    both = split_blocks(labels, [far, GRID], SplitSettings(32, 8, 0.0))
+    assert set(both.scene) == {1}
+    assert UNUSED not in both.part
+
+
+def test_blocks_shrink_until_ten_hold_labels() -> None:
+    small = Grid(Shape(130, 130), Affine(10, 0, 0, 0, -10, 0), "")
+    labels = squares(40, side_px=4, grid=small)
+    assert split_blocks(labels, [small], SplitSettings(None, 8, 0.3)).block_px == 32

@@ -1,0 +1,60 @@
+"""Imports flow one way, and the light modules stay light."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _graph() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("import_graph", ROOT / "docs" / "import_graph.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_imports_flow_downwards() -> None:
+    graph = _graph()
+    assert graph.breaches(graph.edges()) == []
+
+
+def test_a_breach_is_seen() -> None:
+    graph = _graph()
+    found = graph.breaches({("geo", "train"): True, ("train", "mapping"): False, ("geo", "new"): False})
+    assert [line.split(": ")[1] for line in found] == [
+        "a room is in no layer of docs/import_graph.py",
+        "goes up",
+        "goes sideways",
+    ]
+
+
+def test_models_know_no_method_and_geo_knows_no_torch() -> None:
+    graph = _graph()
+    assert ("models", "methods") not in graph.edges()
+    for path in sorted((graph.SOURCE / "geo").rglob("*.py")):
+        assert "import torch" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (
+            ("berunda", "berunda.cli.main", "berunda.config", "berunda.errors"),
+            ("torch", "rasterio", "geopandas"),
+        ),
+        (("berunda.geo.grid", "berunda.methods", "berunda.data.demo_scene", "berunda.doctor"), ("torch",)),
+    ],
+)
+def test_light_modules_stay_light(modules: tuple[str, ...], heavy: tuple[str, ...]) -> None:
+    code = f"import sys, {', '.join(modules)}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,48 @@
+"""The figures of README come from the committed rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme_figures", ROOT / "benchmarks" / "readme_figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(method: str, seed: int, **metrics: float) -> dict[str, object]:
+    return {
+        "suite": "demo",
+        "dataset": "scene",
+        "method": method,
+        "labels": 5,
+        "labels_unit": "polygons_per_class",
+        "seed": seed,
+        "metrics": metrics,
+        "wall_s": 60.0,
+        "hardware": "2 cores",
+    }
+
+
+def test_means_and_deviations_over_seeds(tmp_path: Path) -> None:
+    rows = [row("random_forest", 0, oa=0.4, miou=0.3), row("random_forest", 1, oa=0.6, miou=0.5)]
+    rows.append(row("berunda", 0, oa=0.7, miou=0.6, other=1.0))
+    (tmp_path / "demo.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path).splitlines()
+    assert text[0] == "**demo** (scene; 2 cores; mean ± standard deviation over seeds)"
+    assert text[2] == "| method | labels | seeds | OA | mIoU | time a run |"
+    assert text[4] == "| random forest | 5 polygons per class | 2 | 0.500 ± 0.141 | 0.400 ± 0.141 | 60 s |"
+    assert text[5] == "| berunda | 5 polygons per class | 1 | 0.7 | 0.6 | 60 s |"
+
+
+def test_without_results(tmp_path: Path) -> None:
+    assert _script().tables(tmp_path) == "No benchmark has been run yet."
