@@ -205,6 +205,7 @@ def main(folder: str, steps: str, workers: str, pause_s: str, staged: str) -> No
 
 def serve() -> None:
     """Run `main` for every line of arguments that comes in, each in a forked process, and tell its end."""
+    train_in(None, 1)  # what torch imports late is imported once
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -62,6 +62,32 @@ def np_kmeans(x, y, valid):
     return np_mean(np.abs(x - rebuilt), valid[:, None]), np_mean((y * (1 - y)).sum(axis=1), valid)
 
 
+def np_balanced(logits, labels, valid):
+    losses_, known = np_pick(logits, labels), (labels >= 0) & valid
+    means = [losses_[known & (labels == c)].mean() for c in np.unique(labels[known])]
+    return float(np.mean(means))
+
+
+def np_smooth(values, valid, side):
+    half = side // 2
+    for _ in range(2):
+        out = np.zeros_like(values)
+        for n, r, c in zip(*np.nonzero(valid), strict=True):
+            at = (slice(max(0, r - half), r + half + 1), slice(max(0, c - half), c + half + 1))
+            near = valid[n][at]
+            out[n, :, r, c] = values[n][(slice(None), *at)][:, near].mean(axis=1)
+        values = out
+    return values
+
+
+def np_join(context, spectrum, prior, exponent):
+    p, q = np_softmax(context), np_softmax(spectrum)
+    joint = (p + q) / 2 * (prior**exponent)[None, :, None, None]
+    joint /= joint.sum(axis=1, keepdims=True)
+    energy = (np.log(np.exp(context).sum(1)) + np.log(np.exp(spectrum).sum(1))) / 2
+    return np.log(joint) + energy[:, None]
+
+
 # Inputs
 
 
@@ -84,11 +110,18 @@ def arrays(d: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in d.items()}
 
 
+PRIOR = torch.arange(1, C + 1, dtype=torch.float64) / (C * (C + 1) / 2)
+
 # Each case: the loss of the data, its twin, and the tensor that carries the gradient.
 CASES = {
     "cross_entropy_masked": (
         lambda d: losses.cross_entropy_masked(d["logits"], d["labels"], d["valid"]),
         lambda a: np_mean(np_pick(a["logits"], a["labels"]), (a["labels"] >= 0) & a["valid"]),
+        "logits",
+    ),
+    "balanced_cross_entropy_masked": (
+        lambda d: losses.balanced_cross_entropy_masked(d["logits"], d["labels"], d["valid"]),
+        lambda a: np_balanced(a["logits"], a["labels"], a["valid"]),
         "logits",
     ),
     "cross_entropy_masked_scene": (
@@ -324,3 +357,29 @@ def test_every_public_function_is_covered_here():
     text = Path(__file__).read_text()
     missing = [name for name in losses.__all__ if f"losses.{name}(" not in text and name != "is_labelled"]
     assert not missing
+
+
+def test_smoothing_matches_its_twin() -> None:
+    d = data()
+    found = losses.smooth_masked(d["logits"], d["valid"], 3)
+    np.testing.assert_allclose(found.numpy(), np_smooth(d["logits"].numpy(), d["valid"].numpy(), 3), atol=1e-6)
+    assert torch.autograd.gradcheck(lambda x: losses.smooth_masked(x, d["valid"], 3), d["logits"].requires_grad_())
+
+
+def test_smoothing_keeps_distributions_and_gives_nothing_to_invalid_positions() -> None:
+    d = data()
+    smooth = losses.smooth_masked(d["logits"].softmax(1), d["valid"], 5)
+    torch.testing.assert_close(smooth.sum(1), d["valid"].double())
+    spoilt = torch.where(d["valid"][:, None], d["logits"], torch.nan)
+    expected = losses.smooth_masked(d["logits"], d["valid"], 5)
+    torch.testing.assert_close(losses.smooth_masked(spoilt, d["valid"], 5), expected)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_joined_views_match_their_twin(exponent: float) -> None:
+    d = data()
+    found = losses.join_views(d["logits"], d["other"], PRIOR, exponent)
+    twin = np_join(d["logits"].numpy(), d["other"].numpy(), PRIOR.numpy(), exponent)
+    np.testing.assert_allclose(found.numpy(), twin, atol=1e-6)
+    join = lambda a, b: losses.join_views(a, b, PRIOR, exponent)  # noqa: E731
+    assert torch.autograd.gradcheck(join, (d["logits"].requires_grad_(), d["other"].requires_grad_()))

@@ -20,7 +20,7 @@ _SETTINGS: dict[str, Any] = {"polygons_per_class": 5, "test_share": 0.5, "effort
 
 
 def demo_config(seed: int, progress: Progress | None = None) -> MapConfig:
-    """Fetch the real scene and return the demo's configuration: 5 training polygons a class, half the blocks for the test."""
+    """Fetch the real scene and return the demo's configuration: 5 polygons a class, half the blocks for the test."""
     scene = demo_scene(progress)
     return MapConfig(
         scenes=tuple(str(p) for p in scene.bands),

@@ -138,8 +138,9 @@ def _in_window(prepared: Prepared, index: int, scene: Scene, window: Window) -> 
 
 
 def _empty_table(prepared: Prepared) -> PixelTable:
-    empty = [np.zeros(0, kind) for kind in (np.int16, np.int64, np.int64, np.int8, np.int16, np.int32)]
-    return PixelTable(*empty, np.zeros((0, len(prepared.band_names)), np.float32))
+    kinds = {"scene": "i2", "row": "i8", "col": "i8", "part": "i1", "classes": "i2", "polygon": "i4"}
+    values = np.zeros((0, len(prepared.band_names)), np.float32)
+    return PixelTable(values=values, **{name: np.zeros(0, kind) for name, kind in kinds.items()})
 
 
 def _may_hold_labels(prepared: Prepared, grid: Grid, window: Window) -> bool:

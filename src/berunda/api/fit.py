@@ -72,6 +72,7 @@ def spec_of(prepared: Prepared, config: MapConfig) -> NetSpec:
         encoder_depth=config.encoder_depth,
         crop_px=config.crop_px,
         pixel_path=True,
+        decoder=config.decoder,
     )
 
 
@@ -190,7 +191,12 @@ def _manifest(method: Method, prepared: Prepared, config: MapConfig, settings: T
         method=method.name,
         method_options=dict(config.method_options) if config.method == method.name else {},
         encoder=config.encoder,
-        net=NetSettings(encoder_depth=config.encoder_depth, crop_px=config.crop_px, pixel_path=True),
+        net=NetSettings(
+            encoder_depth=config.encoder_depth,
+            crop_px=config.crop_px,
+            pixel_path=True,
+            decoder=config.decoder,
+        ),
         bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
         classes=tuple(
             ClassEntry(id=i, name=name, color=color)

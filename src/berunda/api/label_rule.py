@@ -40,7 +40,9 @@ class LabelRule:
         except ValueError:
             bound = float("nan")
         if match is None or not np.isfinite(bound):
-            raise ConfigError(f"--drop-labels-where: found {text!r}, expected BAND>NUMBER or BAND<NUMBER, such as B02>1800")
+            raise ConfigError(
+                f"--drop-labels-where: found {text!r}, expected BAND>NUMBER or BAND<NUMBER, such as B02>1800"
+            )
         return cls(match["band"], match["sign"], bound)
 
     def holds(self, values: np.ndarray | float) -> np.ndarray | bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from berunda.api.label_rule import LabelRule
 from berunda.config import MapConfig
 from berunda.data.scaling import Scaling, measure_scaling
 from berunda.data.splits import UNUSED, BlockSplit, SplitSettings, split_blocks
-from berunda.errors import DataError, GeoError
+from berunda.errors import ConfigError, DataError, GeoError
 from berunda.geo.grid import Window, same_crs
 from berunda.geo.raster import Scene, open_scenes
 from berunda.geo.vector import Labels, rasterize, read_labels
@@ -63,11 +62,11 @@ def prepare(config: MapConfig) -> Prepared:
         )
     )
     _check_alike(scenes)
-    if config.labels is None or (config.field is None and Path(config.labels).suffix.lower() in (".gpkg", ".geojson", ".shp")):
-        raise DataError("--labels and --field are needed: which file holds the classes, and in which attribute")
+    if config.labels is None:
+        raise ConfigError("--labels is needed: the polygons or the label raster that hold the classes")
     labels = read_labels(
         config.labels,
-        config.field,
+        config.field or "",
         grids=[s.grid for s in scenes],
         classes=config.classes or None,
         zero_is_class=config.zero_is_class,

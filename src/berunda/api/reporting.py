@@ -193,7 +193,7 @@ def _calibration_sentence(run: MapRun) -> str:
     t = run.fitted.temperature
     if not t.is_fitted:
         return "not calibrated: too few held-out labels"
-    return f"temperature {t.value:.2f}, fitted on {t.n_pixels} pixels of {t.n_groups} polygons the net was not trained on"
+    return f"temperature {t.value:.2f}, fitted on {t.n_pixels} pixels of {t.n_groups} polygons held out of training"
 
 
 def _curves(log: list[dict[str, float]]) -> Iterator[LossCurve]:
@@ -205,8 +205,10 @@ def _curves(log: list[dict[str, float]]) -> Iterator[LossCurve]:
     size = max(1, len(log) // _CURVE_POINTS)
     groups = [log[i : i + size] for i in range(0, len(log), size)]
     for name in names:
-        points = [(int(g[-1]["step"]) + 1, float(np.mean([r[name] for r in g if name in r]))) for g in groups if any(name in r for r in g)]
-        yield LossCurve(name, tuple(p[0] for p in points), tuple(p[1] for p in points))
+        with_it = [[row for row in group if name in row] for group in groups]
+        kept = [group for group in with_it if group]
+        steps = tuple(int(group[-1]["step"]) + 1 for group in kept)
+        yield LossCurve(name, steps, tuple(float(np.mean([row[name] for row in group])) for group in kept))
 
 
 def _warnings(run: MapRun) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Training images from large scenes: label-centred crops, balanced over classes and polygons, and random unlabelled crops.
+"""Training images from large scenes: label-centred, class-balanced crops and random unlabelled ones.
 
 A small scene is held whole; of a large one only chunks are read, those around training labels and a random sample of
 the rest, so that memory does not grow with the scene.
@@ -53,7 +53,7 @@ class SceneSource:
 
     Labelled crops: a class at random, one of its polygons at random, one of its pixels at random, and a crop that
     holds that pixel at a random place. So a rare class and a small polygon are seen as often as the others.
-    Unlabelled crops: anywhere in the chunks, in proportion to their area, at least half of it valid where that can be had.
+    Unlabelled crops: anywhere in the chunks, in proportion to their area, at least half valid where that can be had.
 
     Args:
         chunks: the pieces; each at least one pixel large, padded with invalid pixels when smaller than the crop.
@@ -196,7 +196,7 @@ def build_source(
 def _sampled_windows(
     scene: Scene, index: int, labels: Labels, split: BlockSplit, budget_px: int, chunk_px: int
 ) -> Iterator[Window]:
-    """Yield the lattice windows that hold training labels, then random others, up to the budget (labels take at most half)."""
+    """Yield lattice windows with training labels (at most half the budget) and random others, up to the budget."""
     tiles = list(scene.grid.tiles(chunk_px))
     rng = Randomness(0).numpy("chunks", index)
     held = _tiles_with_training(scene, index, labels, split, chunk_px, len(tiles))
@@ -223,7 +223,8 @@ def _tiles_with_training(
         corners = [inverse * point for point in ((left, bottom), (left, top), (right, bottom), (right, top))]
         cols = np.clip([c for c, _ in corners], 0, grid.shape.cols - 1).astype(int) // chunk_px
         rows = np.clip([r for _, r in corners], 0, grid.shape.rows - 1).astype(int) // chunk_px
-        numbers.update(r * per_row + c for r in range(rows.min(), rows.max() + 1) for c in range(cols.min(), cols.max() + 1))
+        touched = np.add.outer(np.arange(rows.min(), rows.max() + 1) * per_row, np.arange(cols.min(), cols.max() + 1))
+        numbers.update(touched.ravel().tolist())
     return np.array(sorted(n for n in numbers if n < n_tiles), dtype=np.int64)
 
 

@@ -19,7 +19,17 @@ from berunda.errors import DataError
 from berunda.geo.grid import Grid, Window
 from berunda.geo.vector import Labels, rasterize
 
-__all__ = ["CALIBRATION", "TEST", "TRAIN", "UNUSED", "BlockSplit", "Parts", "SplitSettings", "parts_in_window", "split_blocks"]
+__all__ = [
+    "CALIBRATION",
+    "TEST",
+    "TRAIN",
+    "UNUSED",
+    "BlockSplit",
+    "Parts",
+    "SplitSettings",
+    "parts_in_window",
+    "split_blocks",
+]
 
 UNUSED, TRAIN, CALIBRATION, TEST = 0, 1, 2, 3
 _N_DRAWS = 256
@@ -150,7 +160,7 @@ def parts_in_window(split: BlockSplit, labels: Labels, scene: int, grid: Grid, w
         if fitted.any() and split.buffer_px > 0:
             tested &= ndimage.distance_transform_edt(~fitted) > split.buffer_px
         part[tested] = TEST
-    inner = (slice(split.buffer_px, split.buffer_px + window.n_rows), slice(split.buffer_px, split.buffer_px + window.n_cols))
+    inner = window.slices_in(wide)
     classes = np.append(labels.class_ids, 0)[polygon].astype(np.int16)
     return Parts(part[inner], classes[inner], polygon[inner])
 
@@ -204,14 +214,16 @@ def _draw_test_blocks(
     labelled = np.unique(block[block >= 0])
     position = np.searchsorted(labelled, np.maximum(block, 0))
     used = block >= 0
-    weight = np.zeros((len(labelled), int(class_ids.max()) + 1, 2))
-    np.add.at(weight, (position[used], class_ids[used], 0), 1.0)
-    np.add.at(weight, (position[used], class_ids[used], 1), areas[used])
+    n_ids = int(class_ids.max()) + 1
+    cell = position[used] * n_ids + class_ids[used]
+    counted = [np.bincount(cell, w, minlength=len(labelled) * n_ids) for w in (None, areas[used])]
+    weight = np.stack(counted, axis=1).reshape(len(labelled), n_ids, 2)
     total = weight.sum(0)
     present = total[:, 0] > 0
     rng = Randomness(settings.seed).numpy("split")
     draws = rng.random((_N_DRAWS, n_blocks)).argsort(1).argsort(1) < round(settings.test_share * n_blocks)
-    shares = np.einsum("db,bck->dck", draws[:, labelled].astype(float), weight)[:, present] / np.maximum(total[present], 1e-9)
+    held = np.einsum("db,bck->dck", draws[:, labelled].astype(float), weight)[:, present]
+    shares = held / np.maximum(total[present], 1e-9)
     counts = shares[..., 0] * total[present, 0]
     several = total[present, 0] > 1
     missing = (((counts < 0.5) | (counts > total[present, 0] - 0.5)) & several).sum(1)
@@ -254,5 +266,6 @@ def _warnings(part: np.ndarray, labels: Labels, settings: SplitSettings) -> tupl
         if n_test == 0 and settings.test_share > 0:
             found.append(f"Class '{name}' has no test polygon: its accuracy is not known.")
         if settings.polygons_per_class and n_train < settings.polygons_per_class:
-            found.append(f"Class '{name}' trains on {n_train} polygons, fewer than the {settings.polygons_per_class} asked for.")
+            asked = settings.polygons_per_class
+            found.append(f"Class '{name}' trains on {n_train} polygons, fewer than the {asked} asked for.")
     return tuple(found)

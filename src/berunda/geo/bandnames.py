@@ -80,9 +80,7 @@ def choose_bands(bands: Sequence[Band], wanted: Sequence[str]) -> tuple[Band, ..
     missing = next(w for w, b in zip(wanted, found_bands, strict=True) if b is None)
     near = difflib.get_close_matches(missing, [b.name for b in bands], 1, 0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"select by name, or name all {len(bands)} bands"
-    raise GeoError(
-        f"band '{missing}' is not in {bands[0].source.path}: expected one of {_listed(bands)}; {hint}"
-    )
+    raise GeoError(f"band '{missing}' is not in {bands[0].source.path}: expected one of {_listed(bands)}; {hint}")
 
 
 def scene_name(files: Sequence[RasterFile]) -> str:

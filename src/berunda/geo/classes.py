@@ -37,9 +37,7 @@ def parse_class_mapping(text: str) -> dict[str, str]:
         if not sign or not old or "=" in new:
             raise ConfigError(f"--classes has '{part.strip()}': expected old=new, or old= to drop a class")
         if mapping.get(old, new) != new:
-            raise ConfigError(
-                f"--classes maps '{old}' to '{mapping[old]}' and to '{new}': expected one new name"
-            )
+            raise ConfigError(f"--classes maps '{old}' to '{mapping[old]}' and to '{new}': expected one new name")
         mapping[old] = new
     if not mapping:
         raise ConfigError(f"--classes has no entry in '{text}': expected old=new,old2=")
@@ -62,9 +60,7 @@ def class_name(value: Any) -> str | None:
     return text if text and text not in {"NaT", "<NA>"} else None
 
 
-def map_classes(
-    names: Iterable[str | None], mapping: Mapping[str, str] | None, source: str
-) -> list[str | None]:
+def map_classes(names: Iterable[str | None], mapping: Mapping[str, str] | None, source: str) -> list[str | None]:
     """Return the new name of each feature: None where it has no class, "" where the mapping drops it.
 
     Raises:
@@ -84,9 +80,7 @@ def map_classes(
     left = sorted({n for n in mapped if n})
     if not left:
         found = f"{len(known)} before --classes" if known else "no feature has a value in the field"
-        raise GeoError(
-            f"{source} has no classes left ({found}): expected at least one; check --field and --classes"
-        )
+        raise GeoError(f"{source} has no classes left ({found}): expected at least one; check --field and --classes")
     if len(left) > MAX_CLASSES:
         raise GeoError(
             f"{source} has {len(left)} different classes ({_listed(left[:3])}, ...): expected at most"

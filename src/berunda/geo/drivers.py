@@ -92,9 +92,7 @@ def driver_of(path: Path) -> str:
             " host;"
             " expected GeoTIFF, COG, JPEG 2000, PNG or JPEG, convert it with gdal_translate -of COG"
         )
-    kind = next(
-        (kind for mark, kind in OTHERS if text.startswith(mark) or head.startswith(mark)), "an unknown format"
-    )
+    kind = next((kind for mark, kind in OTHERS if text.startswith(mark) or head.startswith(mark)), "an unknown format")
     raise GeoError(
         f"{path} is {kind} by its content: expected GeoTIFF, COG, JPEG 2000, PNG or JPEG;"
         " other rasters convert with gdal_translate -of COG"

@@ -119,8 +119,7 @@ def _grid(dataset: Any, path: Path) -> Grid:
         if points or dataset.rpcs:
             kind = f"{len(points)} ground control points" if points else "rational polynomial coefficients"
             raise GeoError(
-                f"{path} is georeferenced by {kind} only: expected a regular grid; warp it with gdalwarp"
-                " first"
+                f"{path} is georeferenced by {kind} only: expected a regular grid; warp it with gdalwarp first"
             )
     try:
         return Grid(Shape(dataset.height, dataset.width), transform, crs)
@@ -170,6 +169,4 @@ def _palette(dataset: Any) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
     """Return the colour table of the first band."""
     if dataset.colorinterp[0] != ColorInterp.palette:
         return ()
-    return tuple(
-        sorted((int(k), (int(v[0]), int(v[1]), int(v[2]), int(v[3]))) for k, v in dataset.colormap(1).items())
-    )
+    return tuple(sorted((int(k), (int(v[0]), int(v[1]), int(v[2]), int(v[3]))) for k, v in dataset.colormap(1).items()))

@@ -71,14 +71,11 @@ def _kind(path: Path) -> str:
     except OSError as error:
         raise GeoError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     if not head:
-        raise GeoError(
-            f"{path} is empty (0 bytes): expected polygons or a label raster; copy or download it again"
-        )
+        raise GeoError(f"{path} is empty (0 bytes): expected polygons or a label raster; copy or download it again")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<") and b"VRT" in text[:200]:
         raise SecurityError(
-            f"{path} is a VRT by its content: refused, it can point at any file or host; export the layer"
-            " as GeoPackage"
+            f"{path} is a VRT by its content: refused, it can point at any file or host; export the layer as GeoPackage"
         )
     if text.startswith((b"{", b"[")):
         return "GeoJSON"
@@ -109,9 +106,7 @@ def _read_geojson(path: Path, field: str) -> Features:
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise GeoError(
-            f"{path} is not valid JSON: {error}; export the layer again as GeoPackage or GeoJSON"
-        ) from error
+        raise GeoError(f"{path} is not valid JSON: {error}; export the layer again as GeoPackage or GeoJSON") from error
     kind = data.get("type") if isinstance(data, dict) else type(data).__name__
     if kind == "Feature":
         data = {"features": [data], "crs": data.get("crs")}
@@ -136,9 +131,7 @@ def _geometry(path: Path, number: int, data: Any) -> Any:
         return shapely.from_geojson(json.dumps(data))
     except (KeyError, TypeError, ValueError, shapely.GEOSException) as error:
         reason = " ".join(str(error).split())
-        raise GeoError(
-            f"{path} feature {number + 1} has a damaged geometry: {reason}; expected a polygon"
-        ) from error
+        raise GeoError(f"{path} feature {number + 1} has a damaged geometry: {reason}; expected a polygon") from error
 
 
 def _geojson_crs(path: Path, crs: Any) -> str:
@@ -148,9 +141,7 @@ def _geojson_crs(path: Path, crs: Any) -> str:
     try:
         name = str(crs["properties"]["name"])
     except (KeyError, TypeError) as error:
-        raise GeoError(
-            f"{path} has a 'crs' member that names no system: expected a name such as EPSG:32633"
-        ) from error
+        raise GeoError(f"{path} has a 'crs' member that names no system: expected a name such as EPSG:32633") from error
     return str(parse_crs(name).to_wkt())
 
 
@@ -172,9 +163,7 @@ def _read_ogr(path: Path, field: str) -> Features:
                 " expected one;"
                 " export the one to use to its own file"
             )
-        meta, _, wkb, values = pyogrio.raw.read(
-            path.absolute(), layer=holders[0], columns=[field], force_2d=True
-        )
+        meta, _, wkb, values = pyogrio.raw.read(path.absolute(), layer=holders[0], columns=[field], force_2d=True)
     except (
         pyogrio.errors.DataSourceError,
         pyogrio.errors.DataLayerError,
@@ -203,6 +192,4 @@ def _require_field(path: Path, field: str, fields: Sequence[str]) -> None:
     near = difflib.get_close_matches(field, fields, 1) or [f for f in fields if f.lower() == field.lower()]
     hint = f"did you mean '{near[0]}'?" if near else "give one of them with --field"
     listed = ", ".join(fields[:20]) + (f" and {len(fields) - 20} more" if len(fields) > 20 else "")
-    raise GeoError(
-        f"{path} has no field '{field}': expected one of {listed or '(the file has no fields)'}; {hint}"
-    )
+    raise GeoError(f"{path} has no field '{field}': expected one of {listed or '(the file has no fields)'}; {hint}")

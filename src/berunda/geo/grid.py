@@ -122,13 +122,9 @@ class Grid:
     def __post_init__(self) -> None:
         """Refuse a grid without area: its coordinates could not be turned back into pixels."""
         if self.shape.rows < 1 or self.shape.cols < 1:
-            raise GeoError(
-                f"a grid needs at least one pixel, found {self.shape.rows} rows, {self.shape.cols} columns"
-            )
+            raise GeoError(f"a grid needs at least one pixel, found {self.shape.rows} rows, {self.shape.cols} columns")
         if not all(map(math.isfinite, self.transform[:6])) or self.transform.determinant == 0:
-            raise GeoError(
-                f"the transform {tuple(self.transform[:6])} has no inverse: expected pixels with an area"
-            )
+            raise GeoError(f"the transform {tuple(self.transform[:6])} has no inverse: expected pixels with an area")
 
     @property
     def full_window(self) -> Window:
@@ -144,9 +140,7 @@ class Grid:
     def corners(self) -> np.ndarray:
         """The footprint's corners, (4, 2) float64 of (x, y), in the order of a ring."""
         rows, cols = self.shape.rows, self.shape.cols
-        return np.array(
-            [xy_of(self.transform, c, r) for c, r in ((0, 0), (cols, 0), (cols, rows), (0, rows))]
-        )
+        return np.array([xy_of(self.transform, c, r) for c, r in ((0, 0), (cols, 0), (cols, rows), (0, rows))])
 
     @property
     def resolution(self) -> tuple[float, float]:
@@ -174,9 +168,7 @@ class Grid:
     def window_bounds(self, window: Window) -> Bounds:
         """Return the envelope of a window in map units."""
         corners = [
-            xy_of(self.transform, c, r)
-            for c in (window.col, window.col_stop)
-            for r in (window.row, window.row_stop)
+            xy_of(self.transform, c, r) for c in (window.col, window.col_stop) for r in (window.row, window.row_stop)
         ]
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         return Bounds(min(xs), min(ys), max(xs), max(ys))

@@ -41,8 +41,7 @@ def group_files(files: Sequence[RasterFile]) -> list[list[RasterFile]]:
     if len(placed) < len(files):
         bare = next(f for f in files if not f.grid.is_georeferenced)
         raise GeoError(
-            f"{bare.path} has no georeference, {placed[0].path} has one: expected all or none; give them"
-            " apart"
+            f"{bare.path} has no georeference, {placed[0].path} has one: expected all or none; give them apart"
         )
     groups: list[list[RasterFile]] = []
     outlines: dict[int, Any] = {}
@@ -91,11 +90,7 @@ def _same_ground(one: RasterFile, two: RasterFile, outlines: dict[int, Any]) -> 
 def _shares(one: Grid, two: Grid, outlines: dict[int, Any]) -> tuple[float, float]:
     """Return the common area as a share of the larger and of the smaller footprint, 0..1."""
     first = outlines.setdefault(id(one), footprint(one))
-    second = (
-        outlines.setdefault(id(two), footprint(two))
-        if same_crs(one.crs, two.crs)
-        else footprint(two, one.crs)
-    )
+    second = outlines.setdefault(id(two), footprint(two)) if same_crs(one.crs, two.crs) else footprint(two, one.crs)
     if not shapely.is_valid(second):
         return 0.0, 0.0
     common = shapely.area(shapely.intersection(first, second))

@@ -52,9 +52,7 @@ def read_label_raster(path: Path, zero_is_class: bool = False) -> LabelRaster:
     """
     facts = describe(path)
     if len(facts.data_indexes) != 1:
-        raise GeoError(
-            f"label raster {path} has {len(facts.data_indexes)} bands: expected one band of class numbers"
-        )
+        raise GeoError(f"label raster {path} has {len(facts.data_indexes)} bands: expected one band of class numbers")
     if facts.grid.shape.n_pixels > MAX_PIXELS:
         raise GeoError(
             f"label raster {path} has {facts.grid.shape.n_pixels} pixels: expected at most {MAX_PIXELS};"
@@ -63,9 +61,7 @@ def read_label_raster(path: Path, zero_is_class: bool = False) -> LabelRaster:
     index = facts.data_indexes[0]
     with environment(), open_raster(path) as dataset, reading_errors(path, "all pixels"):
         stored = dataset.read(index)
-        is_labelled = (
-            dataset.read_masks(index) != 0 if facts.masked[index - 1] else np.ones(stored.shape, bool)
-        )
+        is_labelled = dataset.read_masks(index) != 0 if facts.masked[index - 1] else np.ones(stored.shape, bool)
     nodata = facts.nodata[index - 1]
     for value in DEFAULT_UNLABELLED if nodata is None or np.isnan(nodata) else (nodata,):
         if not (value == 0 and zero_is_class):
@@ -82,11 +78,7 @@ def read_label_raster(path: Path, zero_is_class: bool = False) -> LabelRaster:
 
 def category_names(path: Path, tags: dict[str, str]) -> dict[int, str]:
     """Return the class names in a raster's tags CLASS_<n>, else the categories in `<name>.aux.xml`."""
-    found = {
-        int(m[1]): v.strip()
-        for k, v in tags.items()
-        if (m := re.fullmatch(r"CLASS_(\d{1,5})", k)) and v.strip()
-    }
+    found = {int(m[1]): v.strip() for k, v in tags.items() if (m := re.fullmatch(r"CLASS_(\d{1,5})", k)) and v.strip()}
     side = path.with_name(path.name + ".aux.xml")
     if found or not side.is_file() or side.stat().st_size > MAX_AUX_BYTES:
         return found
@@ -118,4 +110,6 @@ def _whole(stored: np.ndarray, is_labelled: np.ndarray, path: Path) -> np.ndarra
             " numbers from 0;"
             " declare it as nodata with gdal_edit -a_nodata"
         )
-    return np.where(is_labelled, stored, -1).astype(np.int32)
+    values = np.where(is_labelled, stored, np.zeros((), stored.dtype)).astype(np.int32)
+    values[~is_labelled] = -1
+    return values

@@ -1,4 +1,4 @@
-"""Small pictures of large rasters, read through their overviews or coarser resolutions where they have them."""
+"""Small pictures of large rasters, read through their overviews where they have them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def coarse_grid(grid: Grid, max_px: int) -> Grid:
 
 
 def quicklook(path: Path, shape: Shape, indexes: Sequence[int], *, is_class: bool = False) -> np.ndarray:
-    """Return bands `indexes` (1-based) of a local raster resampled to `shape`: (n, rows, cols) in the file's type.
+    """Return bands `indexes` (1-based) of a local raster resampled to `shape`: (n, rows, cols) in the file's
+    type.
 
     Args:
         path: a raster on the same ground as the picture.
@@ -44,7 +45,7 @@ def quicklook(path: Path, shape: Shape, indexes: Sequence[int], *, is_class: boo
 
 
 def scene_quicklook(scene: Scene, names: Sequence[str], shape: Shape) -> np.ndarray:
-    """Return the named bands of a scene at `shape`: (n, rows, cols) float32, NaN where a value is nodata or not finite."""
+    """Return the named bands of a scene at `shape`: (n, rows, cols) float32, NaN where there is no data."""
     by_name = dict(zip(scene.band_names, scene.bands, strict=True))
     planes = []
     for name in names:

@@ -71,8 +71,7 @@ def reading_errors(path: Path, where: str) -> Iterator[None]:
     except (RasterioError, OSError, MemoryError, ValueError, OverflowError) as error:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise GeoError(
-            f"{path} cannot be read ({where}): {reason}; expected a whole raster file, copy or download it"
-            " again"
+            f"{path} cannot be read ({where}): {reason}; expected a whole raster file, copy or download it again"
         ) from error
 
 
@@ -174,9 +173,7 @@ class Scene:
         self.bands: tuple[Band, ...] = tuple(bands)
         self.mask = mask
         self._handles = handles or Handles()
-        self._plans: tuple[FilePlan, ...] = plan_files(
-            [f for f in files if f.path in used], self.bands, self.grid
-        )
+        self._plans: tuple[FilePlan, ...] = plan_files([f for f in files if f.path in used], self.bands, self.grid)
         self._mask_plan: MaskPlan | None = plan_mask(mask, self.grid) if mask else None
 
     @property
@@ -219,9 +216,7 @@ class Scene:
                 is_valid &= ~missing
             if self._mask_plan is not None:
                 with reading_errors(self._mask_plan.file.path, str(inner)):
-                    is_valid &= ~read_mask(
-                        self._handles.get(self._mask_plan.file.path), self._mask_plan, inner
-                    )
+                    is_valid &= ~read_mask(self._handles.get(self._mask_plan.file.path), self._mask_plan, inner)
         part[:, ~is_valid] = 0
         valid[at] = is_valid
         return Block(values, valid)
@@ -276,17 +271,13 @@ def open_scenes(
     for group in groups:
         name = scene_name(group)
         taken = {s.name for s in scenes}
-        unique = next(
-            n for n in (name, *(f"{name}_{i}" for i in range(2, len(groups) + 2))) if n not in taken
-        )
+        unique = next(n for n in (name, *(f"{name}_{i}" for i in range(2, len(groups) + 2))) if n not in taken)
         chosen_files, chosen = _choose(group, bands)
         scenes.append(Scene(unique, chosen_files, chosen, mask_file, Handles(allow_remote)))
     return scenes
 
 
-def _choose(
-    group: list[RasterFile], wanted: Sequence[str] | None
-) -> tuple[list[RasterFile], tuple[Band, ...]]:
+def _choose(group: list[RasterFile], wanted: Sequence[str] | None) -> tuple[list[RasterFile], tuple[Band, ...]]:
     """Name the bands of one scene and select; an alpha band that is given a name becomes data."""
     named = name_bands(group)
     if wanted is None:
@@ -305,8 +296,7 @@ def _mask_file(mask: str | Path, groups: Sequence[Sequence[RasterFile]], allow_r
     file = describe(files[0], allow_remote)
     if len(file.data_indexes) != 1:
         raise GeoError(
-            f"--mask {file.path} has {len(file.data_indexes)} bands: expected one, non-zero where to leave"
-            " out"
+            f"--mask {file.path} has {len(file.data_indexes)} bands: expected one, non-zero where to leave out"
         )
     plans = [plan_mask(file, finest(group)) for group in groups]
     if not any(plan.overlaps for plan in plans):

@@ -76,9 +76,7 @@ def plan_files(files: Sequence[RasterFile], bands: Sequence[Band], grid: Grid) -
                 tuple(position for position, _ in mine),
                 tuple(b.nodata for _, b in mine),
                 relation,
-                file.driver == "JP2OpenJPEG"
-                and is_sentinel2(file.path.stem)
-                and not any(b.nodata for _, b in mine),
+                file.driver == "JP2OpenJPEG" and is_sentinel2(file.path.stem) and not any(b.nodata for _, b in mine),
             )
         )
     return tuple(plans)
@@ -100,9 +98,7 @@ def plan_mask(file: RasterFile, grid: Grid) -> MaskPlan:
             )
         source = Grid(source.shape, grid.transform, grid.crs)
     elif not source.is_georeferenced and source.shape != grid.shape:
-        raise GeoError(
-            f"--mask {file.path} is {source}, the scene is {grid}: expected the same rows and columns"
-        )
+        raise GeoError(f"--mask {file.path} is {source}, the scene is {grid}: expected the same rows and columns")
     return MaskPlan(file, grid, source, _overlap(source, grid))
 
 
@@ -158,7 +154,7 @@ def read_mask(dataset: Any, plan: MaskPlan, window: Window) -> np.ndarray:
 
 
 def _read_native(dataset: Any, plan: FilePlan, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window in the file's own pixels: values (k, h, w) float32, 0 where not valid, and valid (k, h, w)."""
+    """Read a window in the file's own pixels: values (k, h, w) float32, 0 where not valid, and valid."""
     place = RasterioWindow(window.col, window.row, window.n_cols, window.n_rows)
     stored = dataset.read(list(plan.indexes), window=place)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -183,7 +179,7 @@ def _apply_masks(dataset: Any, plan: FilePlan, place: RasterioWindow, valid: np.
 
 
 def _equals(stored: np.ndarray, nodata: float) -> np.ndarray:
-    """Compare in the stored type, where the nodata value was written; a value that the type cannot hold matches nothing."""
+    """Compare in the stored type; a nodata value that the type cannot hold matches nothing."""
     dtype = stored.dtype
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)

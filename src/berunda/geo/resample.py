@@ -67,9 +67,7 @@ def relate(grid: Grid, source: Grid) -> Relation:
         raise GeoError(f"cannot resample {source} onto {grid}: expected one CRS; reproject with gdalwarp")
     step = _linear(source, grid)
     if max(abs(step[0, 1]), abs(step[1, 0])) * max(grid.shape.rows, grid.shape.cols) > 0.01:
-        raise GeoError(
-            f"cannot resample {source} onto {grid}: one is rotated against the other; warp with gdalwarp"
-        )
+        raise GeoError(f"cannot resample {source} onto {grid}: one is rotated against the other; warp with gdalwarp")
     offset = _origin(source, grid)
     return Relation(float(step[1, 1]), float(offset[1]), float(step[0, 0]), float(offset[0]))
 
@@ -105,9 +103,7 @@ def nearest_indices(grid: Grid, source: Grid, window: Window) -> tuple[np.ndarra
     Returns:
         rows, cols: (h, w) int64 clamped to the source; inside: (h, w) bool.
     """
-    col, row = np.meshgrid(
-        np.arange(window.col, window.col_stop) + 0.5, np.arange(window.row, window.row_stop) + 0.5
-    )
+    col, row = np.meshgrid(np.arange(window.col, window.col_stop) + 0.5, np.arange(window.row, window.row_stop) + 0.5)
     if same_crs(grid.crs, source.crs):
         step, offset = _linear(source, grid), _origin(source, grid)
         source_col = step[0, 0] * col + step[0, 1] * row + offset[0]

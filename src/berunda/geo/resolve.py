@@ -1,4 +1,4 @@
-"""Which files an input means. Everything that is not a plain local file or folder is refused here, before GDAL sees it."""
+"""Which files an input means; what is no plain local file or folder is refused before GDAL sees it."""
 
 from __future__ import annotations
 
@@ -59,19 +59,17 @@ def is_remote(path: str | Path) -> bool:
 
 
 def gdal_name(path: Path) -> Path | str:
-    """Return what to hand to rasterio: the absolute path of a local file, the GDAL name of an http(s) address."""
+    """Return what to hand to rasterio: an absolute local path, or the GDAL name of an http(s) address."""
     if is_remote(path):
         return "/vsicurl/" + re.sub(r"^(https?):/+", r"\1://", os.fspath(path))
     return path.absolute()
 
 
 def _refuse_unless_plain(text: str, allow_remote: bool) -> bool:
-    """Raise for anything that GDAL would not treat as a local file name; return whether it is an allowed address."""
+    """Raise for anything but a local file name; return whether it is an address that is allowed."""
     stripped = text.strip()
     if not stripped or "\0" in text:
-        raise GeoError(
-            f"an input path is empty or not a file name: found {text!r}; expected a file or a folder"
-        )
+        raise GeoError(f"an input path is empty or not a file name: found {text!r}; expected a file or a folder")
     if stripped.startswith("<"):
         raise SecurityError(
             f"'{_short(stripped)}' is an inline dataset, not a path: refused; give the path of a GeoTIFF or"
@@ -84,7 +82,7 @@ def _refuse_unless_plain(text: str, allow_remote: bool) -> bool:
         )
     if re.match(r"https?:/", stripped, re.IGNORECASE) and allow_remote:
         return True
-    if "://" in stripped or re.match(r"[A-Za-z][A-Za-z0-9_+.-]+:", stripped) and not Path(text).exists():
+    if "://" in stripped or (re.match(r"[A-Za-z][A-Za-z0-9_+.-]+:", stripped) and not Path(text).exists()):
         raise SecurityError(
             f"'{_short(stripped)}' names a remote host or a subdataset: refused; expected a local file,"
             " download it first"
@@ -104,11 +102,7 @@ def _existing(path: Path) -> Path:
     if not folder.is_dir():
         hint = f"its folder {folder} does not exist either"
     else:
-        hint = (
-            f"did you mean {folder / near[0]}?"
-            if near
-            else f"check the spelling, {folder} has {len(names)} entries"
-        )
+        hint = f"did you mean {folder / near[0]}?" if near else f"check the spelling, {folder} has {len(names)} entries"
     raise GeoError(f"{path} does not exist: {hint}")
 
 
@@ -121,8 +115,7 @@ def _expand(folder: Path) -> list[Path]:
         found = _rasters(images or below)
     if not found:
         raise GeoError(
-            f"folder {folder} holds no raster: expected"
-            f" {', '.join(sorted(RASTER_SUFFIXES | PICTURE_SUFFIXES))} files"
+            f"folder {folder} holds no raster: expected {', '.join(sorted(RASTER_SUFFIXES | PICTURE_SUFFIXES))} files"
         )
     return found
 

@@ -106,9 +106,7 @@ def _raster_features(path: Path, zero_is_class: bool) -> Features:
         raster.values, mask=raster.values >= 0, connectivity=4, transform=raster.grid.transform
     ):
         rings = outline["coordinates"]
-        geometries.append(
-            shapely.polygons(rings[0], holes=[shapely.linearrings(r) for r in rings[1:]] or None)
-        )
+        geometries.append(shapely.polygons(rings[0], holes=[shapely.linearrings(r) for r in rings[1:]] or None))
         values.append(raster.names[int(value)])
     if not geometries:
         raise GeoError(
@@ -171,17 +169,18 @@ def _polygonal(geometry: Any) -> Any:
 
 
 def _place(moved: np.ndarray, usable: np.ndarray, grids: Sequence[Grid]) -> tuple[np.ndarray, np.ndarray]:
-    """Return which geometries share area with a scene, and which of these reach over the scenes' common edge."""
+    """Return which geometries share area with a scene, and which of these reach over the edge."""
     outlines = [footprint(g, grids[0].crs) for g in grids]
     ground = shapely.union_all(outlines)
-    ground = shapely.buffer(ground, 1e-6 * max(*grids[0].resolution))
+    with_seams = shapely.buffer(ground, 1e-6 * max(*grids[0].resolution))
     shapely.prepare(ground)
+    shapely.prepare(with_seams)
     finite = usable.copy()
     finite[usable] = [bool(np.isfinite(shapely.bounds(g)).all()) for g in moved[usable]]
     touches = finite.copy()
     touches[finite] = shapely.intersects(ground, moved[finite])
     partly = touches.copy()
-    partly[touches] = ~shapely.covers(ground, moved[touches])
+    partly[touches] = ~shapely.covers(with_seams, moved[touches])
     for i in np.flatnonzero(partly):
         touches[i] = partly[i] = shapely.area(shapely.intersection(ground, moved[i])) > 0
     return touches, partly
@@ -195,11 +194,7 @@ def _raise_outside(geometries: np.ndarray, crs: str, grids: Sequence[Grid], path
         )
     labels = Bounds(*(float(v) for v in shapely.total_bounds(geometries)))
     scene = grids[0].bounds
-    also = (
-        ""
-        if same_crs(crs, grids[0].crs)
-        else f" (transformed to {crs_name(grids[0].crs)} they lie elsewhere too)"
-    )
+    also = "" if same_crs(crs, grids[0].crs) else f" (transformed to {crs_name(grids[0].crs)} they lie elsewhere too)"
     more = f" (and {len(grids) - 1} more scenes)" if len(grids) > 1 else ""
     raise GeoError(
         f"all {len(geometries)} polygons of {path} lie outside the scene: they cover {labels} in"
@@ -209,7 +204,5 @@ def _raise_outside(geometries: np.ndarray, crs: str, grids: Sequence[Grid], path
 
 
 def _fingerprints(geometries: np.ndarray) -> tuple[str, ...]:
-    """Return a sha256 per polygon, of its outline in the file's own coordinates, whatever its first vertex."""
-    return tuple(
-        hashlib.sha256(w).hexdigest() for w in shapely.to_wkb(shapely.normalize(geometries), byte_order=1)
-    )
+    """Return a sha256 per polygon, of its outline in the file's own coordinates and a canonical order."""
+    return tuple(hashlib.sha256(w).hexdigest() for w in shapely.to_wkb(shapely.normalize(geometries), byte_order=1))

@@ -7,12 +7,14 @@ in float32 or better, whatever comes in.
 """
 
 from berunda.losses.masked import (
+    balanced_cross_entropy_masked,
     binary_cross_entropy_masked,
     cross_entropy_masked,
     is_labelled,
     kl_divergence_masked,
     masked_mean,
     ramp_up,
+    smooth_masked,
     soft_cross_entropy_masked,
     supervised_loss,
 )
@@ -23,6 +25,7 @@ from berunda.losses.pseudo import (
     class_shares,
     fixmatch_loss,
     flexible_thresholds,
+    join_views,
     probabilities_of,
     pseudo_labels,
     running_distribution,
@@ -33,6 +36,7 @@ from berunda.losses.rebuild import l1, l2, relaxed_kmeans, relaxed_kmeans_loss
 
 __all__ = [
     "align_distribution",
+    "balanced_cross_entropy_masked",
     "binary_cross_entropy_masked",
     "class_counts",
     "class_means",
@@ -41,6 +45,7 @@ __all__ = [
     "fixmatch_loss",
     "flexible_thresholds",
     "is_labelled",
+    "join_views",
     "kl_divergence_masked",
     "l1",
     "l2",
@@ -52,6 +57,7 @@ __all__ = [
     "relaxed_kmeans_loss",
     "running_distribution",
     "sharpen",
+    "smooth_masked",
     "soft_cross_entropy_masked",
     "supervised_loss",
     "used_shares",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "IGNORE",
+    "balanced_cross_entropy_masked",
     "binary_cross_entropy_masked",
     "cross_entropy_masked",
     "is_labelled",
@@ -17,6 +18,7 @@ __all__ = [
     "masked_mean",
     "ramp_up",
     "real",
+    "smooth_masked",
     "soft_cross_entropy_masked",
     "supervised_loss",
 ]
@@ -78,6 +80,30 @@ def cross_entropy_masked(logits: Tensor, labels: Tensor, valid: Tensor | None = 
     return masked_mean(losses, is_labelled(labels, valid))
 
 
+def balanced_cross_entropy_masked(logits: Tensor, labels: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the mean over the classes present of each class's mean cross-entropy.
+
+    With a few polygons the number of labelled pixels of a class says how large its polygons are, not how much the
+    class matters; here a class counts once, however many of its pixels a batch holds.
+
+    Args:
+        logits: (N, C) or (N, C, H, W).
+        labels: (N,) or (N, H, W) int64, 0 to C - 1, or -1 for none.
+        valid: (N, H, W) bool, or None.
+
+    Returns:
+        Scalar; 0 with zero gradients if no position is labelled.
+    """
+    logits = real(logits)
+    losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    known = is_labelled(labels, valid)
+    n_classes = logits.shape[1]
+    index = torch.where(known, labels, n_classes).flatten()
+    counts = losses.new_zeros(n_classes + 1).index_add(0, index, torch.ones_like(losses).flatten())
+    weights = torch.where(known, 1 / counts.clamp(min=1)[torch.where(known, labels, n_classes)], 0.0)
+    return masked_mean(losses, weights)
+
+
 def binary_cross_entropy_masked(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the mean binary cross-entropy over known targets.
 
@@ -92,7 +118,9 @@ def binary_cross_entropy_masked(logits: Tensor, targets: Tensor, valid: Tensor |
     return masked_mean(F.binary_cross_entropy_with_logits(logits, filled, reduction="none"), known)
 
 
-def supervised_loss(logits: Tensor, labels: Tensor | None, valid: Tensor) -> Tensor:
+def supervised_loss(
+    logits: Tensor, labels: Tensor | None, valid: Tensor, *, balance: bool = False
+) -> Tensor:
     """Return the loss that the labels ask for: real labels are several an image, integers one a position.
 
     Args:
@@ -100,6 +128,7 @@ def supervised_loss(logits: Tensor, labels: Tensor | None, valid: Tensor) -> Ten
         labels: (N,) or (N, H, W) int64 with -1 for none; (N, C) real with NaN for unknown; None counts as
             no label.
         valid: (N, H, W) bool.
+        balance: for integers, let every class of the batch count once, however many positions it has.
 
     Returns:
         Scalar; 0 with zero gradients if nothing is labelled.
@@ -108,7 +137,8 @@ def supervised_loss(logits: Tensor, labels: Tensor | None, valid: Tensor) -> Ten
         return 0.0 * logits.sum()
     if labels.is_floating_point():
         return binary_cross_entropy_masked(logits, labels, valid)
-    return cross_entropy_masked(logits, labels, valid)
+    loss = balanced_cross_entropy_masked if balance else cross_entropy_masked
+    return loss(logits, labels, valid)
 
 
 def soft_cross_entropy_masked(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -128,6 +158,24 @@ def kl_divergence_masked(logits: Tensor, target_logits: Tensor, mask: Tensor) ->
     """Return the mean of KL(softmax(target_logits) || softmax(logits)) over (N, C, ...), mask (N, ...)."""
     log_p, log_q = F.log_softmax(real(logits), dim=1), F.log_softmax(real(target_logits), dim=1)
     return masked_mean((log_q.exp() * (log_q - log_p)).sum(dim=1), mask)
+
+
+def smooth_masked(values: Tensor, valid: Tensor, side_px: int) -> Tensor:
+    """Return `values` averaged over their valid neighbours: two passes of a square window (a tent).
+
+    Args:
+        values: (N, C, H, W).
+        valid: (N, H, W) bool; other positions give and take nothing and come out as 0.
+        side_px: side of the window, odd; 1 returns the valid values as they are.
+    """
+    weight = valid.to(values.dtype).unsqueeze(1)
+    smooth = torch.where(weight > 0, values, 0.0)
+    if side_px == 1:
+        return smooth
+    for _ in range(2):
+        pooled, share = (F.avg_pool2d(x, side_px, 1, side_px // 2) for x in (smooth, weight))
+        smooth = torch.where(weight > 0, pooled / share.clamp(min=1e-6), 0.0)
+    return smooth
 
 
 def ramp_up(progress: float, share: float) -> float:

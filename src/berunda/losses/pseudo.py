@@ -15,6 +15,7 @@ __all__ = [
     "class_shares",
     "fixmatch_loss",
     "flexible_thresholds",
+    "join_views",
     "probabilities_of",
     "pseudo_labels",
     "running_distribution",
@@ -133,3 +134,21 @@ def running_distribution(old: Tensor, new: Tensor, step: int, decay: float) -> T
     """
     new = new.detach().to(old.dtype)
     return torch.where(new.sum() > 0, torch.lerp(new, old, min(decay, (1 + step) / (10 + step))), old)
+
+
+def join_views(context: Tensor, spectrum: Tensor, prior: Tensor, exponent: float) -> Tensor:
+    """Return joint logits of two classifiers: log((p + q) / 2) + exponent log(prior), keeping their free energy.
+
+    The mean of the two log-sum-exps is added back, so that the energy of the joint logits still says how alike a
+    pixel is to what was trained on.
+
+    Args:
+        context: (N, C, ...) logits.
+        spectrum: (N, C, ...) logits.
+        prior: (C,) class shares, above 0.
+        exponent: 0 leaves the classes as they are, 1 multiplies by the prior.
+    """
+    total = (torch.logsumexp(context, 1, keepdim=True) + torch.logsumexp(spectrum, 1, keepdim=True)) / 2
+    mean = torch.logaddexp(F.log_softmax(context, 1), F.log_softmax(spectrum, 1))
+    shift = exponent * prior.clamp(min=1e-6).log().view(1, -1, *[1] * (context.ndim - 2))
+    return F.log_softmax(mean + shift, dim=1) + total

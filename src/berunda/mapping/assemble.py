@@ -96,11 +96,11 @@ class Assembly:
         progress.start("writing", grid.shape.n_pixels)
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(create_tiled(path, grid, n_bands, dtype, nodata))
-                for path, n_bands, dtype, nodata in (
-                    (confidence, 1, "float32", np.nan),
-                    (ood, 2, "float32", np.nan),
-                    (classes, 1, "uint8", 0),
+                stack.enter_context(create_tiled(path, grid, len(names), dtype, nodata, names))
+                for path, dtype, nodata, names in (
+                    (confidence, "float32", np.nan, ("confidence",)),
+                    (ood, "float32", np.nan, ("feature distance", "energy")),
+                    (classes, "uint8", 0, ("class",)),
                 )
             ]
             for window, planes in self.chunks():

@@ -92,6 +92,7 @@ class Bundle:
             pretrained=False,
             crop_px=m.net.crop_px,
             pixel_path=m.net.pixel_path,
+            decoder=m.net.decoder,
         )
 
     @cached_property

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from berunda.data.scaling import Scaling, scale_pixels
 from berunda.errors import CheckpointError, DataError
 from berunda.mapping.bundle import Bundle
-from berunda.methods.contract import Method
 
 __all__ = ["PLANES", "Planes", "Precision", "Predictor", "resolve_device", "resolve_precision"]
 
@@ -73,7 +72,7 @@ class Predictor:
         manifest: of the bundle.
         device: where it computes.
         batch: windows that go through the net at once.
-        precision: "fp32", or "bf16": encoder and decoder in bfloat16, the classifier and what follows in float32.
+        precision: "fp32", or "bf16": encoder and decoder in bfloat16, classifier and the rest in float32.
         scaling: low and high of the bands.
     """
 
@@ -96,7 +95,6 @@ class Predictor:
         self._extra = model.extra.to(dtype=self.dtype).to(memory_format=layout)
         self._method = model.method
         self.batch = BATCH if self.device.type == "cpu" else BATCH_CUDA
-        self._has_own_prediction = type(model.method).predict is not Method.predict
         self._distance = _Distance.of(bundle, self.device)
         self.scaling = Scaling(
             np.array([b.low for b in self.manifest.bands]), np.array([b.high for b in self.manifest.bands])
@@ -117,11 +115,7 @@ class Predictor:
         with _deterministic() if self.device.type == "cuda" else nullcontext():
             given = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
             decoded = self._net.decode(self._net.encode(given))
-            logits = (
-                self._method.predict(self._net, self._extra, given)
-                if self._has_own_prediction
-                else self._head.classify(decoded.float())
-            )
+            logits = self._method.classify(self._net, self._extra, given, decoded)
             return decoded.float(), logits.float()
 
     @torch.inference_mode()

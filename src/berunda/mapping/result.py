@@ -32,6 +32,10 @@ class MapFiles:
         names = ("map.tif", "confidence.tif", "ood.tif", "legend.qml")
         return cls(*(folder / name for name in names))
 
+    def leftovers(self) -> list[Path]:
+        """Return the temporary files that a killed run left beside the final names."""
+        return [left for path in vars(self).values() for left in path.parent.glob(f".{path.name}.*.part*")]
+
     def rasters(self) -> tuple[Path, Path, Path]:
         """Return the three rasters; the map is last, so that where it stands the others do too."""
         return self.confidence, self.ood, self.map

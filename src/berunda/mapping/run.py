@@ -134,7 +134,7 @@ class _Run:
 
     def _make(self, plan: Plan, scene: Scene, files: MapFiles, work: Path) -> tuple[Summary, int]:
         """Make what is missing of the tiles and assemble them; return counts and the number of tiles kept."""
-        store = _prepare(work, plan, resume=self.settings.resume)
+        store = _prepare(work, plan, files, resume=self.settings.resume)
         with Journal(work / "journal.jsonl", plan.digest) as journal:
             kept = {i for i, r in journal.receipts.items() if store.is_intact(r, plan.tile(i).shape)}
             todo = [index for index in range(plan.n_tiles) if index not in kept]
@@ -152,15 +152,15 @@ class _Run:
             return assembly.run(self.progress), len(kept)
 
 
-def _prepare(work: Path, plan: Plan, *, resume: bool) -> TileStore:
-    """Return the store of tiles in `work`; what another plan left there is removed."""
+def _prepare(work: Path, plan: Plan, files: MapFiles, *, resume: bool) -> TileStore:
+    """Return the store of tiles in `work`; what another plan or a kill left is removed."""
     store, told = TileStore(work / "tiles"), work / "plan.json"
     try:
         same = resume and told.is_file() and told.read_text() == plan.as_json()
         if not same and work.exists():
             shutil.rmtree(work)
         store.folder.mkdir(parents=True, exist_ok=True)
-        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*")):
+        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*"), *files.leftovers()):
             left.unlink()
     except OSError as error:
         raise failed_write(work, 0, error) from error

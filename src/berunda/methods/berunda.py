@@ -44,6 +44,9 @@ class BerundaNet(Method):
     )
     n_clusters: int = setting(16, "clusters of kmeans", valid=(2, 256), unit="clusters")
     mu: float = setting(1.0, "unlabelled images for each labelled one", valid=(0, 64))
+    balance: bool = setting(
+        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
+    )
 
     def needs(self) -> Needs:
         """Ask for one weak view of both streams."""
@@ -69,7 +72,7 @@ class BerundaNet(Method):
         parts = cast(SplitNet, net)
         decoded = parts.decode(parts.encode(pixels))
         logits = parts.classify(decoded[: labelled.pixels.shape[0]])
-        supervised = supervised_loss(logits, labelled.labels, labelled.valid)
+        supervised = supervised_loss(logits, labelled.labels, labelled.valid, balance=self.balance)
         head: Any = extra.get_submodule("head")
         auxiliary, terms = self._auxiliary(pixels, head(decoded), valid)
         terms = {"supervised": supervised.detach(), "unsupervised": auxiliary.detach(), **terms}

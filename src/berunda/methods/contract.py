@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -261,6 +261,16 @@ class Method(ABC):
         """Return logits for `pixels` (N, B, H, W); by default what the net says."""
         del extra
         return net(pixels)
+
+    def classify(self, net: nn.Module, extra: nn.Module, pixels: Tensor, decoded: Tensor) -> Tensor:
+        """Return what `predict` returns, from features that the net has decoded of `pixels` already.
+
+        Mapping needs the features too, and asks here so that the net runs once. A method with a `predict` of its own
+        that rests on the net's features overrides both.
+        """
+        if type(self).predict is not Method.predict:
+            return self.predict(net, extra, pixels)
+        return cast(SplitNet, net).classify(decoded)
 
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""

@@ -71,6 +71,9 @@ class FixMatch(Method):
     )
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
     decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
+    balance: bool = setting(
+        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
+    )
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
@@ -98,7 +101,7 @@ class FixMatch(Method):
         weak, strong = batch.unlabelled.get("weak"), batch.unlabelled.get("strong")
         if weak is None or strong is None or weak.pixels.shape[0] == 0:
             logits = self.predict(net, extra, labelled.pixels)
-            loss = losses.supervised_loss(logits, labelled.labels, labelled.valid)
+            loss = losses.supervised_loss(logits, labelled.labels, labelled.valid, balance=self.balance)
             return Loss(loss, _terms(loss, zero_like(loss), zero_like(loss), loss.new_zeros(n_classes)))
         mixed = self._mixing(labelled, strong, rng)
         shown = [labelled.pixels, mixed(strong.pixels)]
@@ -109,7 +112,7 @@ class FixMatch(Method):
         raw = losses.probabilities_of(guess)
         labels, sure = losses.pseudo_labels(self._aligned(raw, extra), self._threshold(extra))
         seen = losses.is_labelled(labels, weak.valid)
-        supervised = losses.supervised_loss(parts[0], labelled.labels, labelled.valid)
+        supervised = losses.supervised_loss(parts[0], labelled.labels, labelled.valid, balance=self.balance)
         unsupervised = losses.fixmatch_loss(parts[1], mixed(labels), mixed(sure), mixed(weak.valid))
         shown_classes = {
             "labelled_classes": _given_shares(labelled, n_classes),

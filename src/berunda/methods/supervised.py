@@ -32,6 +32,9 @@ class Supervised(Method):
         valid=("identity", "weak", "medium", "strong"),
         source="Castillo-Navarro 2022, section 2.2",
     )
+    balance: bool = setting(
+        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
+    )
 
     def needs(self) -> Needs:
         """Ask for one view of the labelled images."""
@@ -46,5 +49,6 @@ class Supervised(Method):
         """Return the mean loss over the labelled positions."""
         del step, rng
         images = batch.labelled["weak"]
-        loss = supervised_loss(self.predict(net, extra, images.pixels), images.labels, images.valid)
+        logits = self.predict(net, extra, images.pixels)
+        loss = supervised_loss(logits, images.labels, images.valid, balance=self.balance)
         return Loss(total=loss, terms={"supervised": loss.detach()})

@@ -7,13 +7,14 @@ from typing import get_args
 from berunda.errors import ConfigError
 from berunda.models.encoders import build_encoder
 from berunda.models.pooled import PooledNet
-from berunda.models.spec import NetSpec, Task
+from berunda.models.slim import SlimNet
+from berunda.models.spec import Decoder, NetSpec, Task
 from berunda.models.unet import PixelPath, UNet
 
 __all__ = ["Net", "build_net"]
 
-Net = UNet | PooledNet
-"""What the builder returns: both offer `encode`, `decode`, `classify`, `feature_dim` and `stride`."""
+Net = UNet | SlimNet | PooledNet
+"""What the builder returns: all offer `encode`, `decode`, `classify`, `feature_dim` and `stride`."""
 
 
 def build_net(spec: NetSpec) -> Net:
@@ -32,7 +33,8 @@ def build_net(spec: NetSpec) -> Net:
     if spec.task != "segmentation":
         return PooledNet(encoder, spec.n_classes)
     pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None
-    return UNet(encoder, spec.n_classes, pixel_path=pixel_path)
+    build = SlimNet if spec.decoder == "slim" else UNet
+    return build(encoder, spec.n_classes, pixel_path=pixel_path)
 
 
 def _check(spec: NetSpec) -> None:
@@ -40,6 +42,8 @@ def _check(spec: NetSpec) -> None:
     faults = []
     if spec.task not in get_args(Task):
         faults.append(f"task {spec.task!r} is unknown, expected one of {', '.join(get_args(Task))}")
+    if spec.decoder not in get_args(Decoder):
+        faults.append(f"decoder {spec.decoder!r} is unknown, expected one of {', '.join(get_args(Decoder))}")
     if spec.n_bands < 1:
         faults.append(f"n_bands is {spec.n_bands}, expected at least 1")
     if spec.n_classes < (1 if spec.task == "multilabel" else 2):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["NetSpec", "Task"]
+__all__ = ["Decoder", "NetSpec", "Task"]
 
 Task = Literal["segmentation", "scene", "multilabel"]
+Decoder = Literal["unet", "slim"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class NetSpec:
         crop_px: side of a training image in pixels.
         pixel_path: segmentation only: add a per-pixel path at full resolution (two 1x1 convolutions on the
             bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
+        decoder: segmentation only: "unet", or "slim" (top-down sums; about two thirds of the cost of a step).
     """
 
     task: Task
@@ -34,3 +36,4 @@ class NetSpec:
     pretrained: bool = True
     crop_px: int = 64
     pixel_path: bool = False
+    decoder: Decoder = "unet"

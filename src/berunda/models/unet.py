@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,17 @@ def pad_to_stride(pixels: Tensor, stride: int) -> Tensor:
     if not pad_rows and not pad_cols:
         return pixels
     return F.pad(pixels, (0, pad_cols, 0, pad_rows), mode="replicate")
+
+
+def _encoder_precision(pixels: Tensor) -> AbstractContextManager[Any]:
+    """Return the context of the encoder: training under autocast on the CPU leaves it in float32.
+
+    The backward pass of a depthwise convolution is slow in bfloat16 there: a step of 24 images of 64 px takes 500 ms
+    of one core in float32, 340 in bfloat16, 290 with the encoder in float32 and the decoder in bfloat16.
+    """
+    if pixels.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 class PixelPath(nn.Sequential):
@@ -67,7 +79,8 @@ class UNet(nn.Module):
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
         """Return `pixels` (N, B, H, W), then their features at strides 2, 4, 8, ..."""
-        return [pixels, *self.encoder(pad_to_stride(pixels, self.stride))[1:]]
+        with _encoder_precision(pixels):
+            return [pixels, *self.encoder(pad_to_stride(pixels, self.stride))[1:]]
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return decoded features (N, feature_dim, H, W) of a pyramid from `encode`."""
@@ -79,8 +92,9 @@ class UNet(nn.Module):
         return torch.cat([decoded, self.pixel_path(pixels)], dim=1)
 
     def classify(self, decoded: Tensor) -> Tensor:
-        """Return logits (N, n_classes, H, W) of decoded features."""
-        logits: Tensor = self.head(decoded)
+        """Return logits (N, n_classes, H, W) of decoded features, under autocast too in full precision."""
+        with torch.autocast(decoded.device.type, enabled=False):
+            logits: Tensor = self.head(decoded.to(self.head.weight.dtype))
         return logits
 
     def forward(self, pixels: Tensor) -> Tensor:

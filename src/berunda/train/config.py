@@ -12,7 +12,7 @@ __all__ = ["Optimizer", "Precision", "TrainConfig"]
 Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_NOT_NUMERIC = ("checkpoint_every", "keep", "workers", "check_every", "device", "compile", "precision")
+_NOT_NUMERIC = ("checkpoint_every", "keep", "workers", "check_every", "device", "compile")
 """Fields in which a resumed run may differ from the run that wrote the checkpoint."""
 
 

@@ -24,8 +24,8 @@ def squares(n: int, seed: int = 0, n_classes: int = 3, side_px: int = 12, grid: 
     shapes = []
     for _ in range(n):
         col, row = rng.integers(grid.shape.cols - side_px), rng.integers(grid.shape.rows - side_px)
-        corners = [xy_of(grid.transform, col + a, row + b) for a, b in ((0, 0), (side_px, 0), (side_px, side_px), (0, side_px))]
-        shapes.append(shapely.Polygon(corners))
+        ring = ((0, 0), (side_px, 0), (side_px, side_px), (0, side_px))
+        shapes.append(shapely.Polygon([xy_of(grid.transform, col + a, row + b) for a, b in ring]))
     return Labels(
         geometries=np.array(shapes, dtype=object),
         class_ids=(np.arange(n) % n_classes + 1).astype(np.int16),
@@ -37,7 +37,12 @@ def squares(n: int, seed: int = 0, n_classes: int = 3, side_px: int = 12, grid: 
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), n=st.integers(9, 60), per_class=st.sampled_from([None, 1, 5]), buffer=st.integers(0, 40))
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(9, 60),
+    per_class=st.sampled_from([None, 1, 5]),
+    buffer=st.integers(0, 40),
+)
 def test_no_test_pixel_lies_near_a_fitted_pixel(seed: int, n: int, per_class: int | None, buffer: int) -> None:
     labels = squares(n, seed)
     try:

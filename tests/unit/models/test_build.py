@@ -7,7 +7,7 @@ import torch
 
 from berunda.errors import ConfigError
 from berunda.models.build import build_net
-from berunda.models.spec import NetSpec
+from berunda.models.spec import Decoder, NetSpec
 
 
 @pytest.mark.parametrize("n_bands", [1, 3, 4, 10, 13])
@@ -18,8 +18,9 @@ def test_dense_net_takes_any_number_of_bands(n_bands: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 9), (16, 17), (64, 64)])
 @pytest.mark.parametrize("pixel_path", [False, True])
-def test_dense_net_takes_any_size(shape: tuple[int, int], pixel_path: bool) -> None:
-    net = build_net(NetSpec("segmentation", 4, 3, pretrained=False, pixel_path=pixel_path)).eval()
+@pytest.mark.parametrize("decoder", ["unet", "slim"])
+def test_dense_net_takes_any_size(shape: tuple[int, int], pixel_path: bool, decoder: Decoder) -> None:
+    net = build_net(NetSpec("segmentation", 4, 3, pretrained=False, pixel_path=pixel_path, decoder=decoder)).eval()
     x = torch.randn(2, 4, *shape)
     decoded = net.decode(net.encode(x))
     assert decoded.shape == (2, net.feature_dim, *shape)
@@ -53,8 +54,9 @@ def test_whole_image_nets(task: str) -> None:
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
 def test_other_timm_encoders(encoder: str) -> None:
-    net = build_net(NetSpec("segmentation", 6, 4, encoder=encoder, pretrained=False)).eval()
-    assert net(torch.randn(1, 6, 32, 40)).shape == (1, 4, 32, 40)
+    for decoder in ("unet", "slim"):
+        net = build_net(NetSpec("segmentation", 6, 4, encoder=encoder, pretrained=False, decoder=decoder)).eval()
+        assert net(torch.randn(1, 6, 32, 40)).shape == (1, 4, 32, 40)
 
 
 @pytest.mark.parametrize("task", ["segmentation", "scene"])
@@ -62,6 +64,22 @@ def test_every_parameter_gets_a_gradient(task: str) -> None:
     net = build_net(NetSpec(task, 4, 3, pixel_path=task == "segmentation"))  # type: ignore[arg-type]
     net(torch.randn(4, 4, 32, 32)).square().sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_training_in_bfloat16_keeps_encoder_and_logits_in_float32() -> None:
+    net = build_net(NetSpec("segmentation", 4, 3))
+    x = torch.randn(2, 4, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = net.encode(x)
+        decoded = net.decode(features)
+        logits = net.classify(decoded)
+        with torch.no_grad():
+            assert net.encode(x)[-1].dtype == torch.bfloat16
+    assert features[-1].dtype == torch.float32
+    assert decoded.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+    logits.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in net.parameters())
 
 
 def test_pixel_path_sees_each_pixel_alone() -> None:
@@ -85,9 +103,7 @@ def test_all_faults_of_a_spec_are_named_at_once() -> None:
 def test_pretrained_activations_keep_their_scale_on_standardised_bands() -> None:
     """Correlated bands of unit deviation meet the stored batch-norm statistics within a factor of two."""
     generator = torch.Generator().manual_seed(0)
-    common = torch.nn.functional.interpolate(
-        torch.randn(8, 1, 16, 16, generator=generator), size=64, mode="bicubic"
-    )
+    common = torch.nn.functional.interpolate(torch.randn(8, 1, 16, 16, generator=generator), size=64, mode="bicubic")
     for n_bands in (1, 3, 10):
         x = common + 0.3 * torch.randn(8, n_bands, 64, 64, generator=generator)
         stem = build_net(NetSpec("segmentation", n_bands, 2)).eval().encoder.model

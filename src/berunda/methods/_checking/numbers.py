@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from berunda.methods._checking.registry import CheckFailed, check, gradients_finite, require
 from berunda.methods._checking.trial import (
@@ -75,7 +76,8 @@ def invalid_never_matters(trial: Trial) -> None:
 
 
 def _mixes_pixels(module: nn.Module) -> bool:
-    return any(max(getattr(part, "kernel_size", (1,))) > 1 for part in module.modules())
+    parts = list(module.modules())
+    return any(isinstance(p, _BatchNorm) or max(getattr(p, "kernel_size", (1,))) > 1 for p in parts)
 
 
 def _spoilt(images: Images, pointwise: bool) -> Images:

@@ -58,8 +58,13 @@ def updates_fit(trial: Trial) -> None:
 
 @check
 def loss_changes_nothing(trial: Trial) -> None:
-    """Computing a loss writes no parameter and no buffer, save the net's own statistics of batch norm."""
-    watched = {f"extra.{name}": value for name, value in trial.extra.state_dict().items()}
+    """Computing a loss writes no parameter and no buffer, save the running statistics of batch norm."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    watched = {
+        f"extra.{name}": value
+        for name, value in trial.extra.state_dict().items()
+        if name.rpartition(".")[2] not in statistics
+    }
     watched |= {f"net.{name}": value for name, value in trial.net.named_parameters()}
     if trial.teacher is not None:
         watched |= {f"teacher.{name}": value for name, value in trial.teacher.state_dict().items()}

@@ -1,0 +1,80 @@
+"""The file of a benchmark: one row a finished run, rewritten whole under a lock, so that any run can be resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from berunda.errors import DataError
+
+__all__ = ["KEY", "REQUIRED", "RowFile"]
+
+KEY = ("suite", "dataset", "task", "method", "variant", "encoder", "labels", "labels_unit", "seed")
+"""What tells one run from another; `variant` names settings that differ from the method's defaults."""
+REQUIRED = (
+    *("suite", "dataset", "task", "method", "encoder", "labels", "labels_unit", "seed"),
+    *("metrics", "wall_s", "images_per_s", "hardware", "command", "version"),
+)
+
+
+class RowFile:
+    """Rows of finished runs in `benchmarks/results/<suite>.json`.
+
+    Args:
+        path: the file; it need not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows.
+
+        Raises:
+            DataError: the file does not hold a list of rows.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{self.path}: not JSON ({error}); move it away to start anew") from error
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise DataError(f"{self.path}: expected a list of rows; move it away to start anew")
+        return found
+
+    def has(self, **key: Any) -> bool:
+        """Say whether a row agrees with all of `key`."""
+        return any(all(row.get(k) == v for k, v in key.items()) for row in self.rows())
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add finished runs; a row of the same run (see KEY) is replaced. The file is whole at any moment.
+
+        Raises:
+            DataError: a row lacks a field that the protocol requires.
+        """
+        for row in rows:
+            lacking = [name for name in REQUIRED if name not in row]
+            if lacking:
+                raise DataError(f"a benchmark row lacks {', '.join(lacking)}")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            new = {_key(row) for row in rows}
+            kept = [row for row in self.rows() if _key(row) not in new] + [dict(row) for row in rows]
+            kept.sort(key=lambda row: json.dumps(_key(row)))
+            temporary = self.path.with_suffix(".tmp")
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(kept, file, indent=1, allow_nan=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row.get(name, "")) for name in KEY)

@@ -1,0 +1,378 @@
+"""Writing rasters that are whole or not there: block-aligned writes, checks, and a rename as the last act.
+
+A raster is written in two steps: `create_tiled` fills a temporary GeoTIFF in any order, `finish_cog` turns it
+into a cloud-optimized GeoTIFF with overviews, compares it pixel by pixel with the temporary one, and renames
+it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from berunda.errors import GeoError, OutputError
+from berunda.geo.grid import Grid, Shape, Window
+from berunda.geo.legend import aux_xml, qml, rgb
+from berunda.geo.raster import environment, open_raster
+
+__all__ = [
+    "BLOCK_PX",
+    "TiledWriter",
+    "create_tiled",
+    "finish_cog",
+    "finish_tiled",
+    "replace_file",
+    "write_aux_categories",
+    "write_qml",
+]
+
+BLOCK_PX = 512
+"""Side of the square blocks; windows are written in multiples of it."""
+
+VERIFY_PX = 2048
+MIB = 2**20
+
+
+class TiledWriter:
+    """Fills a temporary GeoTIFF by windows, in any order, and reads all of it back when closed.
+
+    Only windows on block borders are taken: an unaligned write waits in GDAL's cache, where a full disk can
+    go unnoticed. Blocks that were never written are nodata.
+    """
+
+    def __init__(self, path: Path, dataset: Any, grid: Grid) -> None:
+        """Take over an open dataset; `create_tiled` is the way to get a writer."""
+        self.path = path
+        self.grid = grid
+        self._dataset = dataset
+        self._sums: dict[Window, int] = {}
+
+    def write(self, values: np.ndarray, window: Window) -> None:
+        """Write one window.
+
+        Args:
+            values: (B, h, w) of the raster's dtype.
+            window: begins on a block border, and ends on one or at the raster's edge.
+
+        Raises:
+            OutputError: the disk is full or the file cannot be written; the temporary file is removed.
+            GeoError: the window is not aligned, or the values do not fit it.
+        """
+        self._check(values, window)
+        place = RasterioWindow(window.col, window.row, window.n_cols, window.n_rows)
+        with _writing(self.path, values.nbytes, self.discard):
+            self._dataset.write(values, window=place)
+        self._sums[window] = zlib.crc32(values.tobytes())
+
+    def close(self) -> None:
+        """Close the file, force it to the disk and compare it with what was written.
+
+        Raises:
+            OutputError: it does not hold what was written; it is removed.
+        """
+        if self._dataset.closed:
+            return
+        with _writing(self.path, self.path.stat().st_size, self.discard):
+            self._dataset.close()
+            sync_file(self.path)
+            with environment(), open_raster(self.path) as dataset:
+                for window, expected in self._sums.items():
+                    if _crc(dataset, window) != expected:
+                        raise OSError(f"{window} were read back different from what was written")
+
+    def discard(self) -> None:
+        """Close and remove the temporary file."""
+        with suppress(RasterioError, OSError):
+            self._dataset.close()
+        _remove(self.path)
+
+    def __enter__(self) -> TiledWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def _check(self, values: np.ndarray, window: Window) -> None:
+        """Refuse what GDAL would cut, convert or write late."""
+        rows, cols = self.grid.shape.rows, self.grid.shape.cols
+        starts = window.row % BLOCK_PX == 0 and window.col % BLOCK_PX == 0
+        ends = (window.row_stop == rows or window.row_stop % BLOCK_PX == 0) and (
+            window.col_stop == cols or window.col_stop % BLOCK_PX == 0
+        )
+        is_inside = window.intersect(self.grid.full_window) == window
+        if not (starts and ends and is_inside):
+            raise GeoError(
+                f"{self.path}: the window {window} does not lie on blocks of {BLOCK_PX} px in {rows} x {cols} px"
+            )
+        expected = (self._dataset.count, window.n_rows, window.n_cols)
+        if values.shape != expected or values.dtype != self._dataset.dtypes[0]:
+            raise GeoError(
+                f"{self.path}: found values {values.shape} of {values.dtype} for {window}, expected"
+                f" {expected}"
+                f" of {self._dataset.dtypes[0]}"
+            )
+
+
+def create_tiled(
+    path: Path,
+    grid: Grid,
+    n_bands: int,
+    dtype: str,
+    nodata: float | None,
+    descriptions: Sequence[str] = (),
+) -> TiledWriter:
+    """Create a temporary tiled GeoTIFF and return its writer.
+
+    Args:
+        path: where; on the same disk as the final file.
+        grid: of the raster.
+        n_bands: number of bands.
+        dtype: numpy name.
+        nodata: value that means no data, None for none.
+        descriptions: names of the bands, none or one for each.
+
+    Raises:
+        OutputError: the file cannot be created.
+    """
+    profile = {
+        "driver": "GTiff",
+        "width": grid.shape.cols,
+        "height": grid.shape.rows,
+        "count": n_bands,
+        "dtype": dtype,
+        "nodata": nodata,
+        "transform": grid.transform,
+        "crs": grid.crs or None,
+        "tiled": True,
+        "blockxsize": BLOCK_PX,
+        "blockysize": BLOCK_PX,
+        "compress": "deflate",
+        "zlevel": 1,
+        "bigtiff": "IF_SAFER",
+        "interleave": "band",
+        "photometric": "MINISBLACK",
+        "alpha": "NO",
+    }
+    with _writing(path, 0, lambda: _remove(path)), environment():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset = rasterio.open(path.absolute(), "w", **profile)
+        for index, text in enumerate(descriptions, 1):
+            dataset.set_band_description(index, text)
+    return TiledWriter(path, dataset, grid)
+
+
+def finish_cog(
+    tmp: Path,
+    final: Path,
+    *,
+    overview: Literal["mode", "average", "nearest"],
+    colors: Mapping[int, str | tuple[int, int, int]] | None = None,
+    categories: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Turn a temporary GeoTIFF into a verified COG under its final name, and remove the temporary one.
+
+    Args:
+        tmp: closed file of `create_tiled`; it stays when the COG fails.
+        final: name of the COG; an older file there is replaced at the very end.
+        overview: how the overviews are made: "mode" for classes, "average" for measures.
+        colors: value -> "#rrggbb" or (red, green, blue), for uint8 rasters; 0 stays transparent.
+        categories: class names from value 0 on; they become tags CLASS_<n> and go into `<final>.aux.xml`.
+        tags: further tags of the dataset.
+
+    Raises:
+        OutputError: the disk is full or the COG differs from what was written; nothing new stands under
+            `final`.
+    """
+    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    aux = partial.with_name(partial.name + ".categories")
+    all_tags = {f"CLASS_{i}": name for i, name in enumerate(categories or ()) if i} | dict(tags or {})
+
+    def clean() -> None:
+        for path in final.parent.glob(glob.escape(partial.name) + "*"):
+            _remove(path)
+
+    with _writing(final, tmp.stat().st_size if tmp.exists() else 0, clean), environment():
+        _dress(tmp, colors, all_tags)
+        rasterio.shutil.copy(
+            tmp.absolute(),
+            partial.absolute(),
+            driver="COG",
+            blocksize=BLOCK_PX,
+            compress="DEFLATE",
+            predictor="YES",
+            overview_resampling=overview.upper(),
+            bigtiff="IF_SAFER",
+        )
+        sync_file(partial)
+        _verify(tmp, partial, all_tags, bool(colors))
+        if categories is not None:
+            _put(aux, aux_xml(categories))
+        os.replace(partial, final)
+        side = final.with_name(final.name + ".aux.xml")
+        if categories is not None:
+            os.replace(aux, side)
+        else:
+            _remove(side)
+        sync_folder(final.parent)
+        clean()
+    _remove(tmp)
+
+
+def finish_tiled(tmp: Path, final: Path) -> None:
+    """Rename a closed temporary GeoTIFF as it is, without overviews: for inputs that are made, not for maps.
+
+    Raises:
+        OutputError: it cannot be renamed.
+    """
+    with _writing(final, tmp.stat().st_size, lambda: _remove(tmp)):
+        sync_file(tmp)
+        os.replace(tmp, final)
+        sync_folder(final.parent)
+
+
+def write_qml(path: Path, classes: Sequence[tuple[int, str, str | tuple[int, int, int]]]) -> None:
+    """Write a legend for QGIS: (value, name, colour) of each class, colours as "#rrggbb" or (red, green,
+    blue).
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    replace_file(path, qml(classes))
+
+
+def write_aux_categories(raster: Path, categories: Sequence[str]) -> None:
+    """Write class names from value 0 on into `<raster>.aux.xml`, where GDAL keeps category names.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    replace_file(raster.with_name(raster.name + ".aux.xml"), aux_xml(categories))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a small text file so that it is there whole or as before.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _writing(path, len(text), lambda: _remove(partial)):
+        _put(partial, text)
+        os.replace(partial, path)
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's content to the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a text and force it to the disk."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _dress(path: Path, colors: Mapping[int, str | tuple[int, int, int]] | None, tags: Mapping[str, str]) -> None:
+    """Give the temporary file its colour table and tags, which the COG takes over."""
+    if not colors and not tags:
+        return
+    with rasterio.open(path.absolute(), "r+", driver="GTiff") as dataset:
+        if colors:
+            table = dict.fromkeys(range(256), (0, 0, 0, 0))
+            table |= {int(value): (*rgb(color), 255) for value, color in colors.items()}
+            dataset.write_colormap(1, table)
+        dataset.update_tags(**tags)
+
+
+def _verify(tmp: Path, partial: Path, tags: Mapping[str, str], has_colors: bool) -> None:
+    """Compare the COG with the temporary file it was made from: header, layout and every pixel."""
+    with open_raster(tmp) as source, open_raster(partial) as made:
+        grid = Grid(Shape(made.height, made.width), made.transform, "")
+        for what in ("width", "height", "count", "dtypes", "transform", "crs", "descriptions"):
+            if getattr(source, what) != getattr(made, what):
+                raise OSError(f"its {what} is {getattr(made, what)} instead of {getattr(source, what)}")
+        if not np.array_equal(_numbers(source.nodatavals), _numbers(made.nodatavals), equal_nan=True):
+            raise OSError(f"its nodata is {made.nodatavals} instead of {source.nodatavals}")
+        if made.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
+            raise OSError("it does not have the layout of a COG")
+        if max(made.width, made.height) > BLOCK_PX and not made.overviews(1):
+            raise OSError("it has no overviews")
+        found = made.tags()
+        lost = [key for key, value in tags.items() if found.get(key) != value]
+        if lost or (has_colors and made.colormap(1) != source.colormap(1)):
+            raise OSError(f"it lost {', '.join(lost) or 'the colour table'}")
+        for window in grid.tiles(VERIFY_PX):
+            for index in made.indexes:
+                if _crc(source, window, index) != _crc(made, window, index):
+                    raise OSError(f"band {index} differs in {window}")
+
+
+def _crc(dataset: Any, window: Window, indexes: int | None = None) -> int:
+    """Return the checksum of the stored pixels of a window."""
+    place = RasterioWindow(window.col, window.row, window.n_cols, window.n_rows)
+    return zlib.crc32(dataset.read(indexes, window=place).tobytes())
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    """Return nodata values as floats, a number that no raster uses for None."""
+    return np.array([-1.23456e300 if v is None else v for v in values], float)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file if it is there and can be removed."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path, n_bytes: int, clean: Any) -> Iterator[None]:
+    """Turn failures into one line naming path, bytes and free space, after cleaning up."""
+    try:
+        yield
+    except (RasterioError, OSError, GeoError, MemoryError) as error:
+        clean()
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        with suppress(OSError):
+            reason += f"; the disk has {shutil.disk_usage(path.parent).free / MIB:.1f} MiB free"
+        raise OutputError(
+            f"{path} could not be written ({n_bytes} bytes at that point): {reason}; expected a folder with"
+            " room"
+            " and the right to write, free some space or choose another --out"
+        ) from error
+    except BaseException:
+        clean()
+        raise

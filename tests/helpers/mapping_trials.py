@@ -1,0 +1,105 @@
+"""Map runs in processes of their own that are killed or run out of disk. Called as a script; prints JSON lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import segmentation_models_pytorch.decoders.unet.decoder
+import segmentation_models_pytorch.encoders.timm_universal
+import torch
+
+import berunda.methods.supervised  # noqa: F401  (imported here once, not in every fork)
+from berunda.errors import BerundaError
+from berunda.geo.raster import open_scenes
+from berunda.mapping.bundle import load_bundle
+from berunda.mapping.run import map_scenes
+
+FINAL = ("confidence.tif", "legend.qml", "map.tif", "map.tif.aux.xml", "ood.tif")
+
+
+def map_once(root: Path, out: Path) -> list[object]:
+    """Map the scene of `root` into `out`."""
+    torch.set_num_threads(1)
+    scenes = open_scenes([root / "scene.tif"])
+    return list(map_scenes(load_bundle(root / "model"), scenes, out, tile_px=32, workers=2))
+
+
+def in_fork(act: Callable[[], object]) -> int:
+    """Start `act` in a fork (nothing here has started threads) and return its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        act()
+        code = 0
+    except BerundaError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        code = error.exit_code
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """Wait for the process and return its exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Return the sha256 of what stands under final names."""
+    return {n: hashlib.sha256((out / n).read_bytes()).hexdigest() for n in FINAL if (out / n).exists()}
+
+
+def kill_trials(root: Path, n_trials: int) -> None:
+    """Kill a run at a random time, look, run again to the end, compare with an undisturbed run."""
+    start = time.monotonic()
+    code = ended(in_fork(lambda: map_once(root, root / "whole")))
+    duration = time.monotonic() - start
+    whole = digests(root / "whole")
+    print(json.dumps({"whole": whole, "code": code, "seconds": duration}), flush=True)
+    draw = random.Random(n_trials)
+    for trial in range(n_trials):
+        out = root / f"out{trial}"
+        pid = in_fork(lambda out=out: map_once(root, out))
+        time.sleep(duration * (trial + draw.random()) / n_trials)
+        os.kill(pid, signal.SIGKILL)
+        killed = ended(pid)
+        after = digests(out)
+        partial = {n: d for n, d in after.items() if whole[n] != d}
+        code = ended(in_fork(lambda out=out: map_once(root, out)))
+        left = sorted(p.name for p in out.iterdir() if p.name not in FINAL)
+        told = {"killed": killed, "after_kill": sorted(after), "partial": sorted(partial), "code": code}
+        print(json.dumps({**told, "same": digests(out) == whole, "left": left}), flush=True)
+
+
+def full_trials(root: Path, n_trials: int) -> None:
+    """Let no file grow over a limit, at limits from nothing to the largest file; then run again without."""
+    ended(in_fork(lambda: map_once(root, root / "whole")))
+    whole = digests(root / "whole")
+    largest = max((root / "whole" / name).stat().st_size for name in FINAL)
+    for trial in range(n_trials):
+        out, limit = root / f"full{trial}", int(largest * trial / n_trials)
+
+        def limited(out: Path = out, limit: int = limit) -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            map_once(root, out)
+
+        code = ended(in_fork(limited))
+        after = sorted(digests(out))
+        again = ended(in_fork(lambda out=out: map_once(root, out)))
+        told = {"limit": limit, "code": code, "after": after, "again": again, "same": digests(out) == whole}
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    {"kill": kill_trials, "full": full_trials}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
