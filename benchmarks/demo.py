@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from berunda.api.compare import Result, comparison_row, forest_result, net_result
-from berunda.api.demo import CLOUD_RULE, demo_config
+from berunda.api.demo_verb import CLOUD_RULE, demo_config
 from berunda.api.evaluate import PixelTable, gather_pixels
 from berunda.api.fit import fit, passes_per_step, supervised_settings, train_config
 from berunda.api.label_rule import LabelRule

@@ -7,12 +7,17 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+from toy_training import ToySource
 
 import berunda.methods
+from berunda.cli.main import main
 from berunda.errors import ConfigError
 from berunda.methods import describe_method, load_method, make_method, method_names
 from berunda.methods._checking.trial import make_trial
 from berunda.methods.check import check_method
+from berunda.models.spec import NetSpec
+from berunda.train.config import TrainConfig
+from berunda.train.loop import train
 
 FILE = '''"""Entropy minimisation."""
 
@@ -74,6 +79,20 @@ def test_it_trains_and_passes_the_checks(dropped):
     losses = make_trial(method, "segmentation").train(30)
     assert losses[-1] < 0.5 * losses[0]
     assert [r for r in check_method(method) if not r.passed] == []
+
+
+def test_the_real_loop_trains_it_on_the_real_net(dropped):
+    spec = NetSpec("segmentation", 4, 3, encoder_depth=2, pretrained=False, crop_px=12, pixel_path=True)
+    trained = train(make_method(dropped, {}), spec, ToySource(), TrainConfig(steps=3, n_labelled=2, device="cpu"))
+    assert len(trained.log) == 3
+    assert all("total_again" in row for row in trained.log)
+
+
+def test_the_command_line_lists_and_describes_it(dropped, capsys):
+    assert main(["methods"]) == 0
+    assert "entropy" in capsys.readouterr().out
+    assert main(["methods", dropped]) == 0
+    assert "weight of the entropy" in capsys.readouterr().out
 
 
 def test_a_broken_file_is_named(tmp_path, monkeypatch):

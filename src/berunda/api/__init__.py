@@ -1,6 +1,7 @@
 """The Python API: one function for each verb of the command line, each returning a small typed result.
 
-Names are imported on first use, so that a file's verdict does not wait for torch.
+Names are imported on first use, so that a file's verdict does not wait for torch. No file here has the name of a
+function: importing it would put the file in the function's place.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from berunda.api.demo import demo
-    from berunda.api.info import info
-    from berunda.api.map_scene import map_scene
+    from berunda.api.demo_verb import demo
+    from berunda.api.info_verb import info
+    from berunda.api.map_verb import map_scene
     from berunda.api.outcome import MapOutcome, PredictOutcome
-    from berunda.api.predict import predict
+    from berunda.api.predict_verb import predict
     from berunda.assess.run import assess_map as assess
 
 __all__ = ["MapOutcome", "PredictOutcome", "assess", "demo", "info", "map_scene", "predict"]
@@ -22,10 +23,10 @@ _HOMES = {
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
     "PredictOutcome": ("berunda.api.outcome", "PredictOutcome"),
     "assess": ("berunda.assess.run", "assess_map"),
-    "demo": ("berunda.api.demo", "demo"),
-    "info": ("berunda.api.info", "info"),
-    "map_scene": ("berunda.api.map_scene", "map_scene"),
-    "predict": ("berunda.api.predict", "predict"),
+    "demo": ("berunda.api.demo_verb", "demo"),
+    "info": ("berunda.api.info_verb", "info"),
+    "map_scene": ("berunda.api.map_verb", "map_scene"),
+    "predict": ("berunda.api.predict_verb", "predict"),
 }
 
 

@@ -152,6 +152,8 @@ def _by_lattice_window(
     lattice: Lattice, table: PixelTable, rows: np.ndarray
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Yield each lattice window that holds rows of the table, with those rows."""
+    if not len(rows):
+        return
     step = lattice.stride_px
     cell = (table.row[rows] // step) << 32 | (table.col[rows] // step)
     order = np.argsort(cell, kind="stable")

@@ -10,11 +10,11 @@ import numpy as np
 from berunda.api.prepare import Prepared
 from berunda.assess.report_data import ScenePictures
 from berunda.data.splits import UNUSED
-from berunda.geo.grid import Grid, crs_name
+from berunda.geo.grid import Grid, crs_name, unit_name
 from berunda.geo.quicklook import coarse_grid, quicklook, scene_quicklook
 from berunda.geo.raster import Scene
 from berunda.geo.vector import rasterize
-from berunda.mapping.result import MapResult
+from berunda.mapping.result import MapFiles
 
 __all__ = ["pictures_of", "true_colour_bands"]
 
@@ -40,19 +40,19 @@ def true_colour_bands(names: Sequence[str]) -> tuple[str, str, str]:
     return red, green, blue
 
 
-def pictures_of(prepared: Prepared, index: int, result: MapResult) -> ScenePictures:
-    """Return the pictures of one scene and its map."""
+def pictures_of(prepared: Prepared, index: int, files: MapFiles) -> ScenePictures:
+    """Return the pictures of one scene and its map, whose files are `files`."""
     scene = prepared.scenes[index]
     grid = coarse_grid(scene.grid, MAX_PX)
-    classes = quicklook(result.files.map, grid.shape, [1], is_class=True)[0]
+    classes = quicklook(files.map, grid.shape, [1], is_class=True)[0]
     bounds = scene.grid.bounds
     area = grid.pixel_area_m2()
     return ScenePictures(
         name=scene.name,
         rgb=_rgb(prepared, scene, grid),
         classes=classes,
-        confidence=quicklook(result.files.confidence, grid.shape, [1])[0],
-        distance=quicklook(result.files.ood, grid.shape, [1])[0],
+        confidence=quicklook(files.confidence, grid.shape, [1])[0],
+        distance=quicklook(files.ood, grid.shape, [1])[0],
         parts=_parts(prepared, index, grid),
         test_blocks=_test_blocks(prepared, index, grid),
         pixel_m=None if area is None else float(np.sqrt(area)),
@@ -88,9 +88,17 @@ def _test_blocks(prepared: Prepared, index: int, grid: Grid) -> np.ndarray:
 
 def _facts(scene: Scene) -> dict[str, str]:
     shape, resolution = scene.grid.shape, scene.grid.resolution
+    size = f"{resolution[0]:g} {unit_name(scene.grid.crs)}"
     return {
-        "Size": f"{shape.cols} x {shape.rows} pixels of {resolution[0]:g} x {resolution[1]:g} map units",
+        "Size": f"{shape.cols} x {shape.rows} pixels of {size}",
         "Bands": ", ".join(scene.band_names),
         "Coordinate system": crs_name(scene.grid.crs) if scene.grid.crs else "none",
-        "Files": ", ".join(p.name for p in scene.paths),
+        "Files": _listed([p.name for p in scene.paths]),
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the names, the middle of a long list left out."""
+    if len(names) <= 4:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]}, ... {names[-1]} ({len(names)} files)"

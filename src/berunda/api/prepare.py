@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -154,7 +155,7 @@ def _values_by_polygon(scene: Scene, labels: Labels, strip_px: int = 1024) -> li
 
 
 def _label_warnings(labels: Labels, left_out: np.ndarray, config: MapConfig) -> list[str]:
-    n = len(labels.class_ids)
+    n = len(labels) + labels.n_outside + labels.n_empty + labels.n_null
     said = (
         (labels.n_outside, "lie outside the scene and are not used"),
         (labels.n_partly_outside, "reach beyond the scene; the part inside is used"),
@@ -163,4 +164,5 @@ def _label_warnings(labels: Labels, left_out: np.ndarray, config: MapConfig) -> 
         (labels.n_repaired, "cross themselves and were repaired"),
         (len(left_out), f"are left out by the rule {config.drop_labels_where}"),
     )
-    return [f"{count} polygons of {labels.source} {what} ({n} read)." for count, what in said if count]
+    name = Path(labels.source).name
+    return [f"{count} of the {n} polygons of {name} {what}." for count, what in said if count]

@@ -51,7 +51,7 @@ def build_report(run: MapRun) -> ReportData:
     return ReportData(
         title=f"Land-cover map of {', '.join(s.name for s in run.prepared.scenes)}",
         classes=_classes(run),
-        scenes=tuple(pictures_of(run.prepared, i, m) for i, m in enumerate(run.maps)),
+        scenes=tuple(pictures_of(run.prepared, i, m.files) for i, m in enumerate(run.maps)),
         scores=score(own.confusion, names) if own else None,
         intervals=bootstrap_interval(own.by_polygon, unit="polygons") if own else None,
         confusion=own.confusion if own else None,

@@ -100,7 +100,9 @@ def driver_of(path: Path) -> str:
 
 
 def check_whole(path: Path, driver: str) -> TiffLayout | None:
-    """Refuse a truncated TIFF or JPEG 2000 file from its own tables; return a TIFF's layout.
+    """Refuse a truncated TIFF, JPEG 2000 or PNG file from its own tables; return a TIFF's layout.
+
+    GDAL reads a truncated PNG without an error, whatever is missing.
 
     Raises:
         GeoError: the file ends before the data that its header promises.
@@ -109,6 +111,8 @@ def check_whole(path: Path, driver: str) -> TiffLayout | None:
     with path.open("rb") as file:
         if driver == "JP2OpenJPEG":
             _check_end(path, _jp2_end(file, size), size)
+        if driver == "PNG":
+            _check_end(path, _png_end(file, size), size)
         if driver != "GTiff":
             return None
         try:
@@ -187,6 +191,20 @@ def _jp2_end(file: BinaryIO, size: int) -> int:
             return size + 1
         position += length
     return position
+
+
+def _png_end(file: BinaryIO, size: int) -> int:
+    """Return the byte after the last chunk of a PNG file, beyond the file when its end mark is missing."""
+    position = 8
+    while position < size:
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            return size + 8
+        position += 12 + int(struct.unpack(">I", head[:4])[0])
+        if head[4:] == b"IEND":
+            return position
+    return max(position, size + 12)
 
 
 def _tiff_layout(file: BinaryIO, size: int) -> TiffLayout | None:

@@ -13,7 +13,7 @@ from affine import Affine
 
 from berunda.errors import GeoError
 
-__all__ = ["Bounds", "Grid", "Shape", "Window", "same_crs"]
+__all__ = ["Bounds", "Grid", "Shape", "Window", "same_crs", "unit_name"]
 
 AREA_DISTORTION = 0.01
 """A projection that distorts area by more than this share (Web Mercator) has its pixel area corrected."""
@@ -248,6 +248,15 @@ def crs_name(crs: str) -> str:
     parsed = parse_crs(crs)
     authority = parsed.to_authority()
     return ":".join(authority) if authority else str(parsed.name)
+
+
+@lru_cache(maxsize=256)
+def unit_name(crs: str) -> str:
+    """Return the unit of a CRS's axes for messages: "m", "degrees", another name, or "map units" when unknown."""
+    if not crs:
+        return "map units"
+    name = str(parse_crs(crs).axis_info[0].unit_name)
+    return {"metre": "m", "degree": "degrees"}.get(name, name)
 
 
 @lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
 
@@ -68,7 +69,7 @@ def reading_errors(path: Path, where: str) -> Iterator[None]:
     """Turn what GDAL raises into one line that names file and place."""
     try:
         yield
-    except (RasterioError, OSError, MemoryError, ValueError, OverflowError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, MemoryError, ValueError, OverflowError) as error:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise GeoError(
             f"{path} cannot be read ({where}): {reason}; expected a whole raster file, copy or download it again"

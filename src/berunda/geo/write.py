@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -94,7 +95,7 @@ class TiledWriter:
 
     def discard(self) -> None:
         """Close and remove the temporary file."""
-        with suppress(RasterioError, OSError):
+        with suppress(RasterioError, CPLE_BaseError, OSError):
             self._dataset.close()
         _remove(self.path)
 
@@ -363,9 +364,12 @@ def _writing(path: Path, n_bytes: int, clean: Any) -> Iterator[None]:
     """Turn failures into one line naming path, bytes and free space, after cleaning up."""
     try:
         yield
-    except (RasterioError, OSError, GeoError, MemoryError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, GeoError, MemoryError) as error:
         clean()
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        reason = (
+            " ".join(str(error if isinstance(error, GeoError) else error.__cause__ or error).split())
+            or type(error).__name__
+        )
         with suppress(OSError):
             reason += f"; the disk has {shutil.disk_usage(path.parent).free / MIB:.1f} MiB free"
         raise OutputError(

@@ -149,9 +149,7 @@ def make_tensors(
         distance: `assess.ood.FeatureDistance.as_arrays()`; kind and k go into the manifest's `Ood`.
     """
     kept = {"net": net, "extra": extra}
-    tensors = {
-        f"{name}.{key}": value for name in method.kept() for key, value in kept[name].state_dict().items()
-    }
+    tensors = {f"{name}.{key}": value for name in method.kept() for key, value in kept[name].state_dict().items()}
     arrays = {f"ood.{key.removeprefix('ood_')}": value for key, value in (distance or {}).items()}
     arrays.pop("ood.settings", None)
     tensors.update({key: torch.from_numpy(np.array(value)) for key, value in arrays.items()})
@@ -237,9 +235,7 @@ def _read_tensors(path: Path, record: Weights) -> dict[str, Tensor]:
     if len(head) < 9 or header > size - 8 or head[8:9] != b"{":
         raise _refused(path, head, "safetensors")
     if size != record.bytes:
-        raise CheckpointError(
-            f"{path}: {size} bytes found, the manifest says {record.bytes}; get the bundle again"
-        )
+        raise CheckpointError(f"{path}: {size} bytes found, the manifest says {record.bytes}; get the bundle again")
     data = _read(path, record.bytes)
     found = digest_of(data)
     if found != record.sha256:
@@ -250,14 +246,10 @@ def _read_tensors(path: Path, record: Weights) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: not readable as safetensors ({error}); get the bundle again"
-        ) from error
+        raise CheckpointError(f"{path}: not readable as safetensors ({error}); get the bundle again") from error
     strange = sorted(name for name in tensors if not name.startswith(_PREFIXES))
     if strange:
-        raise CheckpointError(
-            f"{path}: tensors {', '.join(strange[:4])} found, expected net.*, extra.*, ood.*"
-        )
+        raise CheckpointError(f"{path}: tensors {', '.join(strange[:4])} found, expected net.*, extra.*, ood.*")
     return tensors
 
 
@@ -312,13 +304,9 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None
             f"tensors of '{prefix}' do not fit the net of the manifest: {'; '.join(faults)}; the bundle was "
             "written by another version or changed by hand"
         )
-    broken = sorted(
-        k for k, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())
-    )
+    broken = sorted(k for k, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all()))
     if broken:
-        raise CheckpointError(
-            f"tensor '{prefix}.{broken[0]}' holds NaN or infinite values; train the model again"
-        )
+        raise CheckpointError(f"tensor '{prefix}.{broken[0]}' holds NaN or infinite values; train the model again")
     module.load_state_dict(tensors)
 
 

@@ -68,8 +68,7 @@ def _acquired(folder: Path) -> FileLock:
         (folder / _OWNER_NAME).write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
     except Timeout as error:
         raise OutputError(
-            f"{folder}: another run{_owner(folder)} is writing here; wait for it to end or "
-            "choose another --out"
+            f"{folder}: another run{_owner(folder)} is writing here; wait for it to end or choose another --out"
         ) from error
     except (OSError, NotImplementedError) as error:
         raise failed_write(folder / LOCK_NAME, 0, error) from error

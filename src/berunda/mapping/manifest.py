@@ -175,9 +175,7 @@ class Manifest(_Part):
             if twice:
                 raise ValueError(f"{what} names {', '.join(twice)} occur more than once")
         if 2 * self.margin_px >= self.window_px:
-            raise ValueError(
-                f"margins of {self.margin_px} px leave nothing of a window of {self.window_px} px"
-            )
+            raise ValueError(f"margins of {self.margin_px} px leave nothing of a window of {self.window_px} px")
         return self
 
     @property
@@ -230,9 +228,7 @@ def _check_format(found: object, where: str) -> None:
         raise CheckpointError(
             f"{where}: format {found!r} is newer than this version reads ({FORMAT!r}); update berunda"
         )
-    raise CheckpointError(
-        f"{where}: format {_short(found)} found, expected {FORMAT!r}; not a model of berunda"
-    )
+    raise CheckpointError(f"{where}: format {_short(found)} found, expected {FORMAT!r}; not a model of berunda")
 
 
 def _tuples(value: Any) -> Any:

@@ -120,9 +120,7 @@ class Plan:
         row, col = divmod(index, self.n_tile_cols)
         shape = self.grid.shape
         top, left = row * self.tile_rows, col * self.tile_cols
-        return Window(
-            top, left, min(self.tile_rows, shape.rows - top), min(self.tile_cols, shape.cols - left)
-        )
+        return Window(top, left, min(self.tile_rows, shape.rows - top), min(self.tile_cols, shape.cols - left))
 
     def tiles_under(self, window: Window) -> Iterator[int]:
         """Yield the indices of the tiles that share pixels with `window` (inside the scene)."""

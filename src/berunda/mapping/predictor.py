@@ -25,7 +25,7 @@ PLANES = (("classes", "u1"), ("confidence", "<f4"), ("distance", "<f4"), ("energ
 """Names and numpy types of what is predicted for a pixel, in the order in which tiles store them."""
 
 
-BATCH = 2
+BATCH = 1
 BATCH_CUDA = 16
 
 
@@ -76,14 +76,11 @@ class Predictor:
         scaling: low and high of the bands.
     """
 
-    def __init__(
-        self, bundle: Bundle, device: str | torch.device = "cpu", *, precision: Precision = "auto"
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: str | torch.device = "cpu", *, precision: Precision = "auto") -> None:
         self.manifest = bundle.manifest
         if self.manifest.task != "segmentation":
             raise DataError(
-                f"the bundle's task is {self.manifest.task!r}, expected 'segmentation': only such "
-                "models draw maps"
+                f"the bundle's task is {self.manifest.task!r}, expected 'segmentation': only such models draw maps"
             )
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
@@ -100,9 +97,7 @@ class Predictor:
             np.array([b.low for b in self.manifest.bands]), np.array([b.high for b in self.manifest.bands])
         )
 
-    def scale(
-        self, values: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float32]:
+    def scale(self, values: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         """Return raw pixels (B, h, w) as the net sees them, 0 where `valid` (h, w) is False."""
         return scale_pixels(values, valid, *self.scaling)
 
@@ -181,9 +176,7 @@ class _Distance:
             return None
         whitening, targets = tensors.get("whitening"), tensors.get("targets")
         if whitening is None or targets is None:
-            raise CheckpointError(
-                "the bundle's manifest has 'ood' but its tensors lack ood.whitening or ood.targets"
-            )
+            raise CheckpointError("the bundle's manifest has 'ood' but its tensors lack ood.whitening or ood.targets")
         fits = whitening.ndim == targets.ndim == 2 and whitening.shape == (targets.shape[-1],) * 2
         if not fits or not 1 <= ood.k <= len(targets):
             raise CheckpointError(
@@ -196,8 +189,7 @@ class _Distance:
         """Return distances (N, h, w) of `features` (N, D, h, w)."""
         if features.shape[1] != len(self.bias):
             raise CheckpointError(
-                f"the net has {features.shape[1]} features, the bundle's distance layer was fitted "
-                f"on {len(self.bias)}"
+                f"the net has {features.shape[1]} features, the bundle's distance layer was fitted on {len(self.bias)}"
             )
         white = F.conv2d(features, self.weight, self.bias)
         to_targets = F.conv2d(white, self.targets, self.squares)

@@ -202,9 +202,7 @@ def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, 
     found = radiometry_warnings(manifest.band_names, trained, measure_scaling(scene))
     told = [f"scene {scene.name}: {text}" for text in found]
     if summary.n_above is None:
-        told.append(
-            "no out-of-distribution threshold: the model was trained without held-out labels to set one"
-        )
+        told.append("no out-of-distribution threshold: the model was trained without held-out labels to set one")
     elif summary.n_above > HIGH_OOD_SHARE * summary.n_valid:
         told.append(
             f"scene {scene.name}: {summary.n_above / summary.n_valid:.0%} of the pixels are unlike the "

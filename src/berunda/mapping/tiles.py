@@ -49,8 +49,7 @@ class TileStore:
         if planes is None:
             return Receipt(index, "", 0)
         stored = [
-            np.ascontiguousarray(array, dtype=kind)
-            for array, (_, kind) in zip(planes.arrays(), PLANES, strict=True)
+            np.ascontiguousarray(array, dtype=kind) for array, (_, kind) in zip(planes.arrays(), PLANES, strict=True)
         ]
         data = b"".join(array.data for array in stored)
         write_atomic(self.path(index), [data])

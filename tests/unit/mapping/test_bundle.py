@@ -42,9 +42,7 @@ def test_round_trip(folder, bundle):
 
 def test_manifest_has_the_documented_keys(folder):
     value = json.loads((folder / "model.json").read_text())
-    documented = (
-        "format task method encoder bands classes window_px margin_px calibration ood training versions"
-    )
+    documented = "format task method encoder bands classes window_px margin_px calibration ood training versions"
     assert set(documented.split()) <= value.keys()
     assert value["bands"][0].keys() == {"name", "low", "high"}
     assert value["classes"][0].keys() == {"id", "name", "color"}
@@ -69,9 +67,7 @@ def test_the_distance_layer_comes_back_bit_equal(folder, bundle):
     arrays = load_bundle(folder).distance_arrays()
     features = np.random.default_rng(0).normal(size=(50, arrays["ood_whitening"].shape[0]))
     original = FeatureDistance.from_arrays(bundle.distance_arrays())
-    np.testing.assert_array_equal(
-        FeatureDistance.from_arrays(arrays).distance(features), original.distance(features)
-    )
+    np.testing.assert_array_equal(FeatureDistance.from_arrays(arrays).distance(features), original.distance(features))
 
 
 def test_the_folder_of_a_map_run_is_accepted(folder, bundle):

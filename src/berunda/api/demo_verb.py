@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from berunda.api.map_scene import map_scene
+from berunda.api.map_verb import map_scene
 from berunda.api.outcome import MapOutcome
 from berunda.config import MapConfig
 from berunda.data.demo_scene import ATTRIBUTION, BANDS, CLASSES, FIELD, demo_scene

@@ -44,7 +44,7 @@ def map_scene(
     """
     folder = Path(out).absolute()
     if config.synthetic:
-        from berunda.api.demo import synthetic_config
+        from berunda.api.demo_verb import synthetic_config
 
         config = synthetic_config(folder / "synthetic", config)
     _check_method(config.method)
