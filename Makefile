@@ -20,14 +20,16 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -m "not slow"
 
-## All tests, with the long counts.
+## All tests, with the long counts, and the fast ones with the lowest versions that pyproject.toml allows.
 test-all: $(VENV)/installed-dev
 	$(RUN) -m pytest
+	$(RUN) tools/lowest.py
 
-## Style and types.
+## Style, types, and known vulnerabilities in what is installed.
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
+	$(RUN) tools/audit.py
 
 ## The benchmarks that are behind every figure; they go on where they were stopped. Long.
 bench: $(VENV)/installed-dev

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train", "mapping", "assess", "bench"),
     ("methods", "data"),
     ("models", "augment", "losses", "geo"),
-    ("config", "schema", "yamlfile", "progress", "cache", "errors"),
+    ("config", "schema", "yamlfile", "progress", "ranks", "cache", "errors"),
 )
 """From top to bottom: a room imports from the rooms below it."""
 

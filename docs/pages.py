@@ -67,11 +67,12 @@ def options_page() -> str:
     for name, field in MapConfig.model_fields.items():
         default = properties[name].get("default")
         shown = (
-            "" if default in (None, [], {}) else f"`{str(default).lower() if default is False else default}`"
+            "" if default in (None, [], {}) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         )
+        spelled = f"`{MapConfig.spell(name, True)}`" + (f", `--no-{name.replace('_', '-')}`" if default is True else "")
         takes = expected_of(MapConfig, name).replace("|", "or")
         lines.append(
-            f"| `{name}` | `{MapConfig.spell(name, True)}` | {field.description} | {takes} | {shown} |"
+            f"| `{name}` | {spelled} | {field.description} | {takes} | {shown} |"
         )
     lines += ["", "# Verbs", ""]
     for verb in VERBS:

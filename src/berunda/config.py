@@ -15,13 +15,34 @@ import yaml
 from pydantic import Field
 
 from berunda._version import __version__
-from berunda.errors import OutputError
+from berunda.errors import ConfigError, OutputError
 from berunda.schema import ClassMap, Options, PathList, PathText, Text, TextList, ValueMap
 from berunda.yamlfile import read_mapping
 
-__all__ = ["Effort", "MapConfig", "dump_config", "load_config"]
+__all__ = ["DASK", "DASK_ADDRESS", "DEVICE", "Effort", "MapConfig", "dump_config", "load_config"]
 
 Effort = Literal["quick", "standard", "thorough"]
+
+DASK_ADDRESS = r"^(local(:[1-9]\d{0,2})?|(tcp|tls)://[^\s/]+:\d{1,5})$"
+DASK: Any = Field(
+    None,
+    pattern=DASK_ADDRESS,
+    description="Map on a Dask cluster: its scheduler, or N processes of one core here. All workers must share the "
+    "folders of scene and map.",
+    json_schema_extra={
+        "expected": "tcp://HOST:PORT, tls://HOST:PORT, local or local:N",
+        "metavar": "ADDRESS|local:N",
+    },
+)
+"""The option of every verb that maps."""
+
+DEVICE: Any = Field(
+    "auto",
+    pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
+    description="Where to compute; auto takes CUDA where there is one.",
+    json_schema_extra={"expected": "auto, cpu, cuda or cuda:N", "metavar": "NAME"},
+)
+"""The option of every verb that maps."""
 
 _NOT_LOCAL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://|/vsi|<)")
 _PX: Any = {"unit": "px"}
@@ -95,6 +116,10 @@ class MapConfig(Options):
         description="Encoder: the packaged one, or a name that timm knows.",
         json_schema_extra={"expected": "a name that timm knows", "metavar": "NAME"},
     )
+    pretrained: bool = Field(
+        True,
+        description="Start the encoder from pretrained weights; those of an encoder that is not packaged are fetched.",
+    )
     encoder_depth: int = Field(3, ge=1, le=5, description="Stages of the encoder in use.")
     decoder: Literal["unet", "slim"] = Field(
         "slim", description="Decoder of the net; slim costs about two thirds of a U-Net's step."
@@ -108,8 +133,13 @@ class MapConfig(Options):
         False, description="Train again on all labels after the evaluation; the report says so."
     )
 
-    block_px: int = Field(
-        128, ge=32, le=65536, description="Side of a block of the evaluation split.", json_schema_extra=_PX
+    block_px: int | None = Field(
+        None,
+        ge=32,
+        le=65536,
+        description="Side of a block of the evaluation split; if not given 128 (at least a training image), halved "
+        "until ten blocks hold labels.",
+        json_schema_extra=_PX,
     )
     test_share: float = Field(
         0.3, ge=0.05, le=0.9, description="Share of the blocks that training never sees."
@@ -118,7 +148,9 @@ class MapConfig(Options):
         None, ge=1, description="Train on this many polygons of each class; all if not given."
     )
 
-    workers: int = Field(1, ge=1, le=256, description="Processes that map; the map does not depend on it.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Tiles mapped at a time, by threads; the map does not depend on it."
+    )
     tile_px: int = Field(
         1024,
         ge=64,
@@ -126,12 +158,8 @@ class MapConfig(Options):
         description="Side of a tile mapped at once; the map does not depend on it.",
         json_schema_extra=_PX,
     )
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
-        description="Where to compute; auto takes CUDA where there is one.",
-        json_schema_extra={"expected": "auto, cpu, cuda or cuda:N", "metavar": "NAME"},
-    )
+    dask: str | None = DASK
+    device: str = DEVICE
     allow_remote: bool = Field(False, description="Let scenes be read over the network.")
     synthetic: bool = Field(
         False, description="Make a toy landscape with known truth instead of reading a scene."
@@ -139,7 +167,7 @@ class MapConfig(Options):
 
     @classmethod
     def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
-        """Return the problems between options; values in `data` are as given, perhaps wrong or missing."""
+        """Return the problems between options; when one of them is wrong, `data` holds the values as given."""
         return _missing_or_needless(data, flags) + _given_twice(data, flags) + _block_too_small(data, flags)
 
     def resolved(self, base: Path | None = None) -> MapConfig:
@@ -188,7 +216,17 @@ def dump_config(config: MapConfig, path: Path | str) -> None:
 
 
 def _absolute(text: str, folder: Path) -> str:
-    return text if _NOT_LOCAL.match(text) else os.path.normpath(folder / Path(text).expanduser())
+    if _NOT_LOCAL.match(text):
+        return text
+    try:
+        return os.path.normpath(folder / Path(text).expanduser())
+    except RuntimeError as error:
+        user = Path(text).parts[0]
+        raise ConfigError(f"{text}: no home folder is known for {user!r}; write the path out, or as ./{text}") from error
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _missing_or_needless(data: Mapping[str, Any], flags: bool) -> list[str]:
@@ -211,7 +249,7 @@ def _given_twice(data: Mapping[str, Any], flags: bool) -> list[str]:
     problems = []
     for key in ("scenes", "bands"):
         values = data.get(key)
-        texts = [str(value) for value in values] if isinstance(values, list | tuple) else []
+        texts = [os.fspath(v) for v in values if isinstance(v, str | os.PathLike)] if _is_list(values) else []
         twice = sorted({text for text in texts if texts.count(text) > 1})
         if twice:
             problems.append(

@@ -12,16 +12,28 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DivergedError",
+    "FetchError",
     "GeoError",
     "OutputError",
+    "RanksError",
     "SecurityError",
 ]
 
 
+MAX_LINE = 2000
+"""A longer line of a message is cut in its middle: what it quotes may come from a hostile file."""
+
+
 class BerundaError(Exception):
-    """Any error that Berunda raises on purpose; `exit_code` is what the command line ends with."""
+    """Any error that Berunda raises on purpose; `exit_code` is what the command line ends with.
+
+    Names quoted from files and paths can hold line breaks and terminal codes: the text shows them escaped.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return _plain_line(super().__str__())
 
 
 class DataError(BerundaError):
@@ -33,7 +45,10 @@ class GeoError(BerundaError):
 
 
 class ConfigError(BerundaError):
-    """An option or a configuration file is wrong."""
+    """An option or a configuration file is wrong; several problems are told in one indented line each."""
+
+    def __str__(self) -> str:
+        return "\n  ".join(_plain_line(line) for line in Exception.__str__(self).split("\n  "))
 
 
 class SecurityError(BerundaError):
@@ -50,7 +65,26 @@ class OutputError(BerundaError):
     exit_code = 1
 
 
+class RanksError(BerundaError):
+    """A process that trains together with this one ended or hangs; the last good checkpoint is kept."""
+
+    exit_code = 1
+
+
+class FetchError(BerundaError):
+    """What should come over the network did not, or came damaged; nothing of it is kept."""
+
+    exit_code = 1
+
+
 class DivergedError(BerundaError):
     """Training produced a non-finite or runaway loss; the last good checkpoint is kept."""
 
     exit_code = 1
+
+
+def _plain_line(text: str) -> str:
+    """Return one line of bounded length, with what is not printable escaped."""
+    if len(text) > MAX_LINE:
+        text = f"{text[: MAX_LINE - 600]} [...] {text[-500:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

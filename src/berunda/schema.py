@@ -13,11 +13,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from berunda.errors import ConfigError
 
@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 Plain = bool | int | float | str
+
+MAX_PROBLEMS = 20
+"""More problems than this are counted, not listed."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
@@ -153,7 +156,7 @@ class Options(BaseModel):
 
     @classmethod
     def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
-        """Return the problems between options; values in `data` are as given, perhaps wrong or missing."""
+        """Return the problems between options; when one of them is wrong, `data` holds the values as given."""
         del data, flags
         return []
 
@@ -180,7 +183,8 @@ class Options(BaseModel):
             options = handler(data)
         except ValidationError as error:
             problems += [_problem(cls, one, flags) for one in error.errors(include_url=False)]
-        problems += cls.conflicts(data if isinstance(data, Mapping) else {}, flags)
+        given = vars(options) if options is not None else data if isinstance(data, Mapping) else {}
+        problems += cls.conflicts(given, flags)
         if options is None or problems:
             raise ConfigError(_joined(str(context.get("where", "")), list(dict.fromkeys(problems))))
         return options
@@ -207,7 +211,7 @@ def _problem(model: type[Options], error: Any, flags: bool) -> str:
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name.lower().replace("-", "_"), model.model_fields, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else "expected one of " + ", ".join(model.model_fields)
-        return f"unknown option {name!r}; {hint}"
+        return f"unknown option {_cut(name)}; {hint}"
     if name not in model.model_fields:
         return f"found {_cut(error['input'])}, expected a mapping of option names to values"
     inner = f" ({place[1]})" if len(place) > 1 and isinstance(error["loc"][1], int | str) else ""
@@ -217,7 +221,10 @@ def _problem(model: type[Options], error: Any, flags: bool) -> str:
 
 
 def _cut(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -225,4 +232,7 @@ def _joined(where: str, problems: list[str]) -> str:
     prefix = f"{where}: " if where else ""
     if len(problems) == 1:
         return prefix + problems[0]
-    return f"{prefix}{len(problems)} options are wrong:" + "".join(f"\n  {problem}" for problem in problems)
+    shown = problems[:MAX_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append(f"and {len(problems) - len(shown)} more")
+    return f"{prefix}{len(problems)} options are wrong:" + "".join(f"\n  {problem}" for problem in shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from berunda.errors import ConfigError, SecurityError
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "parse_mapping", "read_mapping"]
 
-MAX_BYTES = 1 << 20
-"""A configuration file is at most this large (1 MiB); a run's own is about 2 KiB."""
+MAX_BYTES = 1 << 18
+"""A configuration file is at most this large (256 KiB, read in about 3 s); a run's own is about 2 KiB."""
 
 MAX_DEPTH = 8
 """Lists and mappings lie at most this deep in each other."""
 
+MAX_DIGITS = 100
+"""A longer number is refused: YAML reads 1:1:1... in base 60, in quadratic time."""
+
+_LONG_NUMBER = re.compile(rf"[-+0-9a-fA-Fxo_:.]{{{MAX_DIGITS},}}")
 _OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
 _CLOSING = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
@@ -87,6 +92,11 @@ def _refuse_what_is_not_plain(text: str, where: str) -> None:
         tag = getattr(event, "tag", None)
         if tag is not None:
             raise SecurityError(f"{where}: line {line}: the tag {tag!r} is refused; write a plain value")
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and _LONG_NUMBER.fullmatch(event.value):
+            raise ConfigError(
+                f"{where}: line {line}: found a number of {len(event.value)} characters, expected less than "
+                f"{MAX_DIGITS}; put it in quotes if it is a text"
+            )
         depth += isinstance(event, _OPENING)
         depth -= isinstance(event, _CLOSING)
         if depth > MAX_DEPTH:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import segmentation_models_pytorch.decoders.unet.decoder
-import segmentation_models_pytorch.encoders.timm_universal
+import segmentation_models_pytorch.encoders.timm_universal  # noqa: F401
 import torch
 
-import berunda.methods.supervised  # noqa: F401  (imported here once, not in every fork)
+import berunda.methods.supervised  # noqa: F401
 from berunda.errors import BerundaError
 from berunda.geo.raster import open_scenes
 from berunda.mapping.bundle import load_bundle

@@ -20,9 +20,11 @@ from berunda.api.prepare import Prepared
 from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, grouped_confusion, score
+from berunda.assess.ood import FeatureDistance
 from berunda.config import MapConfig
 from berunda.data.scene_source import SceneSource
 from berunda.data.splits import TEST, TRAIN
+from berunda.geo.resolve import is_remote
 from berunda.methods.contract import Method
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
@@ -46,6 +48,8 @@ class Result:
         calibration: calibration of the probabilities that are shown.
         wall_s: training time in seconds.
         image_passes: images it was trained on, counted with repetition; forward passes alone as a third.
+        is_transductive: it learned from unlabelled images, which may show the ground of the test.
+        ood_share: share of the test pixels that its out-of-distribution layer flags; None without such a layer.
         facts: further figures for its row.
     """
 
@@ -58,6 +62,8 @@ class Result:
     calibration: CalibrationFigures
     wall_s: float = 0.0
     image_passes: float = 0.0
+    is_transductive: bool = False
+    ood_share: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -65,14 +71,30 @@ def net_result(
     fitted: Fitted, prepared: Prepared, test: PixelTable, name: str, image_passes: float
 ) -> Result:
     """Return what a trained net reaches on the test pixels."""
-    answers = ask_net(fitted.predictor, prepared, test)
+    ood = fitted.bundle.manifest.ood
+    threshold = None if ood is None else ood.threshold
+    answers = ask_net(fitted.predictor, prepared, test, features=threshold is not None)
     facts = {
         "temperature": fitted.temperature.value,
         "images_per_s": image_passes / max(fitted.trained.seconds, 1e-9),
     }
     encoder = fitted.bundle.manifest.encoder
     result = _result(name, encoder, test, answers.logits, fitted.temperature.value)
-    return replace(result, wall_s=fitted.trained.seconds, image_passes=image_passes, facts=facts)
+    return replace(
+        result,
+        wall_s=fitted.trained.seconds,
+        image_passes=image_passes,
+        is_transductive=bool(fitted.method.needs().unlabelled),
+        ood_share=None if threshold is None else _share_above(fitted, answers.features, threshold),
+        facts=facts,
+    )
+
+
+def _share_above(fitted: Fitted, features: np.ndarray, threshold: float) -> float | None:
+    if not len(features):
+        return None
+    layer = FeatureDistance.from_arrays(fitted.bundle.distance_arrays())
+    return float((layer.distance(features) > threshold).mean())
 
 
 def forest_result(prepared: Prepared, table: PixelTable, seed: int) -> Result:
@@ -92,13 +114,20 @@ def supervised_result(
     table: PixelTable,
     config: MapConfig,
     settings: TrainConfig,
+    folder: Path | None,
     progress: Progress | None,
 ) -> Result:
-    """Train the supervised net with as many image passes as `method` takes and return what it reaches."""
+    """Train the supervised net with as many image passes as `method` takes and return what it reaches.
+
+    Checkpoints go to `folder`, from which an interrupted comparison goes on.
+    """
     from berunda.methods import make_method
 
     equal = supervised_settings(settings, method)
-    fitted = fit(make_method("supervised", {}), prepared, source, table, config, equal, progress=progress)
+    supervised = make_method("supervised", {})
+    fitted = fit(
+        supervised, prepared, source, table, config, equal, folder=folder, has_ood=False, progress=progress
+    )
     return net_result(fitted, prepared, table.of(TEST), "supervised", float(equal.steps * equal.n_labelled))
 
 
@@ -112,22 +141,21 @@ def comparison_row(
     metrics["iou"] = dict(zip(names, scores.iou, strict=True))
     metrics |= {"ece": result.calibration.ece, "ece_before": result.before.ece, "nll": result.calibration.nll}
     metrics.update({k: v for k, v in result.facts.items() if k != "images_per_s"})
-    parts = np.bincount(prepared.split.part, minlength=4)
     return {
         "suite": suite,
         "dataset": prepared.scenes[0].name,
         "task": "segmentation",
         "method": result.method,
         "encoder": result.encoder,
-        "labels": config.polygons_per_class or int(parts[TRAIN]),
-        "labels_unit": "polygons_per_class" if config.polygons_per_class else "polygons",
+        "labels": config.polygons_per_class or 1.0,
+        "labels_unit": "polygons_per_class" if config.polygons_per_class else "fraction",
         "seed": config.seed,
         "metrics": metrics,
         "wall_s": round(result.wall_s, 2),
         "images_per_s": round(float(result.facts.get("images_per_s", 0.0)), 1),
         "image_passes": round(result.image_passes),
         "n_test_px": int(result.confusion.sum()),
-        "is_transductive": result.method not in ("random_forest", "supervised"),
+        "is_transductive": result.is_transductive,
         "hardware": hardware(),
         "command": command_of(config),
         "version": __version__,
@@ -135,23 +163,27 @@ def comparison_row(
 
 
 def command_of(config: MapConfig) -> str:
-    """Return a command line that makes this run again, files by name."""
-    words = ["berunda", "map", *(Path(s).name for s in config.scenes)]
-    if config.labels:
-        words += ["--labels", Path(config.labels).name]
+    """Return a command line that makes this run again in a folder DIR, local files by name."""
+    words = ["berunda", "map", *map(_file_name, config.scenes)]
+    for key, path in (("--labels", config.labels), ("--mask", config.mask)):
+        words += [] if path is None else [key, _file_name(path)]
     for key, value in config.model_dump(mode="json", exclude_defaults=True).items():
-        if key in ("scenes", "labels", "method_options", "classes") or value in (None, False):
+        if key in ("scenes", "labels", "mask", "method_options", "classes") or value is None:
             continue
         flag = "--" + key.replace("_", "-")
-        if value is True:
-            words.append(flag)
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
         else:
             words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     if config.classes:
         words += ["--classes", ",".join(f"{a}={b}" for a, b in config.classes.items())]
     for name, value in config.method_options.items():
         words += ["--option", f"{name}={value}"]
-    return shlex.join(words)
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def _file_name(path: str) -> str:
+    return path if is_remote(path) else Path(path).name
 
 
 def hardware() -> str:

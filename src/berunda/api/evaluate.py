@@ -6,15 +6,15 @@ Labelled pixels are gathered once; every method of a comparison is asked about t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from berunda.api.prepare import Prepared
 from berunda.data.order import Randomness
-from berunda.data.splits import UNUSED, parts_in_window
-from berunda.geo.grid import Grid, Window
+from berunda.data.splits import UNUSED, Parts, parts_in_window
+from berunda.geo.grid import Window
 from berunda.geo.raster import Scene
 from berunda.mapping.plan import Lattice
 from berunda.mapping.predictor import Predictor
@@ -59,13 +59,16 @@ class PixelTable:
         return self.take(self.part == part)
 
 
+_COLUMNS = tuple(PixelTable.__dataclass_fields__)
+
+
 @dataclass(frozen=True)
 class Answers:
     """What a net says at the rows of a table.
 
     Attributes:
         logits: (n, C) float32.
-        features: (n, D) float32 decoded features.
+        features: (n, D) float32 decoded features; (n, 0) where they were not asked for.
     """
 
     logits: np.ndarray
@@ -75,30 +78,33 @@ class Answers:
 def gather_pixels(prepared: Prepared) -> PixelTable:
     """Return every valid labelled pixel that serves training, calibration or test.
 
-    A part with more than a million pixels is thinned at random (by fixed keys) to about that many.
+    A part with more than a million labelled pixels is thinned at random (by fixed keys) to at most about that many.
+    Labels are counted first, without the scene's pixels, so that memory does not grow with the labels.
     """
-    found = [
-        table
-        for index, scene in enumerate(prepared.scenes)
-        for window in scene.grid.tiles(_BLOCK_PX)
-        if len(table := _in_window(prepared, index, scene, window))
-    ]
-    if not found:
-        return _empty_table(prepared)
-    names = PixelTable.__dataclass_fields__
-    table = PixelTable(*(np.concatenate([getattr(t, name) for t in found]) for name in names))
-    counts = np.bincount(table.part, minlength=4)
-    if counts.max() <= MAX_PIXELS_PER_PART:
-        return table
-    chance = (MAX_PIXELS_PER_PART / np.maximum(counts, 1))[table.part]
-    return table.take(Randomness(0).numpy("thinning").random(len(table)) < chance)
+    windows = [(i, window) for i, scene in enumerate(prepared.scenes) for window in _labelled_windows(prepared, scene)]
+    counts = np.zeros(4, np.int64)
+    for index, window in windows:
+        counts += np.bincount(_serving(prepared, index, window).part.ravel(), minlength=4)
+    counts[UNUSED] = 0
+    share = np.minimum(1.0, MAX_PIXELS_PER_PART / np.maximum(counts, 1))
+    found = [_in_window(prepared, index, window, share) for index, window in windows]
+    return PixelTable(
+        *(np.concatenate([getattr(t, name) for t in (_empty_table(prepared), *found)]) for name in _COLUMNS)
+    )
 
 
-def ask_net(predictor: Predictor, prepared: Prepared, table: PixelTable) -> Answers:
-    """Return the net's logits and features at the rows of `table`, through the windows that the map is made of."""
+def ask_net(predictor: Predictor, prepared: Prepared, table: PixelTable, *, features: bool = True) -> Answers:
+    """Return the net's logits and features at the rows of `table`, through the windows that the map is made of.
+
+    Args:
+        predictor: the net.
+        prepared: its scenes.
+        table: where to ask.
+        features: keep the features too; they take several times the memory of the logits.
+    """
     lattice = Lattice(predictor.manifest.window_px, predictor.manifest.margin_px, 1)
     logits = np.zeros((len(table), len(predictor.manifest.classes)), np.float32)
-    features: np.ndarray | None = None
+    kept: np.ndarray | None = None
     for index, scene in enumerate(prepared.scenes):
         mine = np.flatnonzero(table.scene == index)
         for window, rows in _by_lattice_window(lattice, table, mine):
@@ -109,23 +115,33 @@ def ask_net(predictor: Predictor, prepared: Prepared, table: PixelTable) -> Answ
                 table.row[rows] - window.row + lattice.margin_px,
                 table.col[rows] - window.col + lattice.margin_px,
             )
-            here = decoded[0].cpu().numpy()[:, at[0], at[1]].T
-            if features is None:
-                features = np.zeros((len(table), here.shape[1]), np.float32)
-            features[rows] = here
+            if features:
+                here = decoded[0].cpu().numpy()[:, at[0], at[1]].T
+                if kept is None:
+                    kept = np.zeros((len(table), here.shape[1]), np.float32)
+                kept[rows] = here
             logits[rows] = said[0].cpu().numpy()[:, at[0], at[1]].T
-    return Answers(logits, features if features is not None else np.zeros((len(table), 1), np.float32))
+    return Answers(logits, kept if kept is not None else np.zeros((len(table), int(features)), np.float32))
 
 
-def _in_window(prepared: Prepared, index: int, scene: Scene, window: Window) -> PixelTable:
-    if not _may_hold_labels(prepared, scene.grid, window):
-        return _empty_table(prepared)
-    parts = parts_in_window(prepared.split, prepared.labels, index, scene.grid, window)
-    serves = (parts.part != UNUSED) & (parts.classes > 0)
+def _serving(prepared: Prepared, index: int, window: Window) -> Parts:
+    """Return the split in a window, UNUSED where a pixel has no class."""
+    parts = parts_in_window(prepared.split, prepared.labels, index, prepared.scenes[index].grid, window)
+    return replace(parts, part=np.where(parts.classes > 0, parts.part, UNUSED))
+
+
+def _in_window(prepared: Prepared, index: int, window: Window, share: np.ndarray) -> PixelTable:
+    """Return the pixels of a window, of each part about a `share`."""
+    parts = _serving(prepared, index, window)
+    serves = parts.part != UNUSED
     if not serves.any():
         return _empty_table(prepared)
-    block = scene.read(window)
-    rows, cols = np.nonzero(serves & block.valid)
+    block = prepared.scenes[index].read(window)
+    serves &= block.valid
+    if share.min() < 1:
+        draw = Randomness(0).numpy("thinning", index, window.row, window.col)
+        serves &= draw.random(serves.shape) < share[parts.part]
+    rows, cols = np.nonzero(serves)
     return PixelTable(
         scene=np.full(len(rows), index, np.int16),
         row=rows + window.row,
@@ -143,9 +159,9 @@ def _empty_table(prepared: Prepared) -> PixelTable:
     return PixelTable(values=values, **{name: np.zeros(0, kind) for name, kind in kinds.items()})
 
 
-def _may_hold_labels(prepared: Prepared, grid: Grid, window: Window) -> bool:
-    boxes = [p.box for p in prepared.labels.pixels(grid)]
-    return any(box.intersect(window) is not None for box in boxes)
+def _labelled_windows(prepared: Prepared, scene: Scene) -> list[Window]:
+    """Return the windows of a scene in which a polygon may lie."""
+    return [w for w in scene.grid.tiles(_BLOCK_PX) if len(prepared.labels.touching(scene.grid, w))]
 
 
 def _by_lattice_window(

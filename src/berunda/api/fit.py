@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from berunda.assess.ood import FeatureDistance, energy, threshold_at
 from berunda.config import MapConfig
 from berunda.data.scene_source import SceneSource
 from berunda.data.splits import CALIBRATION, TRAIN
+from berunda.errors import CheckpointError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
+from berunda.mapping.files import failed_write
 from berunda.mapping.manifest import (
     BandScale,
     Calibration,
@@ -31,7 +34,7 @@ from berunda.mapping.manifest import (
 from berunda.mapping.predictor import Predictor
 from berunda.methods import make_method
 from berunda.methods.contract import Method, NetSpec
-from berunda.progress import Progress
+from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained, train
 
@@ -50,12 +53,14 @@ class Fitted:
     """A trained and calibrated model.
 
     Attributes:
+        method: what it was trained with.
         bundle: ready to save and to map with.
         predictor: the bundle, ready to be asked.
         trained: what the loop left behind.
         temperature: how the confidence was calibrated.
     """
 
+    method: Method
     bundle: Bundle
     predictor: Predictor
     trained: Trained
@@ -70,6 +75,7 @@ def spec_of(prepared: Prepared, config: MapConfig) -> NetSpec:
         n_classes=prepared.n_classes,
         encoder=config.encoder,
         encoder_depth=config.encoder_depth,
+        pretrained=config.pretrained,
         crop_px=config.crop_px,
         pixel_path=True,
         decoder=config.decoder,
@@ -103,9 +109,12 @@ def fit(
     settings: TrainConfig,
     *,
     folder: Path | None = None,
+    has_ood: bool = True,
     progress: Progress | None = None,
 ) -> Fitted:
     """Train `method` and return it calibrated, with its out-of-distribution layer.
+
+    Checkpoints in `folder` that belong to another run or are damaged are discarded, and the training starts anew.
 
     Args:
         method: what to train with.
@@ -115,27 +124,27 @@ def fit(
         config: the run's options.
         settings: the loop's.
         folder: where checkpoints go; None keeps none.
+        has_ood: fit the out-of-distribution layer; a model that draws no map needs none.
         progress: told of the training.
     """
-    spec = spec_of(prepared, config)
-    trained = train(method, spec, source, settings, folder=folder, progress=progress)
+    trained = _trained(method, spec_of(prepared, config), source, settings, folder, progress or Silent())
     bare = Bundle(
         _manifest(method, prepared, config, settings),
         make_tensors(trained.method, trained.model.net, trained.model.extra),
     )
     predictor = Predictor(bare, config.device)
-    fitted = _subsample(table.of(TRAIN), prepared.n_classes)
     held_out = table.of(CALIBRATION)
-    on_train, on_held_out = (ask_net(predictor, prepared, rows) for rows in (fitted, held_out))
+    on_held_out = ask_net(predictor, prepared, held_out, features=has_ood)
     temperature = fit_temperature(on_held_out.logits, held_out.classes - 1, groups=held_out.polygon)
-    distance = FeatureDistance.fit(on_train.features, fitted.classes - 1)
-    bundle = Bundle(
-        bare.manifest.model_copy(
-            update={"calibration": _calibration(temperature), "ood": _ood(distance, on_held_out)}
-        ),
-        make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays()),
-    )
-    return Fitted(bundle, Predictor(bundle, config.device), trained, temperature)
+    update: dict[str, object] = {"calibration": _calibration(temperature)}
+    tensors = bare.tensors
+    if has_ood:
+        rows = _subsample(table.of(TRAIN), prepared.n_classes)
+        distance = FeatureDistance.fit(ask_net(predictor, prepared, rows).features, rows.classes - 1)
+        update["ood"] = _ood(distance, on_held_out)
+        tensors = make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays())
+    bundle = Bundle(bare.manifest.model_copy(update=update), tensors)
+    return Fitted(method, bundle, Predictor(bundle, config.device), trained, temperature)
 
 
 def method_of(config: MapConfig) -> Method:
@@ -146,6 +155,24 @@ def method_of(config: MapConfig) -> Method:
 def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:
     """Return the settings that give the supervised net as many image passes a step as `method` takes."""
     return replace(settings, n_labelled=max(1, round(passes_per_step(method, settings.n_labelled))))
+
+
+def _trained(
+    method: Method, spec: NetSpec, source: SceneSource, settings: TrainConfig, folder: Path | None, progress: Progress
+) -> Trained:
+    """Train, going on from the checkpoints in `folder` where they are whole and of this run."""
+    try:
+        return train(method, spec, source, settings, folder=folder, progress=progress)
+    except CheckpointError as error:
+        if folder is None:
+            raise
+        reason = str(error).rsplit("; ", 1)[0]
+        progress.note(f"checkpoints of an earlier run are discarded, training starts anew: {reason}")
+        try:
+            shutil.rmtree(folder)
+        except OSError as failure:
+            raise failed_write(folder, 0, failure) from failure
+    return train(method, spec, source, settings, folder=folder, progress=progress)
 
 
 def _subsample(table: PixelTable, n_classes: int) -> PixelTable:

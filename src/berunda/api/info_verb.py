@@ -44,7 +44,7 @@ def _of_bundle(folder: Path) -> list[tuple[str, str]]:
     c = m.calibration
     lines.append(
         ("confidence", f"temperature {c.temperature:.3g}, from {c.n_pixels} pixels of {c.n_groups} polygons")
-        if c.is_fitted
+        if c.is_fitted and not c.warning
         else ("confidence", c.warning or "not calibrated")
     )
     if m.ood is not None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from berunda.api.choices import check_choices
+from berunda.api.out_folder import check_out
 from berunda.api.outcome import MapOutcome
 from berunda.api.prepare import prepare
 from berunda.config import MapConfig
-from berunda.methods import method_names
+from berunda.mapping.backends import require_dask
+from berunda.mapping.lock import output_lock
 from berunda.progress import Progress, Silent
 
 __all__ = ["map_scene"]
@@ -23,7 +27,8 @@ def map_scene(
 ) -> MapOutcome:
     """Train on a few labels and all the imagery around them, map every scene, and report.
 
-    The input gets its verdict before anything heavy is imported or written. An interrupted run goes on from its last
+    The options get their verdict before a scene is read, and scenes and labels theirs before anything heavy is imported
+    or written. An interrupted run goes on from its last
     checkpoint and its last tile when it is called again alike.
 
     Args:
@@ -43,26 +48,20 @@ def map_scene(
         >>> map_scene(MapConfig(scenes=["scene.tif"], labels="p.gpkg", field="class"), "out")  # doctest: +SKIP
     """
     folder = Path(out).absolute()
-    if config.synthetic:
-        from berunda.api.demo_verb import synthetic_config
+    check_out(folder, [*config.scenes, config.labels, config.mask])
+    check_choices(config)
+    if config.dask is not None:
+        require_dask()
+    with ExitStack() as held:
+        if config.synthetic:
+            from berunda.api.demo_verb import synthetic_config
 
-        config = synthetic_config(folder / "synthetic", config)
-    _check_method(config.method)
-    prepared = prepare(config)
-    from berunda.api.pipeline import run_map
-    from berunda.mapping.lock import output_lock
+            held.enter_context(output_lock(folder))
+            config = synthetic_config(folder / "synthetic", config)
+        prepared = prepare(config)
+        for scene in prepared.scenes:
+            held.enter_context(scene)
+        from berunda.api.pipeline import run_map
 
-    with output_lock(folder):
+        held.enter_context(output_lock(folder))
         return run_map(config, prepared, folder, progress or Silent(), attribution)
-
-
-def _check_method(name: str) -> None:
-    """Refuse an unknown method by its name, before the scene is read."""
-    if name not in method_names():
-        import difflib
-
-        from berunda.errors import ConfigError
-
-        near = difflib.get_close_matches(name, method_names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(method_names())}"
-        raise ConfigError(f"--method: no method is named '{name}'; {hint}")

@@ -35,14 +35,19 @@ class MapOutcome:
     comparison: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tile of every map was made."""
+        return all(r.is_complete for r in self.results)
+
     def summary_lines(self) -> list[str]:
         """Return what a reader wants to know first."""
         lines = [f"map: {r.files.map}" for r in self.results]
-        if self.metrics:
+        if self.metrics.get("oa") is not None:
             lines.append(
                 f"on held-out blocks: overall accuracy {self.metrics['oa']:.3f}, mean IoU {self.metrics['miou']:.3f}"
             )
-        for row in self.comparison:
+        for row in self.comparison if len(self.comparison) > 1 else ():
             figures = row["metrics"]
             lines.append(f"  {row['method']:<16} accuracy {figures['oa']:.3f}, mean IoU {figures['miou']:.3f}")
         lines.append(f"model: {self.bundle_path}")
@@ -61,6 +66,11 @@ class PredictOutcome:
 
     results: tuple[MapResult, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tile of every map was made."""
+        return all(r.is_complete for r in self.results)
 
     def summary_lines(self) -> list[str]:
         """Return one line for each map."""

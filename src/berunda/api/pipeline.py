@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,9 @@ from berunda.api.evaluate import PixelTable, gather_pixels
 from berunda.api.fit import Fitted, fit, method_of, passes_per_step, train_config
 from berunda.api.outcome import MapOutcome
 from berunda.api.prepare import Prepared
-from berunda.api.reporting import build_report
+from berunda.api.reporting import build_report, label_counts
 from berunda.assess.report import report_json, write_report
+from berunda.assess.report_data import LabelCount
 from berunda.config import MapConfig, dump_config
 from berunda.data.scene_source import SceneSource, build_source
 from berunda.data.splits import TEST, TRAIN
@@ -25,6 +27,7 @@ from berunda.mapping.bundle import save_bundle
 from berunda.mapping.result import MapResult
 from berunda.mapping.run import WORK_NAME, map_scenes
 from berunda.methods.contract import Method
+from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 
@@ -46,6 +49,8 @@ class MapRun:
         shipped: the model in the bundle; another one after a refit.
         results: of each method on the test pixels, the run's own last.
         maps: one result for each scene.
+        shipped_counts: labels of the shipped model, where a refit gave it others.
+        attribution: sources and licences to print.
     """
 
     config: MapConfig
@@ -58,6 +63,7 @@ class MapRun:
     shipped: Fitted | None = None
     results: list[Result] = field(default_factory=list)
     maps: list[MapResult] = field(default_factory=list)
+    shipped_counts: tuple[LabelCount, ...] | None = None
     attribution: tuple[str, ...] = ()
 
     @contextmanager
@@ -79,7 +85,7 @@ def run_map(
     start = time.perf_counter()
     table = gather_pixels(prepared)
     source = build_source(prepared.scenes, prepared.labels, prepared.split, prepared.scaling, config.crop_px)
-    settings = train_config(config, run_key=_run_key(config, prepared))
+    settings = train_config(config, run_key=_run_key(prepared))
     run = MapRun(config, prepared, method, settings, table, attribution=tuple(attribution))
     run.seconds["reading"] = time.perf_counter() - start
     _train_and_compare(run, source, folder, progress)
@@ -93,13 +99,15 @@ def run_map(
             progress=progress,
             tile_px=config.tile_px,
             workers=config.workers,
+            dask=config.dask,
             device=config.device,
         )
     with run.phase("report"):
         dump_config(config.resolved(), folder / "run.yaml")
         data = build_report(run)
         page, _ = write_report(folder, data)
-    shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
+    if all(made.is_complete for made in run.maps):
+        shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
     metrics = report_json(data)["metrics"]
     return MapOutcome(
         out=folder,
@@ -112,16 +120,28 @@ def run_map(
     )
 
 
-def _run_key(config: MapConfig, prepared: Prepared) -> str:
-    """Return what decides the training beside the loop's own settings."""
-    scenes = [s.fingerprint() for s in prepared.scenes]
-    return f"{prepared.labels.fingerprint()} {scenes} {config.model_dump_json()}"
+def _run_key(prepared: Prepared) -> str:
+    """Return 16 hex digits of the data that decide a training, beside the settings of method, net and loop.
+
+    Options that change neither model nor map, and the folders in which files lie, are not in it: a stopped run goes on
+    with others of these all the same.
+    """
+    digest = hashlib.sha256(prepared.labels.fingerprint().encode())
+    for scene in prepared.scenes:
+        digest.update(scene.fingerprint().encode())
+    split = prepared.split
+    for array in (split.part, split.scene, *split.test_blocks, *prepared.scaling):
+        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    digest.update(f"{split.block_px} {split.buffer_px}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress: Progress) -> None:
     config, prepared, table = run.config, run.prepared, run.table
     test = table.of(TEST)
     work = folder / WORK_NAME
+    if config.pretrained and config.encoder != DEFAULT_ENCODER:
+        progress.note(f"Fetching pretrained weights of {config.encoder} over the network, if they are not there yet.")
     with run.phase("training"):
         progress.note(f"training {run.method.name}: {run.settings.steps} steps")
         run.fitted = fit(
@@ -136,7 +156,9 @@ def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress:
             with run.phase("comparison: supervised net"):
                 progress.note("comparing: the supervised net on the same labels, with as many image passes")
                 run.results.append(
-                    supervised_result(run.method, prepared, source, table, config, run.settings, progress)
+                    supervised_result(
+                        run.method, prepared, source, table, config, run.settings, work / "supervised", progress
+                    )
                 )
     if len(test):
         with run.phase("evaluation"):
@@ -145,16 +167,17 @@ def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress:
     if config.refit:
         with run.phase("refit"):
             progress.note("training again on all labels but those kept for calibration")
-            run.shipped = _refit(run, progress)
+            run.shipped = _refit(run, work / "refit", progress)
 
 
-def _refit(run: MapRun, progress: Progress) -> Fitted:
+def _refit(run: MapRun, folder: Path, progress: Progress) -> Fitted:
     """Train on training and test polygons; the calibration polygons stay apart, to calibrate the new model."""
     prepared = run.prepared
     part = np.where(prepared.split.part == TEST, TRAIN, prepared.split.part).astype(np.int8)
     blocks = tuple(np.zeros_like(b) for b in prepared.split.test_blocks)
     whole = replace(prepared, split=replace(prepared.split, part=part, test_blocks=blocks))
     source = build_source(whole.scenes, whole.labels, whole.split, whole.scaling, run.config.crop_px)
-    return fit(
-        run.method, whole, source, gather_pixels(whole), run.config, run.settings, progress=progress
-    )
+    settings = replace(run.settings, run_key=_run_key(whole))
+    table = gather_pixels(whole)
+    run.shipped_counts = label_counts(whole, table)
+    return fit(run.method, whole, source, table, run.config, settings, folder=folder, progress=progress)

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import shapely
 
 from berunda.api.label_rule import LabelRule
 from berunda.config import MapConfig
 from berunda.data.scaling import Scaling, measure_scaling
-from berunda.data.splits import UNUSED, BlockSplit, SplitSettings, split_blocks
+from berunda.data.splits import BLOCK_PX, UNUSED, BlockSplit, SplitSettings, split_blocks
 from berunda.errors import ConfigError, DataError, GeoError
+from berunda.geo.features import is_vector
 from berunda.geo.grid import Window, same_crs
 from berunda.geo.raster import Scene, open_scenes
-from berunda.geo.vector import Labels, rasterize, read_labels
+from berunda.geo.vector import Labels, count_conflicts, rasterize, read_labels
 
 __all__ = ["Prepared", "prepare"]
 
@@ -71,28 +73,33 @@ def prepare(config: MapConfig) -> Prepared:
         grids=[s.grid for s in scenes],
         classes=config.classes or None,
         zero_is_class=config.zero_is_class,
+        cut_px=config.block_px or BLOCK_PX,
     )
     if len(labels.class_names) < 2:
+        absent = "".join(f", none of '{name}'" for name in labels.absent_classes)
         raise DataError(
-            f"{labels.source}: only one class found ({', '.join(labels.class_names)}); a map needs at least two"
+            f"{labels.source}: only one class found on the scene ({', '.join(labels.class_names)}{absent}); a map needs"
+            " at least two"
         )
+    warnings = _label_warnings(labels)
     left_out = np.zeros(0, np.int64)
     if config.drop_labels_where is not None:
-        left_out = _ruled_out(LabelRule.parse(config.drop_labels_where), scenes, labels)
+        labels, left_out, told = _without_ruled_out(config.drop_labels_where, scenes, labels)
+        warnings += told
+    warnings += _conflict_warnings(labels, scenes)
     kept = labels.subset(np.setdiff1d(np.arange(len(labels.class_ids)), left_out))
     split = split_blocks(kept, [s.grid for s in scenes], settings_of(config))
     part = np.full(len(labels.class_ids), UNUSED, np.int8)
     scene_of = np.full(len(labels.class_ids), -1, np.int16)
     kept_index = np.setdiff1d(np.arange(len(labels.class_ids)), left_out)
     part[kept_index], scene_of[kept_index] = split.part, split.scene
-    warnings = (*_label_warnings(labels, left_out, config), *split.warnings)
     return Prepared(
         scenes=scenes,
         labels=labels,
         split=replace(split, part=part, scene=scene_of),
         scaling=measure_scaling(list(scenes)),
         left_out=left_out,
-        warnings=warnings,
+        warnings=(*warnings, *split.warnings),
     )
 
 
@@ -120,6 +127,37 @@ def _check_alike(scenes: Sequence[Scene]) -> None:
                 f"scene {scene.name} is in {scene.grid}, {first.name} in {first.grid}; expected one coordinate "
                 "reference system: reproject one of them (gdalwarp), or map them one by one"
             )
+
+
+def _without_ruled_out(
+    text: str, scenes: Sequence[Scene], labels: Labels
+) -> tuple[Labels, np.ndarray, list[str]]:
+    """Return the labels without the classes that a rule leaves nothing of, what else it leaves out, and warnings.
+
+    Args:
+        text: the rule.
+        scenes: to measure the polygons on.
+        labels: all polygons.
+
+    Raises:
+        DataError: fewer than two classes are left.
+    """
+    counted = np.ones(len(labels), bool)
+    counted[_ruled_out(LabelRule.parse(text), scenes, labels)] = False
+    left = labels.without_empty_classes(counted)
+    lost = [f"'{name}'" for name in labels.class_names if name not in left.class_names]
+    if len(left.class_names) < 2:
+        raise DataError(
+            f"{labels.source}: --drop-labels-where {text} leaves no polygon of class {', '.join(lost)}; a map needs at"
+            " least two classes: choose another bound"
+        )
+    told = [f"Class {name} has no polygon left by the rule {text}; it is not mapped." for name in lost]
+    n_out = int((~counted).sum())
+    if n_out:
+        name = Path(labels.source).name
+        told.insert(0, f"{n_out} of the {len(labels)} polygons of {name} on the scene are left out by the rule {text}.")
+    stays = np.isin(labels.class_ids, np.unique(labels.class_ids[counted]))
+    return left, np.flatnonzero(~counted[stays]), told
 
 
 def _ruled_out(rule: LabelRule, scenes: Sequence[Scene], labels: Labels) -> np.ndarray:
@@ -154,7 +192,24 @@ def _values_by_polygon(scene: Scene, labels: Labels, strip_px: int = 1024) -> li
     return [(number, np.concatenate(parts)) for number, parts in gathered.items()]
 
 
-def _label_warnings(labels: Labels, left_out: np.ndarray, config: MapConfig) -> list[str]:
+def _conflict_warnings(labels: Labels, scenes: Sequence[Scene]) -> list[str]:
+    """Return a warning when polygons of different classes claim the same pixels, which then count for neither."""
+    if not is_vector(Path(labels.source)):
+        return []
+    one, two = shapely.STRtree(labels.geometries).query(labels.geometries)
+    mixed = labels.subset(np.unique(one[labels.class_ids[one] != labels.class_ids[two]]))
+    n_px = sum(
+        count_conflicts(mixed, scene.grid, window)
+        for scene in scenes
+        for window in scene.grid.tiles(1024)
+        if len(mixed.touching(scene.grid, window)) > 1
+    )
+    if not n_px:
+        return []
+    return [f"{n_px} pixels lie in polygons of different classes of {Path(labels.source).name}; they are not used."]
+
+
+def _label_warnings(labels: Labels) -> list[str]:
     n = len(labels) + labels.n_outside + labels.n_empty + labels.n_null
     said = (
         (labels.n_outside, "lie outside the scene and are not used"),
@@ -162,7 +217,7 @@ def _label_warnings(labels: Labels, left_out: np.ndarray, config: MapConfig) -> 
         (labels.n_empty, "have no geometry and are not used"),
         (labels.n_null, "have no class and are not used"),
         (labels.n_repaired, "cross themselves and were repaired"),
-        (len(left_out), f"are left out by the rule {config.drop_labels_where}"),
     )
     name = Path(labels.source).name
-    return [f"{count} of the {n} polygons of {name} {what}." for count, what in said if count]
+    told = [f"{count} of the {n} polygons of {name} {what}." for count, what in said if count]
+    return told + [f"Class '{c}' has no polygon on the scene; it is not mapped." for c in labels.absent_classes]

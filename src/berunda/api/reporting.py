@@ -10,13 +10,14 @@ import numpy as np
 
 from berunda._version import __version__
 from berunda.api.compare import Result, command_of, comparison_row, hardware
-from berunda.api.evaluate import ask_net
+from berunda.api.evaluate import PixelTable
 from berunda.api.label_rule import LabelRule
 from berunda.api.pictures import pictures_of
 from berunda.api.prepare import Prepared
+from berunda.assess.calibration import Temperature
 from berunda.assess.intervals import bootstrap_interval, paired_bootstrap
 from berunda.assess.metrics import score
-from berunda.assess.ood import FeatureDistance, aupr, auroc, fpr95
+from berunda.assess.ood import aupr, auroc, fpr95
 from berunda.assess.report_data import (
     CalibrationFacts,
     ClassInfo,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from berunda.api.fit import Fitted
     from berunda.api.pipeline import MapRun
 
-__all__ = ["build_report", "cloud_scores"]
+__all__ = ["build_report", "cloud_scores", "label_counts"]
 
 _PARTS = (("train", TRAIN), ("calibration", CALIBRATION), ("test", TEST), ("unused", UNUSED))
 _CURVE_POINTS = 100
@@ -55,10 +56,13 @@ def build_report(run: MapRun) -> ReportData:
         scores=score(own.confusion, names) if own else None,
         intervals=bootstrap_interval(own.by_polygon, unit="polygons") if own else None,
         confusion=own.confusion if own else None,
-        comparison=tuple(comparison_row(r, run.prepared, run.config) for r in run.results if len(run.results) > 1),
+        comparison=tuple(comparison_row(r, run.prepared, run.config) for r in run.results),
         differences=tuple(_difference(own, other) for other in run.results[:-1]) if own else (),
         calibration=CalibrationFacts(
-            run.fitted.temperature, own.before if own else None, own.calibration if own else None
+            run.shipped.temperature,
+            own.before if own else None,
+            own.calibration if own else None,
+            measured_on=_measured_on(run),
         ),
         ood=_ood_facts(run),
         training=_training(run),
@@ -134,12 +138,6 @@ def _ood_facts(run: MapRun) -> OodFacts | None:
         return None
     n_valid = sum(sum(m.class_pixels.values()) for m in run.maps)
     n_above = sum((m.ood_share or 0.0) * sum(m.class_pixels.values()) for m in run.maps)
-    test = run.table.of(TEST)
-    share_test = None
-    if len(test) and not run.config.refit:
-        layer = FeatureDistance.from_arrays(shipped.bundle.distance_arrays())
-        features = ask_net(shipped.predictor, run.prepared, test).features
-        share_test = float((layer.distance(features) > ood.threshold).mean())
     scores, note = {}, ""
     if run.config.drop_labels_where:
         rule = LabelRule.parse(run.config.drop_labels_where)
@@ -149,51 +147,75 @@ def _ood_facts(run: MapRun) -> OodFacts | None:
         threshold=ood.threshold,
         threshold_energy=ood.threshold_energy,
         share_map=n_above / n_valid if n_valid else None,
-        share_test=share_test,
+        share_test=run.results[-1].ood_share if run.results and not run.config.refit else None,
         n_held_out_px=ood.n_pixels,
         scores=scores,
         note=note,
     )
 
 
-def _training(run: MapRun) -> TrainingFacts:
-    assert run.shipped is not None
-    prepared, trained = run.prepared, run.shipped.trained
-    names = prepared.labels.class_names
-    counts = [
+def label_counts(prepared: Prepared, table: PixelTable) -> tuple[LabelCount, ...]:
+    """Return the polygons and pixels of each class and part."""
+    return tuple(
         LabelCount(
             class_name=name,
             part=part_name,
             n_polygons=int(np.count_nonzero((prepared.split.part == part) & (prepared.labels.class_ids == i))),
-            n_pixels=int(np.count_nonzero((run.table.part == part) & (run.table.classes == i))),
+            n_pixels=int(np.count_nonzero((table.part == part) & (table.classes == i))),
         )
-        for i, name in enumerate(names, start=1)
+        for i, name in enumerate(prepared.labels.class_names, start=1)
         for part_name, part in _PARTS
-    ]
+    )
+
+
+def _training(run: MapRun) -> TrainingFacts:
+    assert run.shipped is not None
+    prepared, trained = run.prepared, run.shipped.trained
+    facts = {
+        "Crop": f"{run.config.crop_px} px",
+        "Blocks": f"{prepared.split.block_px} px, buffer {prepared.split.buffer_px} px",
+        "Calibration": _calibration_sentence(run.shipped.temperature),
+    }
+    if run.config.refit:
+        facts["Figures"] = _figures_sentence(run)
     return TrainingFacts(
         method=run.method.name,
         encoder=run.config.encoder,
         n_steps=run.settings.steps,
         images_seen=trained.images_seen,
         seed=run.config.seed,
-        facts={
-            "Crop": f"{run.config.crop_px} px",
-            "Blocks": f"{prepared.split.block_px} px, buffer {prepared.split.buffer_px} px",
-            "Calibration": _calibration_sentence(run),
-        },
+        facts=facts,
         fingerprints=tuple(o.fingerprint for o in run.shipped.bundle.manifest.training.labels),
         is_refit=run.config.refit,
-        label_counts=tuple(counts),
+        label_counts=run.shipped_counts or label_counts(prepared, run.table),
         curves=tuple(_curves(trained.log)),
     )
 
 
-def _calibration_sentence(run: MapRun) -> str:
-    assert run.fitted is not None
-    t = run.fitted.temperature
+def _calibration_sentence(t: Temperature) -> str:
     if not t.is_fitted:
         return "not calibrated: too few held-out labels"
-    return f"temperature {t.value:.2f}, fitted on {t.n_pixels} pixels of {t.n_groups} polygons held out of training"
+    end = "" if t.is_calibrated else "not calibrated: "
+    at = "" if t.is_calibrated else "the end of its range, "
+    told = f"fitted on {t.n_pixels} pixels of {t.n_groups} polygons held out of training"
+    return f"{end}temperature {t.value:.2f}, {at}{told}"
+
+
+def _figures_sentence(run: MapRun) -> str:
+    """Say which model the figures of a run with a refit are of; all else describes the shipped one."""
+    assert run.fitted is not None
+    n_train, n_test = (int(np.count_nonzero(run.prepared.split.part == part)) for part in (TRAIN, TEST))
+    return (
+        f"those of the model before the refit, trained on {n_train} polygons and tested on {n_test} others; its "
+        f"calibration: {_calibration_sentence(run.fitted.temperature)}"
+    )
+
+
+def _measured_on(run: MapRun) -> str:
+    assert run.fitted is not None
+    if not run.config.refit:
+        return "test polygons"
+    return f"test polygons (by the model before the refit, at its temperature {run.fitted.temperature.value:.2f})"
 
 
 def _curves(log: list[dict[str, float]]) -> Iterator[LossCurve]:
@@ -212,15 +234,8 @@ def _curves(log: list[dict[str, float]]) -> Iterator[LossCurve]:
 
 
 def _warnings(run: MapRun) -> tuple[str, ...]:
-    assert run.fitted is not None
     found = list(run.prepared.warnings)
-    if run.fitted.temperature.warning:
-        found.append(f"Confidence: {run.fitted.temperature.warning}.")
-    shipped: Fitted | None = run.shipped
-    if shipped is not None and shipped.bundle.manifest.ood is not None and shipped.bundle.manifest.ood.warning:
-        found.append(f"Out-of-distribution layer: {shipped.bundle.manifest.ood.warning}.")
-    for made in run.maps:
-        found += [w if len(run.maps) == 1 else f"{made.name}: {w}" for w in made.warnings]
+    found += [warning for made in run.maps for warning in made.warnings]
     if not run.results:
         found.append("No label was held out: the accuracy of this map is not known.")
     if run.config.refit:

@@ -25,7 +25,6 @@ __all__ = [
     "classwise_calibration_error",
     "expected_calibration_error",
     "fit_temperature",
-    "negative_log_likelihood",
     "reliability_table",
     "softmax",
 ]
@@ -47,6 +46,11 @@ class Temperature:
     nll_before: float | None
     nll_after: float | None
     warning: str | None = None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether confidence reads as a probability: fitted, and not at the end of the range."""
+        return self.is_fitted and self.warning is None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -154,7 +158,7 @@ def fit_temperature(
     warning = None
     if min(abs(found.x - low), abs(found.x - high)) < 1e-3:
         warning = (
-            f"the fitted temperature {value:.3g} lies at the end of its range {TEMPERATURE_RANGE[0]} to "
+            f"confidence is not calibrated: the fitted temperature {value:.3g} lies at the end of its range {TEMPERATURE_RANGE[0]} to "
             f"{TEMPERATURE_RANGE[1]}: the held-out labels are nearly all right or all wrong; "
             "take confidence as a rough guide only"
         )
@@ -192,12 +196,6 @@ def _nll_at(logits_NC: FloatArray, labels_N: npt.NDArray[np.int64], temperature:
     top = scaled.max(1)
     log_sum = top + np.log(np.exp(scaled - top[:, None]).sum(1))
     return float((log_sum - scaled[np.arange(labels_N.size), labels_N]).mean())
-
-
-def negative_log_likelihood(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Return the mean of -log p(true class) in nats, p floored at 1e-12; inputs as in `reliability_table`."""
-    probs_NC, labels_N = _labelled(probabilities, labels)
-    return float(-np.log(np.maximum(probs_NC[np.arange(labels_N.size), labels_N], 1e-12)).mean())
 
 
 def brier_score(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["class_colors", "rgb_of", "text_on"]
+__all__ = ["class_colors", "rgb_of"]
 
 # The first row whose word starts a word of the class name wins, so special words stand above general ones.
 KNOWN: tuple[tuple[str, str], ...] = (
@@ -81,11 +81,3 @@ def _distance(a: str, b: str) -> float:
     weights = (2 + mean / 256, 4.0, 2 + (255 - mean) / 256)
     squares = ((r1 - r2) ** 2, (g1 - g2) ** 2, (b1 - b2) ** 2)
     return float(sum(w * s for w, s in zip(weights, squares, strict=True)) ** 0.5)
-
-
-def text_on(color: str) -> str:
-    """Return the text colour, near black or white, that reads better on `color` (WCAG relative luminance)."""
-    parts = [v / 255 for v in rgb_of(color)]
-    red, green, blue = (v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.06 else "#16201d"

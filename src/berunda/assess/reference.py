@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from berunda.geo.classes import class_name, map_classes
 from berunda.geo.features import Features, is_vector, read_features
 from berunda.geo.grid import Grid, Window
 from berunda.geo.labelraster import category_names
+from berunda.geo.labels import LABELS_TAG, short_fingerprint
 from berunda.geo.raster import Scene, open_scenes
 from berunda.geo.reproject import transform_points
 from berunda.geo.resolve import resolve_inputs
@@ -212,24 +213,32 @@ def read_points(
     )
 
 
-def refuse_training_polygons(map_path: Path, fingerprints: Sequence[str]) -> None:
+def refuse_training_polygons(source: MapSource, fingerprints: Sequence[str]) -> None:
     """Refuse reference polygons that trained the model of the map.
 
-    The model's own record is looked for in `model/model.json` and `report.json` beside the map and one folder
-    above (maps of several scenes lie in folders of their own). Every sha256 under its `training` counts.
+    The map's tag BERUNDA_LABELS holds the beginnings of their fingerprints. For other maps the model's own record is
+    looked for in `model/model.json` and `report.json` beside the map and one folder above (maps of several scenes lie
+    in folders of their own); every sha256 under its `training` counts.
 
     Raises:
         DataError: some reference polygons were used in training or calibration.
     """
-    for record in _records(map_path):
+    tagged = set(dict(source.scene.files[0].tags).get(LABELS_TAG, "").split())
+    n_tagged = sum(short_fingerprint(f) in tagged for f in fingerprints)
+    if n_tagged:
+        _refuse(n_tagged, len(fingerprints), f"tag {LABELS_TAG} of {source.path}")
+    for record in _records(source.path):
         seen = set(_fingerprints_in(_training_of(record)))
         n_seen = sum(f in seen for f in fingerprints)
         if n_seen:
-            raise DataError(
-                f"{n_seen} of the {len(fingerprints)} reference polygons trained the model of this map "
-                f"({record}): expected polygons that it has not seen; leave them out, or draw new ones for "
-                "the assessment"
-            )
+            _refuse(n_seen, len(fingerprints), str(record))
+
+
+def _refuse(n_seen: int, n: int, record: str) -> NoReturn:
+    raise DataError(
+        f"{n_seen} of the {n} reference polygons trained the model of this map ({record}): expected polygons that it "
+        "has not seen; leave them out, or draw new ones for the assessment"
+    )
 
 
 def _records(map_path: Path) -> list[Path]:

@@ -119,9 +119,9 @@ def comparison_groups(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mappi
 
 
 def comparison_view(data: ReportData) -> dict[str, Any] | None:
-    """Return the comparison of methods, None where there is none."""
+    """Return the comparison of methods, None where there are not two to compare."""
     groups = comparison_groups(data.comparison)
-    if not groups:
+    if len(groups) < 2:
         return None
     shipped = data.training.method if data.training else None
     by_title = {method_title(m): [float(r["metrics"]["miou"]) for r in g] for m, g in groups.items()}
@@ -132,12 +132,18 @@ def comparison_view(data: ReportData) -> dict[str, Any] | None:
         "alt": "Mean IoU of each method: "
         + "; ".join(f"{m} {percent(float(np.mean(v)), 1)}" for m, v in by_title.items()),
         "rows": [_comparison_row(name, group, name == shipped) for name, group in groups.items()],
-        "labels": f"{first.get('labels', '?')} {str(first.get('labels_unit', 'labels')).replace('_', ' ')}",
+        "labels": _labels_text(first),
         "n_seeds": max(len(g) for g in groups.values()),
         "differences": [
             _difference_sentence(d.method_a, d.method_b, d.differences.miou) for d in data.differences
         ],
     }
+
+
+def _labels_text(row: Mapping[str, Any]) -> str:
+    if row.get("labels_unit") == "fraction":
+        return f"{percent(row['labels'])} of those to train on"
+    return f"{row.get('labels', '?')} {str(row.get('labels_unit', 'labels')).replace('_', ' ')}"
 
 
 def _comparison_row(name: str, group: Sequence[Mapping[str, Any]], is_shipped: bool) -> dict[str, Any]:
@@ -184,8 +190,8 @@ def calibration_view(data: ReportData) -> dict[str, Any] | None:
         "measured_on": facts.measured_on,
         "rows": _calibration_rows(facts.before, facts.after),
         "text": (
-            f"Temperature {temperature.value:.2f}, fitted on {temperature.n_pixels:,} held-out pixels in "
-            f"{temperature.n_groups} polygons."
+            f"Temperature {temperature.value:.2f}{'' if temperature.is_calibrated else ', the end of its range'}, "
+            f"fitted on {temperature.n_pixels:,} held-out pixels in {temperature.n_groups} polygons."
             if temperature.is_fitted
             else "The temperature was left at 1."
         ),

@@ -117,6 +117,8 @@ def assess_map(
     out: str | Path,
     design: Design | None = None,
     classes: Mapping[str, str] | None = None,
+    zero_is_class: bool = False,
+    seed: int = 0,
 ) -> AssessResult:
     """Assess a class map with reference data and write `assess.json` and `assess.html`.
 
@@ -128,6 +130,8 @@ def assess_map(
         design: how points were drawn: "stratified" (at random within each class of the map) or "random" (over
             the whole map). Without it only agreement is reported.
         classes: old name -> new name for the reference's classes, "" drops the class.
+        zero_is_class: whether 0 in a raster is a class and not "unlabelled".
+        seed: of the bootstrap behind the intervals.
 
     Returns:
         The figures and the paths.
@@ -145,12 +149,13 @@ def assess_map(
         if features is not None:
             points = read_points(features, reference, source.grid, classes)
             overview = _overview(source)
-            found = _with_points(source, overview, points, design)
+            found = _with_points(source, overview, points, design, seed)
         elif design is None:
-            labels = read_labels(reference, field, grids=[source.grid], classes=classes)
-            refuse_training_polygons(source.path, labels.fingerprints)
+            grids = [source.grid]
+            labels = read_labels(reference, field, grids=grids, classes=classes, zero_is_class=zero_is_class)
+            refuse_training_polygons(source, labels.fingerprints)
             overview = _overview(source)
-            found = _agreement(source, overview, labels)
+            found = _agreement(source, overview, labels, seed)
         else:
             raise DataError(
                 f"{reference} holds no points: expected a random sample of points for --design {design}; "
@@ -199,7 +204,7 @@ def _overview(source: MapSource) -> _Overview:
     return _Overview(counts, picture, step)
 
 
-def _agreement(source: MapSource, overview: _Overview, labels: Labels) -> _Found:
+def _agreement(source: MapSource, overview: _Overview, labels: Labels, seed: int) -> _Found:
     names = join_classes(source, overview.counts, labels.class_names)
     truth = np.array([names.index(labels.class_names[i - 1]) for i in labels.class_ids])
     hits = np.zeros((len(truth), N_CODES), np.int64)
@@ -220,7 +225,7 @@ def _agreement(source: MapSource, overview: _Overview, labels: Labels) -> _Found
     if n_nodata:
         warnings.append(f"{n_nodata:,} reference pixels lie where the map has no data and were left out.")
     confusion = matrices.sum(0)
-    intervals = bootstrap_interval(matrices, unit=unit)
+    intervals = bootstrap_interval(matrices, unit=unit, seed=seed)
     return _Found(names, tuple(warnings), score(confusion, names), intervals, confusion=confusion)
 
 
@@ -254,7 +259,9 @@ def _extra_warnings(source: MapSource, overview: _Overview, names: list[str]) ->
     ]
 
 
-def _with_points(source: MapSource, overview: _Overview, points: Points, design: Design | None) -> _Found:
+def _with_points(
+    source: MapSource, overview: _Overview, points: Points, design: Design | None, seed: int
+) -> _Found:
     names = join_classes(source, overview.counts, sorted(set(points.class_names)))
     mapped = np.zeros(len(points.rows), np.int64)
     for window, codes in source.tiles():
@@ -275,7 +282,7 @@ def _with_points(source: MapSource, overview: _Overview, points: Points, design:
     if design is None:
         matrices = np.zeros((int(used.sum()), len(names), len(names)), np.int64)
         matrices[np.arange(len(matrices)), truth[used], mapped[used] - 1] = 1
-        intervals = bootstrap_interval(matrices, unit="points")
+        intervals = bootstrap_interval(matrices, unit="points", seed=seed)
         return _Found(names, tuple(warnings), score(counts.T, names), intervals, confusion=counts.T)
     area_m2 = source.grid.pixel_area_m2()
     unit, pixel_area = ("px", 1.0) if area_m2 is None else ("ha", area_m2 / 10_000)

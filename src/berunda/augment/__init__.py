@@ -1,1 +1,1 @@
-"""augment."""
+"""Views of images for any number of bands: geometry, photometry, mixing."""

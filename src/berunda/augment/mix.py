@@ -1,6 +1,7 @@
 """Mixing of samples within a batch: CutMix pastes a box of one image into another, MixUp blends two images.
 
-Both are values that are drawn once and then applied alike to pixels, masks, labels and pseudo-labels.
+Both are values that are drawn once and then applied alike to pixels, masks, labels and pseudo-labels. Where several
+ranks hold equal slices of a batch, they are drawn for the whole batch, and partners are found on any rank.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from berunda.ranks import other_ranks
+
 __all__ = ["CutMix", "MixUp", "boxes", "draw_cutmix", "draw_mixup", "draw_partners"]
 
 
@@ -19,7 +22,7 @@ class CutMix:
     """Which sample is pasted into which, and where.
 
     Attributes:
-        partner: (N,) int64, the sample whose pixels are pasted.
+        partner: (N,) int64, the sample of the whole batch whose pixels are pasted.
         box: (N, H, W) bool, true where they are pasted.
     """
 
@@ -29,7 +32,7 @@ class CutMix:
     def apply(self, x: Tensor) -> Tensor:
         """Return `x` (N, H, W) or (N, C, H, W) of any type with the partner's values inside the box."""
         box = self.box if x.ndim == 3 else self.box[:, None]
-        return torch.where(box, x[self.partner], x)
+        return torch.where(box, _whole(x)[self.partner], x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class MixUp:
     """Which samples are blended, and how much of the own sample stays.
 
     Attributes:
-        partner: (N,) int64.
+        partner: (N,) int64, positions in the whole batch.
         weight: (N,) in [0.5, 1], the share of the own sample.
     """
 
@@ -47,17 +50,17 @@ class MixUp:
     def apply(self, x: Tensor) -> Tensor:
         """Return weight * x + (1 - weight) * partner for real `x` (N, ...), images or soft labels."""
         weight = self.weight.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-        return torch.lerp(x[self.partner], x, weight)
+        return torch.lerp(_whole(x)[self.partner], x, weight)
 
     def apply_mask(self, mask: Tensor) -> Tensor:
         """Return the bool `mask` (N, ...) where both of the blended samples count."""
-        return mask & mask[self.partner]
+        return mask & _whole(mask)[self.partner]
 
 
 def draw_partners(n: int, generator: torch.Generator) -> Tensor:
-    """Return each sample's partner (N,) int64: a random cycle through all samples."""
-    order = torch.rand(n, generator=generator, device=generator.device).argsort()
-    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+    """Return each sample's partner (N,) int64: a random cycle through all samples of the whole batch."""
+    order = torch.rand(_n_whole(n), generator=generator, device=generator.device).argsort()
+    return _own(torch.empty_like(order).scatter_(0, order, order.roll(-1)), n)
 
 
 def draw_cutmix(
@@ -82,7 +85,7 @@ def draw_cutmix(
 
     Source: Yun et al. 2019 (CutMix); for semi-supervised segmentation French et al. 2020.
     """
-    uniform = torch.rand(shape[0], 5, generator=generator, device=generator.device)
+    uniform = _own(torch.rand(_n_whole(shape[0]), 5, generator=generator, device=generator.device), shape[0])
     area = share[0] + (share[1] - share[0]) * uniform[:, 0]
     box = boxes(area, uniform[:, 1:4], shape[1:], aspect)
     return CutMix(draw_partners(shape[0], generator), box & (uniform[:, 4, None, None] < probability))
@@ -116,6 +119,24 @@ def draw_mixup(n: int, generator: torch.Generator, alpha: float = 0.75) -> MixUp
 
     Source: Berthelot et al. 2019 (MixMatch), eq. 8 and 9.
     """
-    concentration = torch.full((n, 2), alpha, device=generator.device)
+    concentration = torch.full((_n_whole(n), 2), alpha, device=generator.device)
     weight = torch._sample_dirichlet(concentration, generator).amax(dim=1)
-    return MixUp(draw_partners(n, generator), weight)
+    return MixUp(draw_partners(n, generator), _own(weight, n))
+
+
+def _n_whole(n: int) -> int:
+    """Return the samples of all ranks together, `n` being those of this one."""
+    ranks = other_ranks()
+    return n if ranks is None else n * ranks.size
+
+
+def _own(drawn: Tensor, n: int) -> Tensor:
+    """Return of what was `drawn` for the whole batch the `n` rows of this rank."""
+    ranks = other_ranks()
+    return drawn if ranks is None else drawn[ranks.rank * n : (ranks.rank + 1) * n]
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Return the samples (N, ...) of all ranks."""
+    ranks = other_ranks()
+    return x if ranks is None else ranks.gather(x)

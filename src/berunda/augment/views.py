@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from berunda.augment.draws import Draws
 from berunda.augment.geometry import Geometry, draw_geometry
 from berunda.augment.mix import boxes
 from berunda.errors import ConfigError
@@ -151,7 +152,7 @@ def make_view(
     valid: Tensor,
     labels: Tensor | None,
     recipe: Recipe | str,
-    generator: torch.Generator,
+    generator: torch.Generator | Draws,
     *,
     geometry: Geometry | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Geometry]:
@@ -163,7 +164,7 @@ def make_view(
         labels: (N, H, W) integer label maps move with the pixels (-1 outside); labels of whole images,
             (N,) or (N, C), and None are passed on.
         recipe: the recipe or its name.
-        generator: on the device of `pixels`.
+        generator: on the device of `pixels`; as `Draws` where these samples are a slice of a larger batch.
         geometry: use this geometry instead of drawing one, so that two views agree pixel by pixel.
 
     Returns:
@@ -171,15 +172,18 @@ def make_view(
     """
     if isinstance(recipe, str):
         recipe = recipe_named(recipe)
+    draws = generator if isinstance(generator, Draws) else Draws(generator)
     n, _, n_rows, n_cols = pixels.shape
     if geometry is None:
-        geometry = recipe.draw_geometry((n, n_rows, n_cols), generator)
+        geometry = recipe.draw_geometry((draws.total(n), n_rows, n_cols), draws.generator)
+        if draws.place is not None:
+            geometry = geometry.select(draws.place.positions.to(pixels.device))
     view, valid_view = geometry.apply_masked(pixels, valid)
     labels_view = labels
     if labels is not None and labels.ndim == 3:
         labels_view = geometry.apply(labels, fill=-1)
     if recipe.photometry is not None:
-        _change_in_place(view, valid_view, recipe.photometry, generator)
+        _change_in_place(view, valid_view, recipe.photometry, draws)
     return view, valid_view, labels_view, geometry
 
 
@@ -199,33 +203,38 @@ def change_photometry(
         A new tensor, 0 where invalid. Invalid pixels influence no valid one.
     """
     changed = pixels.clone(memory_format=torch.contiguous_format)
-    _change_in_place(changed, valid, photometry, generator)
+    _change_in_place(changed, valid, photometry, Draws(generator))
     return changed
 
 
 def _change_in_place(
-    pixels: Tensor, valid: Tensor, photometry: Photometry, generator: torch.Generator
+    pixels: Tensor, valid: Tensor, photometry: Photometry, draws: Draws
 ) -> None:
     """Overwrite contiguous `pixels`: a fresh buffer would cost more than most of these operations."""
     n, n_bands, n_rows, n_cols = pixels.shape
 
     def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=pixels.device, dtype=pixels.dtype)
+        whole = (draws.total(n), *shape)
+        return draws.own(torch.rand(whole, generator=draws.generator, device=pixels.device, dtype=pixels.dtype))
 
-    size = draw(6, n) * (draw(6, n) < photometry.probability)
+    def draw_six() -> Tensor:
+        whole = (6, draws.total(n))
+        return draws.own(torch.rand(whole, generator=draws.generator, device=pixels.device, dtype=pixels.dtype), 1)
+
+    size = draw_six() * (draw_six() < photometry.probability)
     bend, blur, noise, drop, cutout, haze = size.unbind()
     if photometry.blur > 0:
         _blur(pixels, valid, photometry.blur * blur)
-    _stretch(pixels, valid, photometry, bend * draw(n).sub_(0.5).sign_(), draw(n, n_bands + 1, 2))
+    _stretch(pixels, valid, photometry, bend * draw().sub_(0.5).sign_(), draw(n_bands + 1, 2))
     if photometry.noise > 0:
-        pixels.addcmul_(_noise(pixels, generator), _column(photometry.noise * noise))
+        pixels.addcmul_(_noise(pixels, draws), _column(photometry.noise * noise))
     if photometry.haze > 0:
-        opacity = _smooth_field(pixels, generator) * _column(photometry.haze * haze)
-        pixels.lerp_(1 + draw(n, n_bands, 1, 1), opacity)
+        opacity = _smooth_field(pixels, draws) * _column(photometry.haze * haze)
+        pixels.lerp_(1 + draw(n_bands, 1, 1), opacity)
     if photometry.band_drop > 0:
-        pixels.mul_(_band_factors(draw(n, n_bands), photometry.band_drop * (drop > 0)))
+        pixels.mul_(_band_factors(draw(n_bands), photometry.band_drop * (drop > 0)))
     if photometry.cutout > 0:
-        valid = valid & ~boxes(photometry.cutout * cutout, draw(n, 3), (n_rows, n_cols))
+        valid = valid & ~boxes(photometry.cutout * cutout, draw(3), (n_rows, n_cols))
     pixels.mul_(valid[:, None].to(pixels.dtype))
 
 
@@ -282,7 +291,7 @@ def _stretch(pixels: Tensor, valid: Tensor, photometry: Photometry, bend: Tensor
     pixels.addcmul_(bulge, _column(photometry.tone * bend[:, None] * spread * slope))
 
 
-def _noise(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def _noise(pixels: Tensor, draws: Draws) -> Tensor:
     """Return standard normal noise shaped like `pixels`.
 
     One pool a sample serves all its bands, each band reading it from further on: independent between the
@@ -290,15 +299,15 @@ def _noise(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """
     n, n_bands, n_rows, n_cols = pixels.shape
     stride = 2 * n_cols + 5
-    size = (n, n_rows * n_cols + (n_bands - 1) * stride)
-    pool = torch.randn(size, generator=generator, device=pixels.device, dtype=pixels.dtype)
+    size = (draws.total(n), n_rows * n_cols + (n_bands - 1) * stride)
+    pool = draws.own(torch.randn(size, generator=draws.generator, device=pixels.device, dtype=pixels.dtype))
     return pool.unfold(1, n_rows * n_cols, stride).view(pixels.shape)
 
 
-def _smooth_field(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def _smooth_field(pixels: Tensor, draws: Draws) -> Tensor:
     """Return (N, 1, H, W) in 0..1 that varies over about a quarter of the image."""
-    size = (pixels.shape[0], 1, 4, 4)
-    coarse = torch.rand(size, generator=generator, device=pixels.device, dtype=pixels.dtype)
+    size = (draws.total(pixels.shape[0]), 1, 4, 4)
+    coarse = draws.own(torch.rand(size, generator=draws.generator, device=pixels.device, dtype=pixels.dtype))
     return F.interpolate(coarse, size=pixels.shape[2:], mode="bilinear", align_corners=False)
 
 

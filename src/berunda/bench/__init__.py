@@ -1,1 +1,1 @@
-"""bench."""
+"""Rows of the benchmark protocol and the fair comparison of methods."""

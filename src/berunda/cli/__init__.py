@@ -1,1 +1,1 @@
-"""cli."""
+"""The command line: verbs, their flags, progress and exit codes."""

@@ -27,6 +27,7 @@ class Flag:
         argument: given by place and not by name.
         required: must be given.
         spelled: how the command line spells it; by default `--name`.
+        negated: how the command line switches off what is on by default; "" for a switch that is off.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Flag:
     argument: bool = False
     required: bool = False
     spelled: str = ""
+    negated: str = ""
 
     def parameter(self) -> inspect.Parameter:
         """Return it as the parameter of a function that Typer reads."""
@@ -56,7 +58,8 @@ class Flag:
         )
 
     def _declared(self) -> list[str]:
-        return [self.spelled or "--" + self.name.replace("_", "-")]
+        spelled = self.spelled or "--" + self.name.replace("_", "-")
+        return [f"{spelled}/{self.negated}" if self.negated else spelled]
 
 
 def flags_of(model: type[Options], leave_out: tuple[str, ...] = ()) -> tuple[Flag, ...]:
@@ -87,6 +90,7 @@ def _flag(model: type[Options], name: str, schema: dict[str, Any]) -> Flag:
         argument=argument,
         required=model.model_fields[name].is_required(),
         spelled=spelled,
+        negated="--no-" + name.replace("_", "-") if schema.get("default") is True else "",
     )
 
 
@@ -113,5 +117,5 @@ def _help(schema: dict[str, Any], part: dict[str, Any]) -> str:
         )
     default = schema.get("default")
     if default not in (None, [], {}) and default is not False:
-        notes.append(f"default {default}")
+        notes.append("on by default" if default is True else f"default {default}")
     return text + (f" [{'; '.join(notes)}]" if notes else "")

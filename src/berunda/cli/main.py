@@ -10,7 +10,7 @@ import typer
 
 from berunda._version import __version__
 from berunda.cli.flags import Flag, given_values, signature_of
-from berunda.cli.session import Session, exit_code_of
+from berunda.cli.session import INTERRUPTED, Session, exit_code_of
 from berunda.cli.verbs import VERBS, Verb
 
 __all__ = ["build_app", "main"]
@@ -30,10 +30,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     asked = next((word for word in words if not word.startswith("-")), "")
     try:
-        build_app(asked)(args=words, prog_name="berunda")
+        code = build_app(asked)(args=words, prog_name="berunda", standalone_mode=False)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return 0
+    except Exception as error:
+        return _usage(error)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any) -> int:
+    """Tell in one line what is wrong with the words, and return the exit code; any other error is raised again.
+
+    Typer comes with click or with a copy of it, so its errors are known by what they offer.
+    """
+    if type(error).__name__ == "Abort":
+        return INTERRUPTED
+    if not hasattr(error, "format_message"):
+        raise error
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    place = getattr(getattr(error, "ctx", None), "command_path", "berunda")
+    text = " ".join(str(error.format_message()).split()).rstrip(".")
+    print(f"berunda: error: {text}; `{place} --help` shows what there is", file=sys.stderr)
+    return int(error.exit_code)
 
 
 def build_app(asked: str) -> typer.Typer:

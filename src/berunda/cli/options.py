@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from berunda.config import DASK, DEVICE
 from berunda.schema import ClassMap, Options, PathList, PathText, Text, TextList
 
-__all__ = ["AssessOptions", "DemoOptions", "InfoOptions", "MethodsOptions", "PredictOptions"]
+__all__ = ["AssessOptions", "DemoOptions", "DoctorOptions", "InfoOptions", "MethodsOptions", "PredictOptions"]
 
 _FOLDER: Any = {"metavar": "DIR"}
 _FILE: Any = {"metavar": "FILE"}
+_SEED: Any = Field(0, ge=0, le=2**63 - 1, description="Taken as by every verb, but nothing here is random.")
 
 
 class DemoOptions(Options):
@@ -43,7 +45,9 @@ class PredictOptions(Options):
         description="Raster whose non-zero pixels become nodata, such as clouds.",
         json_schema_extra=_FILE,
     )
-    workers: int = Field(1, ge=1, le=256, description="Processes that map; the map does not depend on it.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Tiles mapped at a time, by threads; the map does not depend on it."
+    )
     tile_px: int = Field(
         1024,
         ge=64,
@@ -51,7 +55,10 @@ class PredictOptions(Options):
         description="Side of a tile mapped at once; the map does not depend on it.",
         json_schema_extra={"unit": "px"},
     )
+    dask: str | None = DASK
+    device: str = DEVICE
     allow_remote: bool = Field(False, description="Let scenes be read over the network.")
+    seed: int = _SEED
 
 
 class AssessOptions(Options):
@@ -74,6 +81,8 @@ class AssessOptions(Options):
         description="Reference classes to merge, rename or (nothing after the =) drop.",
         json_schema_extra={"expected": "old=new pairs of class names", "metavar": "OLD=NEW,..."},
     )
+    zero_is_class: bool = Field(False, description="In a reference raster, 0 is a class and not 'unlabelled'.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draws behind the intervals.")
 
 
 class InfoOptions(Options):
@@ -82,6 +91,7 @@ class InfoOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"path": "BUNDLE_OR_SCENE"}
 
     path: PathText = Field(description="Model folder, raster file or folder of rasters.")
+    seed: int = _SEED
 
 
 class MethodsOptions(Options):
@@ -90,3 +100,10 @@ class MethodsOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"name": "METHOD"}
 
     name: Text | None = Field(None, description="Show the hyper-parameters of this method.")
+    seed: int = _SEED
+
+
+class DoctorOptions(Options):
+    """What `berunda doctor` takes."""
+
+    seed: int = _SEED

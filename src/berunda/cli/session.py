@@ -15,7 +15,7 @@ from typing import Protocol, TextIO
 from berunda.cli.progress import CommandProgress, make_progress
 from berunda.errors import BerundaError
 
-__all__ = ["Outcome", "Session", "exit_code_of"]
+__all__ = ["INTERRUPTED", "Outcome", "Session", "exit_code_of"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -35,7 +35,7 @@ class Verb:
     run: Callable[[dict[str, Any], Session], int | None]
 
 
-def _map(given: dict[str, Any], session: Session) -> None:
+def _map(given: dict[str, Any], session: Session) -> int:
     from berunda.config import MapConfig, load_config
 
     out = Path(given.pop("out"))
@@ -46,7 +46,9 @@ def _map(given: dict[str, Any], session: Session) -> None:
         config = MapConfig.make({**load_config(written).model_dump(), **given}, flags=True)
     from berunda import api
 
-    session.show(api.map_scene(config, out, progress=session.progress))
+    outcome = api.map_scene(config, out, progress=session.progress)
+    session.show(outcome)
+    return int(not outcome.is_complete)
 
 
 def _map_flags() -> tuple[Flag, ...]:
@@ -72,7 +74,7 @@ def _demo(given: dict[str, Any], session: Session) -> None:
     session.show(outcome)
 
 
-def _predict(given: dict[str, Any], session: Session) -> None:
+def _predict(given: dict[str, Any], session: Session) -> int:
     from berunda.cli.options import PredictOptions
 
     options = PredictOptions.make(given, flags=True)
@@ -84,12 +86,15 @@ def _predict(given: dict[str, Any], session: Session) -> None:
         Path(options.out),
         workers=options.workers,
         tile_px=options.tile_px,
+        dask=options.dask,
+        device=options.device,
         bands=options.bands,
         mask=None if options.mask is None else Path(options.mask),
         allow_remote=options.allow_remote,
         progress=session.progress,
     )
     session.show(outcome)
+    return int(not outcome.is_complete)
 
 
 def _assess(given: dict[str, Any], session: Session) -> None:
@@ -106,6 +111,8 @@ def _assess(given: dict[str, Any], session: Session) -> None:
         out=Path(options.out),
         design=options.design,
         classes=options.classes,
+        zero_is_class=options.zero_is_class,
+        seed=options.seed,
     )
     for line in assessment_lines(result):
         session.say(line)
@@ -131,7 +138,9 @@ def _methods(given: dict[str, Any], session: Session) -> None:
 
 
 def _doctor(given: dict[str, Any], session: Session) -> int:
-    del given
+    from berunda.cli.options import DoctorOptions
+
+    DoctorOptions.make(given, flags=True)
     from berunda.doctor import examine
 
     findings = examine()
@@ -176,7 +185,10 @@ VERBS = (
     Verb(
         "predict",
         "Apply a trained model to further scenes of any size; a stopped run goes on where it was.",
-        ("berunda predict run/model other.tif --out other",),
+        (
+            "berunda predict run/model other.tif --out other",
+            "berunda predict run/model other.tif --out other --dask tcp://10.0.0.1:8786",
+        ),
         _of("PredictOptions"),
         _predict,
     ),
@@ -205,7 +217,7 @@ VERBS = (
         "doctor",
         "Show what is there and what is missing on this machine.",
         ("berunda doctor",),
-        tuple,
+        _of("DoctorOptions"),
         _doctor,
     ),
 )

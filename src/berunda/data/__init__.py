@@ -1,1 +1,1 @@
-"""data."""
+"""What training eats: scenes cut into images, splits, scaling, and made-up or fetched data."""

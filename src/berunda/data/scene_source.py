@@ -190,17 +190,34 @@ def build_source(
     usable = [c for c in chunks if c.valid.any()]
     if not usable:
         raise DataError("no valid pixel in what was read of the scenes; check the nodata values and the --mask raster")
+    _check_classes(usable, labels)
     return SceneSource(usable, crop_px, len(labels.class_names))
+
+
+def _check_classes(chunks: Sequence[Chunk], labels: Labels) -> None:
+    """Raise when a class has no pixel to train on, naming it."""
+    there = {int(number) for chunk in chunks for number in np.unique(chunk.labels)}
+    empty = [name for number, name in enumerate(labels.class_names) if number not in there]
+    if empty:
+        named = ", ".join(f"'{name}'" for name in empty)
+        raise DataError(
+            f"{labels.source}: no valid training pixel of class {named}: its training polygons are smaller than a "
+            "pixel, masked, or without data; draw larger polygons, or drop the class with "
+            f"--classes {','.join(f'{name}=' for name in empty)}"
+        )
 
 
 def _sampled_windows(
     scene: Scene, index: int, labels: Labels, split: BlockSplit, budget_px: int, chunk_px: int
 ) -> Iterator[Window]:
-    """Yield lattice windows with training labels (at most half the budget) and random others, up to the budget."""
+    """Yield lattice windows with training labels (at most half the budget) and random others, up to the budget.
+
+    Of the labelled windows the classes choose in turns, so that a rare class is not crowded out.
+    """
     tiles = list(scene.grid.tiles(chunk_px))
     rng = Randomness(0).numpy("chunks", index)
     held = _tiles_with_training(scene, index, labels, split, chunk_px, len(tiles))
-    order = rng.permutation(held)[: max(1, budget_px // (2 * chunk_px**2))]
+    order = _in_turns([rng.permutation(numbers) for numbers in held])[: max(1, budget_px // (2 * chunk_px**2))]
     others = rng.permutation(np.setdiff1d(np.arange(len(tiles)), order))
     others = others[: max(1, budget_px // chunk_px**2 - len(order))]
     for number in np.sort(np.concatenate([order, others])):
@@ -209,8 +226,8 @@ def _sampled_windows(
 
 def _tiles_with_training(
     scene: Scene, index: int, labels: Labels, split: BlockSplit, chunk_px: int, n_tiles: int
-) -> np.ndarray:
-    """Return the numbers of the lattice windows that the bounds of a training polygon touch."""
+) -> list[np.ndarray]:
+    """Return, for each class, the numbers of the lattice windows that the bounds of a training polygon touch."""
     import shapely
 
     grid = scene.grid
@@ -218,14 +235,20 @@ def _tiles_with_training(
     bounds = shapely.bounds(labels.geometries[mine])
     inverse = ~grid.transform
     per_row = -(-grid.shape.cols // chunk_px)
-    numbers: set[int] = set()
-    for left, bottom, right, top in bounds:
+    numbers: list[set[int]] = [set() for _ in labels.class_names]
+    for class_id, (left, bottom, right, top) in zip(labels.class_ids[mine], bounds, strict=True):
         corners = [inverse * point for point in ((left, bottom), (left, top), (right, bottom), (right, top))]
         cols = np.clip([c for c, _ in corners], 0, grid.shape.cols - 1).astype(int) // chunk_px
         rows = np.clip([r for _, r in corners], 0, grid.shape.rows - 1).astype(int) // chunk_px
         touched = np.add.outer(np.arange(rows.min(), rows.max() + 1) * per_row, np.arange(cols.min(), cols.max() + 1))
-        numbers.update(touched.ravel().tolist())
-    return np.array(sorted(n for n in numbers if n < n_tiles), dtype=np.int64)
+        numbers[class_id - 1].update(n for n in touched.ravel().tolist() if n < n_tiles)
+    return [np.array(sorted(found), dtype=np.int64) for found in numbers]
+
+
+def _in_turns(lists: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the numbers of all lists without repeats: the first of each list, then the second of each, and so on."""
+    turns = [one[turn] for turn in range(max(map(len, lists), default=0)) for one in lists if turn < len(one)]
+    return np.array(list(dict.fromkeys(turns)), dtype=np.int64)
 
 
 def _read_chunk(

@@ -6,7 +6,7 @@ import numpy as np
 
 from berunda.data.landscape import FIELD, FOREST, GRASS, ROAD, TOWN, WATER
 
-__all__ = ["band_names", "cloud_spectrum", "cover_spectra", "n_variants", "site_change"]
+__all__ = ["band_names", "cloud_spectrum", "cover_spectra", "site_change"]
 
 WAVELENGTHS = np.array([0.45, 0.56, 0.665, 0.74, 0.84, 1.61, 2.20])
 """Micrometres at which the spectra below are given."""
@@ -54,11 +54,6 @@ CLOUD = (0.52, 0.53, 0.54, 0.55, 0.56, 0.42, 0.34)
 def band_names(n_bands: int) -> tuple[str, ...]:
     """Return the bands' names: colours for six bands, else numbers."""
     return tuple(name for name, _ in SIX) if n_bands == 6 else tuple(f"b{i}" for i in range(1, n_bands + 1))
-
-
-def n_variants(class_id: int) -> int:
-    """Return the number of variants of a class."""
-    return len(VARIANTS[class_id])
 
 
 def cover_spectra(n_bands: int, shift: float) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Honest splits of labelled polygons: spatial blocks with a buffer.
 
 A scene is cut into square blocks; whole blocks are kept for the test. A polygon belongs to the block that holds its
-representative point. Test pixels lie in test blocks and at least a buffer away from every pixel that trained or
-calibrated the model, so that no training crop centred on a label has seen one.
+representative point. Test pixels lie in test blocks, further than a buffer from every pixel whose label trained or
+calibrated the model, those of neighbouring and overlapping scenes included. What lies between counts for nothing. The
+imagery itself knows no border: a training crop may show ground of a test block, but never a label of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import shapely
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from berunda.data.order import Randomness
 from berunda.errors import DataError
@@ -20,6 +22,7 @@ from berunda.geo.grid import Grid, Window
 from berunda.geo.vector import Labels, rasterize
 
 __all__ = [
+    "BLOCK_PX",
     "CALIBRATION",
     "TEST",
     "TRAIN",
@@ -27,6 +30,7 @@ __all__ = [
     "BlockSplit",
     "Parts",
     "SplitSettings",
+    "check_no_leak",
     "parts_in_window",
     "split_blocks",
 ]
@@ -35,6 +39,8 @@ UNUSED, TRAIN, CALIBRATION, TEST = 0, 1, 2, 3
 _N_DRAWS = 256
 _MIN_LABELLED_BLOCKS = 10
 _MIN_BLOCK_PX = 32
+BLOCK_PX = 128
+"""Side of a block where none is asked for and labels are many."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class SplitSettings:
     """How to split.
 
     Attributes:
-        block_px: side of a block in pixels; None starts at 128 and halves it (down to 32) until at least ten blocks
-            hold labels.
+        block_px: side of a block in pixels; None starts at 128 and halves it (down to 32, and never below twice the
+            buffer) until at least ten blocks hold labels.
         buffer_px: least distance in pixels between a test pixel and a training or calibration pixel.
         test_share: share of the labelled area that the test blocks should hold, 0 to 0.9; 0 keeps nothing for the test.
         polygons_per_class: at most so many training polygons a class; None takes all that are left.
@@ -128,7 +134,7 @@ def split_blocks(labels: Labels, grids: Sequence[Grid], settings: SplitSettings)
     on_scene = scene >= 0
     if not on_scene.any():
         raise DataError(f"{labels.source}: none of its {len(scene)} polygons lies on the scene; nothing to train on")
-    block_px = settings.block_px or _choose_block_px(scene, rows, cols)
+    block_px = settings.block_px or _choose_block_px(scene, rows, cols, 2 * settings.buffer_px)
     shapes = [(-(-g.shape.rows // block_px), -(-g.shape.cols // block_px)) for g in grids]
     offsets = np.cumsum([0, *(r * c for r, c in shapes)])
     widths = np.array([c for _, c in shapes])
@@ -153,9 +159,10 @@ def parts_in_window(split: BlockSplit, labels: Labels, scene: int, grid: Grid, w
     row = np.clip(np.arange(wide.row, wide.row + wide.n_rows), 0, grid.shape.rows - 1) // split.block_px
     col = np.clip(np.arange(wide.col, wide.col + wide.n_cols), 0, grid.shape.cols - 1) // split.block_px
     in_test = split.test_blocks[scene][np.ix_(row, col)]
-    fitted = np.isin(serves, (TRAIN, CALIBRATION)) & ~in_test
-    part = np.where(fitted, serves, UNUSED).astype(np.int8)
-    tested = (serves == TEST) & in_test
+    here = np.append(split.scene, -1)[polygon] == scene
+    fitted = np.isin(serves, (TRAIN, CALIBRATION)) & ~(in_test & here)
+    part = np.where(fitted & here, serves, UNUSED).astype(np.int8)
+    tested = (serves == TEST) & in_test & here
     if tested.any():
         if fitted.any() and split.buffer_px > 0:
             tested &= ndimage.distance_transform_edt(~fitted) > split.buffer_px
@@ -163,6 +170,38 @@ def parts_in_window(split: BlockSplit, labels: Labels, scene: int, grid: Grid, w
     inner = window.slices_in(wide)
     classes = np.append(labels.class_ids, 0)[polygon].astype(np.int16)
     return Parts(part[inner], classes[inner], polygon[inner])
+
+
+def check_no_leak(
+    split: BlockSplit, labels: Labels, fitted_xy: np.ndarray, tested_xy: np.ndarray, pixel: float
+) -> None:
+    """Make sure of what the split promises, on the very pixels that are used; a second opinion, computed another way.
+
+    Args:
+        split: the split.
+        labels: its polygons.
+        fitted_xy: (n, 2) map coordinates of pixels whose labels train or calibrate.
+        tested_xy: (m, 2) map coordinates of test pixels.
+        pixel: side of a pixel in map units (the shorter one).
+
+    Raises:
+        DataError: a test pixel lies within the buffer of a fitted pixel, or one polygon stands on both sides.
+    """
+    prints = np.array(labels.fingerprints)
+    both = np.intersect1d(prints[np.isin(split.part, (TRAIN, CALIBRATION))], prints[split.part == TEST])
+    if len(both):
+        raise DataError(
+            f"{labels.source}: {len(both)} polygons stand in the training and in the test part (drawn twice); remove "
+            "the doubles from the file"
+        )
+    if len(fitted_xy) == 0 or len(tested_xy) == 0:
+        return
+    nearest = float(cKDTree(fitted_xy).query(tested_xy)[0].min())
+    if nearest <= split.buffer_px * pixel:
+        raise DataError(
+            f"{labels.source}: a test pixel lies {nearest:.6g} map units from a training pixel, expected more than "
+            f"{split.buffer_px * pixel:.6g}; the figures would be too good: report this as a bug"
+        )
 
 
 def _locate(labels: Labels, grids: Sequence[Grid]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -194,10 +233,12 @@ def _representative(geometries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _choose_block_px(scene: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> int:
-    block_px = 128
+def _choose_block_px(scene: np.ndarray, rows: np.ndarray, cols: np.ndarray, least_px: int) -> int:
+    block_px = BLOCK_PX
+    while block_px < least_px:
+        block_px *= 2
     here = scene >= 0
-    while block_px > _MIN_BLOCK_PX:
+    while block_px // 2 >= max(_MIN_BLOCK_PX, least_px):
         held = {*zip(scene[here], rows[here] // block_px, cols[here] // block_px, strict=True)}
         if len(held) >= _MIN_LABELLED_BLOCKS:
             break
@@ -221,15 +262,27 @@ def _draw_test_blocks(
     total = weight.sum(0)
     present = total[:, 0] > 0
     rng = Randomness(settings.seed).numpy("split")
-    draws = rng.random((_N_DRAWS, n_blocks)).argsort(1).argsort(1) < round(settings.test_share * n_blocks)
-    held = np.einsum("db,bck->dck", draws[:, labelled].astype(float), weight)[:, present]
-    shares = held / np.maximum(total[present], 1e-9)
-    counts = shares[..., 0] * total[present, 0]
-    several = total[present, 0] > 1
-    missing = (((counts < 0.5) | (counts > total[present, 0] - 0.5)) & several).sum(1)
-    misfit = np.abs(shares - settings.test_share).mean((1, 2))
-    lonely = (((counts > 0.5) & ~several) * 1.0).sum(1)  # a class with one polygon is better trained than tested
-    return draws[np.argmin(misfit + 10 * missing + 10 * lonely)]
+    n_test = round(settings.test_share * n_blocks)
+    best, least = np.zeros(n_blocks, bool), np.inf
+    for _ in range(_N_DRAWS):
+        drawn = np.zeros(n_blocks, bool)
+        drawn[rng.random(n_blocks).argsort()[:n_test]] = True
+        fault = _fault_of_draw(weight[drawn[labelled]].sum(0)[present], total[present], settings.test_share)
+        if fault < least:
+            best, least = drawn, fault
+    return best
+
+
+def _fault_of_draw(held: np.ndarray, total: np.ndarray, test_share: float) -> float:
+    """Return how far test polygons and areas `held` (classes, 2) of `total` are from the share that was asked for.
+
+    A class on one side only weighs more than any misfit; a class of one polygon is better trained than tested.
+    """
+    several = total[:, 0] > 1
+    one_sided = (held[:, 0] < 0.5) | (held[:, 0] > total[:, 0] - 0.5)
+    lonely = (held[:, 0] > 0.5) & ~several
+    misfit = np.abs(held / np.maximum(total, 1e-9) - test_share).mean()
+    return float(misfit + 10 * np.count_nonzero(one_sided & several) + 10 * np.count_nonzero(lonely))
 
 
 def _choose_training(part: np.ndarray, labels: Labels, settings: SplitSettings, at: np.ndarray) -> np.ndarray:
@@ -247,7 +300,7 @@ def _choose_training(part: np.ndarray, labels: Labels, settings: SplitSettings, 
         chosen, rest = mine[:n_train], mine[n_train:]
         part[rest] = UNUSED
         if n_calibration:
-            gap = np.sqrt(((at[rest, None] - at[None, chosen]) ** 2).sum(-1)).min(1)
+            gap = cKDTree(at[chosen]).query(at[rest])[0]
             far_first = np.argsort(gap < 2 * settings.buffer_px, kind="stable")
             part[rest[far_first[:n_calibration]]] = CALIBRATION
     return part

@@ -21,6 +21,8 @@ from berunda.geo.grid import parse_crs
 
 __all__ = ["Features", "is_vector", "read_features"]
 
+MAX_JSON_BYTES = 1 << 29
+"""A larger GeoJSON file is refused: parsed it takes about ten times its size."""
 WGS84 = "OGC:CRS84"
 GEOJSON_TYPES = frozenset(
     {"Polygon", "MultiPolygon", "Point", "MultiPoint", "LineString", "MultiLineString", "GeometryCollection"}
@@ -35,11 +37,15 @@ class Features:
         geometries: (n,) object array of shapely geometries or None.
         values: (n,) values of the field, as stored.
         crs: WKT or code, "" when the file does not say.
+        originals: (n,) what each geometry was cut from, None where nothing was cut.
+        known: further values that the file tells of, without a feature.
     """
 
     geometries: np.ndarray
     values: list[Any]
     crs: str
+    originals: np.ndarray | None = None
+    known: tuple[str, ...] = ()
 
 
 def is_vector(path: Path) -> bool:
@@ -94,15 +100,20 @@ def _kind(path: Path) -> str:
         ".fgb",
     }:
         raise GeoError(
-            f"{path} is not a kind of polygon file that is read here: expected GeoPackage, GeoJSON or"
-            " shapefile (.shp);"
-            " export the layer as GeoPackage in QGIS"
+            f"{path} is not a kind of polygon file that is read here: expected GeoPackage, GeoJSON or shapefile"
+            " (.shp); export the layer as GeoPackage in QGIS"
         )
     return ""
 
 
 def _read_geojson(path: Path, field: str) -> Features:
     """Read a GeoJSON file without GDAL."""
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise GeoError(
+            f"{path} is GeoJSON of {size / 2**20:.0f} MiB: expected at most {MAX_JSON_BYTES >> 20}, it is read into"
+            " memory whole; export the layer as GeoPackage"
+        )
     try:
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -111,7 +122,7 @@ def _read_geojson(path: Path, field: str) -> Features:
     if kind == "Feature":
         data = {"features": [data], "crs": data.get("crs")}
     elif kind != "FeatureCollection" or not isinstance(data.get("features"), list):
-        raise GeoError(f"{path} is JSON of type '{kind}': expected a GeoJSON FeatureCollection of polygons")
+        raise GeoError(f"{path} is JSON of type '{str(kind)[:60]}': expected a GeoJSON FeatureCollection of polygons")
     features = [f for f in data["features"] if isinstance(f, dict)]
     rows = [f["properties"] if isinstance(f.get("properties"), dict) else {} for f in features]
     _require_field(path, field, list(dict.fromkeys(k for row in rows for k in row)))
@@ -129,7 +140,7 @@ def _geometry(path: Path, number: int, data: Any) -> Any:
         if data["type"] not in GEOJSON_TYPES:
             raise ValueError(f"geometry type {data['type']!r}")
         return shapely.from_geojson(json.dumps(data))
-    except (KeyError, TypeError, ValueError, shapely.GEOSException) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, shapely.GEOSException) as error:
         reason = " ".join(str(error).split())
         raise GeoError(f"{path} feature {number + 1} has a damaged geometry: {reason}; expected a polygon") from error
 
@@ -160,8 +171,7 @@ def _read_ogr(path: Path, field: str) -> Features:
         if len(holders) > 1:
             raise GeoError(
                 f"{path} has the field '{field}' in {len(holders)} layers ({', '.join(holders[:5])}):"
-                " expected one;"
-                " export the one to use to its own file"
+                " expected one; export the one to use to its own file"
             )
         meta, _, wkb, values = pyogrio.raw.read(path.absolute(), layer=holders[0], columns=[field], force_2d=True)
     except (
@@ -189,7 +199,11 @@ def _require_field(path: Path, field: str, fields: Sequence[str]) -> None:
     """Raise when a field is missing, listing the fields there are."""
     if field in fields:
         return
+    fields = [" ".join(f.split()) for f in fields]
+    listed = ", ".join(f[:60] for f in fields[:20]) + (f" and {len(fields) - 20} more" if len(fields) > 20 else "")
+    if not field:
+        told = f"the fields are {listed}" if fields else "the file has no fields"
+        raise GeoError(f"{path}: --field is needed: the attribute that holds the class; {told}")
     near = difflib.get_close_matches(field, fields, 1) or [f for f in fields if f.lower() == field.lower()]
     hint = f"did you mean '{near[0]}'?" if near else "give one of them with --field"
-    listed = ", ".join(fields[:20]) + (f" and {len(fields) - 20} more" if len(fields) > 20 else "")
     raise GeoError(f"{path} has no field '{field}': expected one of {listed or '(the file has no fields)'}; {hint}")

@@ -149,12 +149,6 @@ class Grid:
         return math.hypot(t.a, t.d), math.hypot(t.b, t.e)
 
     @property
-    def is_axis_aligned(self) -> bool:
-        """Whether rows and columns run along the axes (south-up counts, rotated does not)."""
-        step = max(abs(v) for v in (self.transform.a, self.transform.e, self.transform.b, self.transform.d))
-        return max(abs(self.transform.b), abs(self.transform.d)) <= 1e-9 * step
-
-    @property
     def is_georeferenced(self) -> bool:
         """Whether the pixels have a place: a CRS, or a transform other than the identity."""
         return bool(self.crs) or self.transform != Affine.identity()
@@ -219,7 +213,7 @@ def parse_crs(wkt: str) -> Any:
 
     try:
         return pyproj.CRS.from_user_input(wkt)
-    except pyproj.exceptions.CRSError as error:
+    except (pyproj.exceptions.CRSError, ValueError, TypeError) as error:
         raise GeoError(
             f"cannot understand the coordinate reference system '{wkt[:60]}': expected WKT or a code such as"
             " EPSG:32633; assign the right one in QGIS or with gdal_edit -a_srs"

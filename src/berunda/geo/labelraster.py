@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rasterio.windows import Window as RasterioWindow
 
 from berunda.errors import GeoError
-from berunda.geo.grid import Grid
-from berunda.geo.raster import describe, environment, open_raster, reading_errors
+from berunda.geo.grid import Grid, Window
+from berunda.geo.raster import RasterFile, describe, environment, open_raster, reading_errors
 
-__all__ = ["LabelRaster", "category_names", "read_label_raster"]
+__all__ = ["LabelRaster", "category_names", "known_names", "label_grid", "read_label_raster"]
 
 MAX_PIXELS = 400_000_000
 MAX_CLASSES = 255
@@ -27,7 +28,7 @@ class LabelRaster:
 
     Attributes:
         path: the file.
-        grid: its own grid.
+        grid: of what was read.
         values: (h, w) int32, -1 where unlabelled.
         names: value -> class name, for the values that occur.
     """
@@ -38,30 +39,47 @@ class LabelRaster:
     names: dict[int, str]
 
 
-def read_label_raster(path: Path, zero_is_class: bool = False) -> LabelRaster:
-    """Read a raster of classes.
+def label_grid(path: Path) -> Grid:
+    """Return the grid of a label raster; reads its header only.
+
+    Raises:
+        GeoError: it has several bands or cannot be opened.
+    """
+    return _one_band(path).grid
+
+
+def known_names(path: Path) -> tuple[str, ...]:
+    """Return the class names that a raster's header tells, whether or not their numbers occur."""
+    return tuple(category_names(path, dict(describe(path).tags)).values())
+
+
+def read_label_raster(path: Path, zero_is_class: bool = False, window: Window | None = None) -> LabelRaster:
+    """Read a raster of classes, whole or a window inside it.
 
     Unlabelled are the nodata value or, when none is declared, 0 and 255; NaN and masked pixels always.
 
     Args:
         path: a raster with one band of whole numbers 0..2**31.
         zero_is_class: whether 0 is a class in any case.
+        window: what to read, by default everything.
 
     Raises:
         GeoError: several bands, fractions, negative values, or more than 255 classes.
     """
-    facts = describe(path)
-    if len(facts.data_indexes) != 1:
-        raise GeoError(f"label raster {path} has {len(facts.data_indexes)} bands: expected one band of class numbers")
-    if facts.grid.shape.n_pixels > MAX_PIXELS:
+    facts = _one_band(path)
+    window = window or facts.grid.full_window
+    if window.shape.n_pixels > MAX_PIXELS:
         raise GeoError(
-            f"label raster {path} has {facts.grid.shape.n_pixels} pixels: expected at most {MAX_PIXELS};"
-            " crop it to the scene with gdal_translate -projwin"
+            f"label raster {path} has {window.shape.n_pixels} pixels on the scene: expected at most {MAX_PIXELS};"
+            " map a part of the scene, or give the labels at a coarser resolution"
         )
+    place = RasterioWindow(window.col, window.row, window.n_cols, window.n_rows)
     index = facts.data_indexes[0]
-    with environment(), open_raster(path) as dataset, reading_errors(path, "all pixels"):
-        stored = dataset.read(index)
-        is_labelled = dataset.read_masks(index) != 0 if facts.masked[index - 1] else np.ones(stored.shape, bool)
+    with environment(), open_raster(path) as dataset, reading_errors(path, str(window)):
+        stored = dataset.read(index, window=place)
+        is_labelled = np.ones(stored.shape, bool)
+        if facts.masked[index - 1]:
+            is_labelled = dataset.read_masks(index, window=place) != 0
     nodata = facts.nodata[index - 1]
     for value in DEFAULT_UNLABELLED if nodata is None or np.isnan(nodata) else (nodata,):
         if not (value == 0 and zero_is_class):
@@ -73,7 +91,7 @@ def read_label_raster(path: Path, zero_is_class: bool = False) -> LabelRaster:
             f"label raster {path} holds {len(known)} different values: expected at most {MAX_CLASSES} classes"
         )
     named = category_names(path, dict(facts.tags))
-    return LabelRaster(path, facts.grid, values, {v: named.get(v, str(v)) for v in sorted(known)})
+    return LabelRaster(path, facts.grid.crop(window), values, {v: named.get(v, str(v)) for v in sorted(known)})
 
 
 def category_names(path: Path, tags: dict[str, str]) -> dict[int, str]:
@@ -90,6 +108,13 @@ def category_names(path: Path, tags: dict[str, str]) -> dict[int, str]:
     except ElementTree.ParseError:
         return {}
     return {i: name.text.strip() for i, name in enumerate(names) if name.text and name.text.strip()}
+
+
+def _one_band(path: Path) -> RasterFile:
+    facts = describe(path)
+    if len(facts.data_indexes) != 1:
+        raise GeoError(f"label raster {path} has {len(facts.data_indexes)} bands: expected one band of class numbers")
+    return facts
 
 
 def _whole(stored: np.ndarray, is_labelled: np.ndarray, path: Path) -> np.ndarray:

@@ -13,7 +13,20 @@ from berunda.geo.grid import Grid, Window
 from berunda.geo.polygons import PixelPolygon, fill, to_pixels
 from berunda.geo.reproject import transform_geometries
 
-__all__ = ["Labels", "count_conflicts", "rasterize"]
+__all__ = ["LABELS_TAG", "Labels", "count_conflicts", "rasterize", "short_fingerprint"]
+
+LABELS_TAG = "BERUNDA_LABELS"
+"""Tag of a map: the short fingerprints of the polygons that its model has seen, parted by spaces."""
+FAR_PX = 2**53
+"""No grid reaches so far: boxes are cut there, to fit their type."""
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Polygons on one grid, and (n, 4) int64 of the first row and column and of those after the last of their boxes."""
+
+    polygons: list[PixelPolygon]
+    boxes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +47,7 @@ class Labels:
         n_repaired: self-intersecting polygons that were repaired.
         n_null: features without a class, left out.
         n_dropped: features whose class was dropped by the class mapping.
+        absent_classes: sorted names of classes of the file that have no polygon here: on no scene, or all left out.
     """
 
     geometries: np.ndarray
@@ -48,7 +62,8 @@ class Labels:
     n_repaired: int = 0
     n_null: int = 0
     n_dropped: int = 0
-    _pixels: dict[Grid, list[PixelPolygon]] = field(default_factory=dict, repr=False, compare=False)
+    absent_classes: tuple[str, ...] = ()
+    _pixels: dict[Grid, _Placed] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -80,15 +95,54 @@ class Labels:
             digest.update(f"{print_}|{self.class_names[class_id - 1]}\n".encode())
         return digest.hexdigest()
 
+    def without_empty_classes(self, counted: np.ndarray | None = None) -> Labels:
+        """Return the labels without the classes that have no polygon; the others are numbered anew, in order.
+
+        Args:
+            counted: (n,) bool, the polygons that count as present, by default all. A class that has only others goes
+                with these polygons.
+
+        Returns:
+            Labels whose `absent_classes` name what went as well.
+        """
+        present = np.unique(self.class_ids if counted is None else self.class_ids[counted])
+        if len(present) == self.n_classes:
+            return self
+        kept = self.subset(np.isin(self.class_ids, present))
+        names = tuple(self.class_names[i - 1] for i in present)
+        return replace(
+            kept,
+            class_ids=(np.searchsorted(present, kept.class_ids) + 1).astype(np.int16),
+            class_names=names,
+            absent_classes=tuple(sorted({*self.absent_classes, *self.class_names} - {*names})),
+        )
+
     def pixels(self, grid: Grid) -> list[PixelPolygon]:
         """Return the polygons in the pixel coordinates of a grid; kept for the next call."""
+        return self._placed(grid).polygons
+
+    def touching(self, grid: Grid, window: Window) -> np.ndarray:
+        """Return the indices, in order, of the polygons whose boxes share pixels with a window of a grid."""
+        row, col, row_stop, col_stop = self._placed(grid).boxes.T
+        near = (row < window.row_stop) & (row_stop > window.row) & (col < window.col_stop) & (col_stop > window.col)
+        return np.flatnonzero(near & (row_stop > row) & (col_stop > col))
+
+    def _placed(self, grid: Grid) -> _Placed:
         if grid not in self._pixels:
-            self._pixels[grid] = to_pixels(transform_geometries(self.geometries, self.crs, grid.crs), grid)
+            polygons = to_pixels(transform_geometries(self.geometries, self.crs, grid.crs), grid)
+            boxes = [(p.box.row, p.box.col, p.box.row_stop, p.box.col_stop) for p in polygons]
+            limited = np.array(boxes, np.float64).reshape(-1, 4).clip(-FAR_PX, FAR_PX)
+            self._pixels[grid] = _Placed(polygons, limited.astype(np.int64))
         return self._pixels[grid]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the kept pixel coordinates behind when travelling to another process."""
         return {**self.__dict__, "_pixels": {}}
+
+
+def short_fingerprint(fingerprint: str) -> str:
+    """Return the beginning of a polygon's fingerprint: enough to know it by, and short enough for a tag."""
+    return fingerprint[:16]
 
 
 def rasterize(labels: Labels, grid: Grid, window: Window) -> np.ndarray:
@@ -112,7 +166,9 @@ def _burn(labels: Labels, grid: Grid, window: Window) -> tuple[np.ndarray, np.nd
     index = np.full((max(window.n_rows, 0), max(window.n_cols, 0)), -1, np.int32)
     claimed = np.zeros(index.shape, np.int16)
     conflict = np.zeros(index.shape, bool)
-    for i, polygon in enumerate(labels.pixels(grid)):
+    polygons = labels.pixels(grid)
+    for i in labels.touching(grid, window):
+        polygon = polygons[i]
         part = polygon.box.intersect(window)
         if part is None:
             continue

@@ -31,19 +31,24 @@ class PixelPolygon:
 
 def to_pixels(geometries: np.ndarray, grid: Grid) -> list[PixelPolygon]:
     """Return polygons (shapely, in the grid's CRS) as edges in the grid's pixel coordinates."""
+    if not len(geometries):
+        return []
+    parts, owner_of_part = shapely.get_parts(geometries, return_index=True)
+    rings, part_of_ring = shapely.get_rings(parts, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    owner = owner_of_part[part_of_ring][ring]
     inverse = ~grid.transform
-    result = []
-    for geometry in geometries:
-        points, ring = shapely.get_coordinates(geometry), _ring_of_each_point(geometry)
-        x = inverse.a * points[:, 0] + inverse.b * points[:, 1] + inverse.c
-        y = inverse.d * points[:, 0] + inverse.e * points[:, 1] + inverse.f
-        joined = ring[1:] == ring[:-1]
-        edges = np.column_stack([x[:-1], y[:-1], x[1:], y[1:]])[joined]
-        edges = edges[edges[:, 1] != edges[:, 3]]
-        down = edges[:, 1] > edges[:, 3]
-        edges[down] = edges[down][:, [2, 3, 0, 1]]
-        result.append(PixelPolygon(edges, _box(x, y)))
-    return result
+    x = inverse.a * points[:, 0] + inverse.b * points[:, 1] + inverse.c
+    y = inverse.d * points[:, 0] + inverse.e * points[:, 1] + inverse.f
+    edges = np.column_stack([x[:-1], y[:-1], x[1:], y[1:]])
+    kept = (ring[1:] == ring[:-1]) & (edges[:, 1] != edges[:, 3])
+    edges = edges[kept]
+    down = edges[:, 1] > edges[:, 3]
+    edges[down] = edges[down][:, [2, 3, 0, 1]]
+    numbers = np.arange(len(geometries))
+    stops = np.searchsorted(owner[:-1][kept], numbers, side="right")
+    boxes = _boxes(x, y, np.searchsorted(owner, numbers))
+    return [PixelPolygon(mine, box) for mine, box in zip(np.split(edges, stops[:-1]), boxes, strict=True)]
 
 
 def fill(polygon: PixelPolygon, window: Window) -> np.ndarray:
@@ -72,13 +77,8 @@ def _rows(y: np.ndarray, window: Window) -> np.ndarray:
     return np.clip(np.ceil(y - 0.5), window.row, window.row + window.n_rows).astype(np.int64)
 
 
-def _ring_of_each_point(geometry: shapely.Geometry) -> np.ndarray:
-    """Return for each coordinate the number of its ring, in the order of `shapely.get_coordinates`."""
-    rings = shapely.get_rings(shapely.get_parts(geometry))
-    return np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
-
-
-def _box(x: np.ndarray, y: np.ndarray) -> Window:
-    """Return the window of pixels whose centres lie within the extent."""
-    left, top = int(np.ceil(x.min() - 0.5)), int(np.ceil(y.min() - 0.5))
-    return Window(top, left, int(np.ceil(y.max() - 0.5)) - top + 1, int(np.ceil(x.max() - 0.5)) - left + 1)
+def _boxes(x: np.ndarray, y: np.ndarray, starts: np.ndarray) -> list[Window]:
+    """Return the window of pixels whose centres lie within the extent of each polygon's points."""
+    first = [np.ceil(np.minimum.reduceat(v, starts) - 0.5) for v in (y, x)]
+    size = [np.ceil(np.maximum.reduceat(v, starts) - 0.5) - low + 1 for v, low in zip((y, x), first, strict=True)]
+    return [Window(*map(int, box)) for box in zip(*first, *size, strict=True)]

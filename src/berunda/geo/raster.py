@@ -97,9 +97,8 @@ def open_raster(path: Path, allow_remote: bool = False) -> Any:
         if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
             dataset.close()
             raise SecurityError(
-                f"{path} names another file as its overviews: refused, GDAL would follow it; expected"
-                " overviews inside or in"
-                f" {path.name}.ovr, rewrite it with gdal_translate -of COG"
+                f"{path} names another file as its overviews: refused, GDAL would follow it; expected overviews"
+                f" inside or in {path.name}.ovr, rewrite it with gdal_translate -of COG"
             )
     return dataset
 
@@ -186,6 +185,11 @@ class Scene:
     def paths(self) -> tuple[Path, ...]:
         """The files that hold the scene's bands."""
         return tuple(dict.fromkeys(b.source.path for b in self.bands))
+
+    @property
+    def mask_misses(self) -> bool:
+        """Whether a mask is given that covers no ground of the scene."""
+        return self._mask_plan is not None and not self._mask_plan.overlaps
 
     def read(self, window: Window) -> Block:
         """Return the pixels of a window, which may reach outside the grid: pixels outside are invalid.
@@ -303,8 +307,7 @@ def _mask_file(mask: str | Path, groups: Sequence[Sequence[RasterFile]], allow_r
     if not any(plan.overlaps for plan in plans):
         grid = finest(groups[0])
         raise GeoError(
-            f"--mask {file.path} does not overlap the scene: it covers {file.grid.bounds} in {file.grid},"
-            " the scene"
+            f"--mask {file.path} does not overlap the scene: it covers {file.grid.bounds} in {file.grid}, the scene"
             f" {grid.bounds} in {grid}; expected a mask of the same ground"
         )
     return file

@@ -60,4 +60,10 @@ def _transformer(source: str, target: str) -> Any:
     """Return a cached pyproj transformer (building one takes tens of milliseconds)."""
     import pyproj
 
-    return pyproj.Transformer.from_crs(parse_crs(source), parse_crs(target), always_xy=True)
+    try:
+        return pyproj.Transformer.from_crs(parse_crs(source), parse_crs(target), always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        raise GeoError(
+            f"no transformation leads from {crs_name(source)} to {crs_name(target)}: expected two horizontal systems;"
+            " check the CRS of both in QGIS"
+        ) from error

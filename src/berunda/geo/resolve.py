@@ -14,6 +14,8 @@ __all__ = ["gdal_name", "is_remote", "resolve_inputs"]
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".btf", ".jp2", ".j2k", ".jpx"})
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+MAX_ENTRIES = 50_000
+"""A folder with more entries below it is no scene; without a bound `/` would be searched whole."""
 NOT_REFLECTANCE = re.compile(r"(?:^|_)(?:TCI|PVI|AOT|WVP|SCL|MSK_[A-Z0-9]+)(?:_\d+m)?$", re.IGNORECASE)
 PREVIEW = re.compile(r"(?:thumb|preview|quicklook|browse|[-_]ql$)", re.IGNORECASE)
 SENTINEL_BAND = re.compile(r"^(?P<product>.*_B(?:\d\d|8A))_(?P<metres>10|20|60)m$", re.IGNORECASE)
@@ -43,8 +45,7 @@ def resolve_inputs(inputs: Iterable[str | Path], allow_remote: bool = False) -> 
         if _refuse_unless_plain(text, allow_remote):
             files.append(Path(text))
             continue
-        path = Path(text)
-        files.extend(_expand(path) if path.is_dir() else [_existing(path)])
+        files.extend(_files_at(Path(text)))
     if not files:
         raise GeoError("no scene was given: expected at least one raster file or folder")
     doubles = sorted({str(f) for f in files if files.count(f) > 1}) if len(set(files)) < len(files) else []
@@ -82,12 +83,21 @@ def _refuse_unless_plain(text: str, allow_remote: bool) -> bool:
         )
     if re.match(r"https?:/", stripped, re.IGNORECASE) and allow_remote:
         return True
-    if "://" in stripped or (re.match(r"[A-Za-z][A-Za-z0-9_+.-]+:", stripped) and not Path(text).exists()):
+    if "://" in stripped or (re.match(r"[A-Za-z][A-Za-z0-9_+.-]+:", stripped) and not os.path.exists(text)):
         raise SecurityError(
             f"'{_short(stripped)}' names a remote host or a subdataset: refused; expected a local file,"
             " download it first"
         )
     return False
+
+
+def _files_at(path: Path) -> list[Path]:
+    """Return the file at a path, or the rasters that the folder there stands for."""
+    try:
+        return _expand(path) if path.is_dir() else [_existing(path)]
+    except OSError as error:  # a name that is too long, a folder that may not be listed
+        reason = error.strerror or str(error)
+        raise GeoError(f"{_short(str(path))} cannot be looked up: {reason}; expected a file or a folder") from error
 
 
 def _existing(path: Path) -> Path:
@@ -110,13 +120,25 @@ def _expand(folder: Path) -> list[Path]:
     """Return the rasters that a folder stands for."""
     found = _rasters(p for p in folder.iterdir())
     if not found:
-        below = [Path(top) / name for top, _, names in os.walk(folder) for name in names]
+        below = _all_below(folder)
         images = [p for p in below if "IMG_DATA" in p.relative_to(folder).parts]
         found = _rasters(images or below)
     if not found:
         raise GeoError(
             f"folder {folder} holds no raster: expected {', '.join(sorted(RASTER_SUFFIXES | PICTURE_SUFFIXES))} files"
         )
+    return found
+
+
+def _all_below(folder: Path) -> list[Path]:
+    """Return the rasters in all subfolders, or give up when there is too much to be one scene."""
+    found: list[Path] = []
+    n_seen, suffixes = 0, RASTER_SUFFIXES | PICTURE_SUFFIXES
+    for top, folders, names in os.walk(folder):
+        n_seen += len(names) + len(folders)
+        if n_seen > MAX_ENTRIES:
+            raise GeoError(f"folder {folder} holds over {MAX_ENTRIES} entries: name the folder with the scene's rasters")
+        found += [Path(top) / name for name in names if os.path.splitext(name)[1].lower() in suffixes]
     return found
 
 

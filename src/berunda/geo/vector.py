@@ -12,15 +12,15 @@ import numpy as np
 import shapely
 
 from berunda.errors import GeoError
-from berunda.geo.classes import class_name, map_classes, parse_class_mapping
+from berunda.geo.classes import class_name, map_classes
 from berunda.geo.features import WGS84, Features, is_vector, read_features
 from berunda.geo.grid import Bounds, Grid, crs_name, same_crs
-from berunda.geo.labelraster import read_label_raster
 from berunda.geo.labels import Labels, count_conflicts, rasterize
+from berunda.geo.regions import read_regions
 from berunda.geo.reproject import footprint, transform_geometries
 from berunda.geo.resolve import resolve_inputs
 
-__all__ = ["Labels", "count_conflicts", "parse_class_mapping", "rasterize", "read_labels"]
+__all__ = ["Labels", "count_conflicts", "rasterize", "read_labels"]
 
 POLYGONAL = (3, 6)
 """Shapely's type numbers of Polygon and MultiPolygon."""
@@ -42,10 +42,11 @@ def read_labels(
     grids: Sequence[Grid],
     classes: Mapping[str, str] | None = None,
     zero_is_class: bool = False,
+    cut_px: int | None = None,
 ) -> Labels:
     """Read labelled polygons from a GeoPackage, GeoJSON or shapefile, or turn a label raster into polygons.
 
-    Regions of a label raster are its 4-connected components; `field` is not used then.
+    Regions of a label raster are its 4-connected components where the scenes lie; `field` is not used then.
 
     A scene without CRS takes labels without CRS in its own coordinates (GeoJSON without a `crs` member counts
     as such there), and refuses labels that have one; a scene with a CRS refuses labels without.
@@ -56,6 +57,8 @@ def read_labels(
         grids: grids of the scenes, at least one; the polygons come back in the CRS of the first.
         classes: old name -> new name, "" drops the class; classes not named stay.
         zero_is_class: whether 0 in a label raster is a class.
+        cut_px: cut the regions of a label raster where two blocks of this side meet on a scene's grid; a part
+            keeps the fingerprint of its region. None leaves them whole.
 
     Raises:
         GeoError: the file is damaged, has no such field or CRS, or no polygon lies in a scene.
@@ -65,10 +68,14 @@ def read_labels(
     if len(files) != 1:
         raise GeoError(f"labels {path} means {len(files)} files: expected one file")
     source = files[0]
-    features = read_features(source, field) if is_vector(source) else _raster_features(source, zero_is_class)
+    features = (
+        read_features(source, field)
+        if is_vector(source)
+        else read_regions(source, grids, zero_is_class=zero_is_class, cut_px=cut_px)
+    )
     crs = _checked_crs(features.crs, grids[0], source)
     own_names = [class_name(v) for v in features.values]
-    names = map_classes(own_names, classes, str(source))
+    names = map_classes(own_names, classes, str(source), _further(features, classes))
     cleaned = _clean(features.geometries, source)
     has_class = np.array([bool(n) for n in names])
     usable = has_class & np.array([g is not None for g in cleaned.geometries])
@@ -77,45 +84,32 @@ def read_labels(
     inside, partly = _place(moved, usable, grids)
     if not inside.any():
         _raise_outside(cleaned.geometries[usable], crs, grids, source)
-    class_names = tuple(sorted({n for n in names if n}))
     chosen = np.flatnonzero(inside)
+    class_names = tuple(sorted({str(names[i]) for i in chosen}))
+    number = {name: i for i, name in enumerate(class_names, 1)}
+    outlines = cleaned.geometries if features.originals is None else features.originals
     return Labels(
         geometries=moved[chosen],
-        class_ids=np.array([class_names.index(str(names[i])) + 1 for i in chosen], np.int16),
+        class_ids=np.array([number[str(names[i])] for i in chosen], np.int16),
         class_names=class_names,
         source=str(source),
         crs=grids[0].crs,
-        fingerprints=_fingerprints(cleaned.geometries[chosen]),
+        fingerprints=_fingerprints(outlines[chosen]),
         n_outside=int((usable & ~inside).sum()),
         n_partly_outside=int(partly.sum()),
         n_empty=cleaned.n_empty,
         n_repaired=cleaned.n_repaired,
         n_null=sum(n is None for n in names),
         n_dropped=sum(n == "" for n in names),
+        absent_classes=tuple(sorted({n for n in names if n} - set(class_names))),
     )
 
 
-def _raster_features(path: Path, zero_is_class: bool) -> Features:
-    """Turn the 4-connected regions of a label raster into polygons on its pixel edges."""
-    from rasterio.features import shapes
-
-    raster = read_label_raster(path, zero_is_class)
-    geometries: list[Any] = []
-    values: list[Any] = []
-    for outline, value in shapes(
-        raster.values, mask=raster.values >= 0, connectivity=4, transform=raster.grid.transform
-    ):
-        rings = outline["coordinates"]
-        geometries.append(shapely.polygons(rings[0], holes=[shapely.linearrings(r) for r in rings[1:]] or None))
-        values.append(raster.names[int(value)])
-    if not geometries:
-        raise GeoError(
-            f"label raster {path} has no labelled pixel: expected class numbers besides nodata"
-            " (0 and 255 unless one is declared); see --zero-is-class"
-        )
-    array = np.empty(len(geometries), dtype=object)
-    array[:] = geometries
-    return Features(array, values, raster.grid.crs)
+def _further(features: Features, classes: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Return what a mapping may name beside the classes found: of a label raster only the part on the scenes is read,
+    so its other names, and any number, may be there."""
+    numbers = (old for old in classes or {} if old.isdecimal())
+    return () if features.originals is None else (*features.known, *numbers)
 
 
 def _checked_crs(crs: str, grid: Grid, path: Path) -> str:
@@ -127,12 +121,11 @@ def _checked_crs(crs: str, grid: Grid, path: Path) -> str:
     if not crs:
         raise GeoError(
             f"{path} has no CRS, the scene has {crs_name(grid.crs)}: expected one in both; set it in QGIS"
-            " (Layer > Set CRS)"
-            " and export again"
+            " (Layer > Set CRS) and export again"
         )
     raise GeoError(
-        f"{path} has {crs_name(crs)}, the scene has no CRS: expected one in both; assign the scene's with"
-        " gdal_edit -a_srs"
+        f"{path} has {crs_name(crs)}, the scene has no CRS: expected one in both; assign the scene's with gdal_edit"
+        " -a_srs"
     )
 
 
@@ -151,8 +144,12 @@ def _clean(geometries: np.ndarray, path: Path) -> _Cleaned:
     repaired = flat.copy()
     repaired[broken] = shapely.make_valid(flat[broken])
     result = np.full(len(flat), None, dtype=object)
-    for i, geometry in enumerate(repaired):
-        result[i] = _polygonal(geometry)
+    with np.errstate(over="ignore"):
+        areas = shapely.area(repaired)
+    plain = np.isin(shapely.get_type_id(repaired), POLYGONAL) & np.isfinite(areas) & (areas > 0)
+    result[plain] = repaired[plain]
+    for i in np.flatnonzero(~plain):
+        result[i] = _polygonal(repaired[i])
     has_area = np.array([g is not None for g in result], dtype=bool)
     return _Cleaned(result, int((~has_area).sum()), int((broken & has_area).sum()))
 
@@ -164,7 +161,8 @@ def _polygonal(geometry: Any) -> Any:
     if shapely.get_type_id(geometry) not in POLYGONAL:
         parts = [p for p in shapely.get_parts(geometry) if shapely.get_type_id(p) in POLYGONAL]
         geometry = shapely.union_all(parts) if parts else None
-    area = shapely.area(geometry) if geometry is not None else 0.0
+    with np.errstate(over="ignore"):
+        area = shapely.area(geometry) if geometry is not None else 0.0
     return geometry if np.isfinite(area) and area > 0 else None
 
 
@@ -176,13 +174,14 @@ def _place(moved: np.ndarray, usable: np.ndarray, grids: Sequence[Grid]) -> tupl
     shapely.prepare(ground)
     shapely.prepare(with_seams)
     finite = usable.copy()
-    finite[usable] = [bool(np.isfinite(shapely.bounds(g)).all()) for g in moved[usable]]
+    finite[usable] = np.isfinite(shapely.bounds(moved[usable])).all(axis=1)
     touches = finite.copy()
     touches[finite] = shapely.intersects(ground, moved[finite])
     partly = touches.copy()
     partly[touches] = ~shapely.covers(with_seams, moved[touches])
-    for i in np.flatnonzero(partly):
-        touches[i] = partly[i] = shapely.area(shapely.intersection(ground, moved[i])) > 0
+    shares = shapely.area(shapely.intersection(ground, moved[partly])) > 0
+    touches[partly] = shares
+    partly[partly] = shares
     return touches, partly
 
 
@@ -197,9 +196,8 @@ def _raise_outside(geometries: np.ndarray, crs: str, grids: Sequence[Grid], path
     also = "" if same_crs(crs, grids[0].crs) else f" (transformed to {crs_name(grids[0].crs)} they lie elsewhere too)"
     more = f" (and {len(grids) - 1} more scenes)" if len(grids) > 1 else ""
     raise GeoError(
-        f"all {len(geometries)} polygons of {path} lie outside the scene: they cover {labels} in"
-        f" {crs_name(crs)}{also}, the scene"
-        f" {scene} in {crs_name(grids[0].crs)}{more}; expected polygons inside, check the CRS of both in QGIS"
+        f"all {len(geometries)} polygons of {path} lie outside the scene: they cover {labels} in {crs_name(crs)}{also},"
+        f" the scene {scene} in {crs_name(grids[0].crs)}{more}; expected polygons inside, check the CRS of both in QGIS"
     )
 
 

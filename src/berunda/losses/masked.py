@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from berunda.losses.shared import over_ranks
+
 __all__ = [
     "IGNORE",
     "balanced_cross_entropy_masked",
@@ -40,12 +42,13 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         mask: bool or weights of at least 0, of the same shape or one that broadcasts to it.
 
     Returns:
-        Scalar: sum(mask * values) / sum(mask); values where the mask is 0 may be anything, NaN included.
+        Scalar: sum(mask * values) / sum(mask); values where the mask is 0 may be anything, NaN included. Several
+        ranks that share a batch add up both sums: each gets the mean over the whole batch.
     """
     values = real(values)
     weight = mask.to(values.dtype).expand_as(values)
     total = torch.where(weight > 0, values, torch.zeros_like(values)).mul(weight).sum()
-    count = weight.sum()
+    total, count = over_ranks(torch.stack([total, weight.sum()])).unbind()
     return total / torch.where(count > 0, count, torch.ones_like(count))
 
 
@@ -99,7 +102,7 @@ def balanced_cross_entropy_masked(logits: Tensor, labels: Tensor, valid: Tensor 
     known = is_labelled(labels, valid)
     n_classes = logits.shape[1]
     index = torch.where(known, labels, n_classes).flatten()
-    counts = losses.new_zeros(n_classes + 1).index_add(0, index, torch.ones_like(losses).flatten())
+    counts = over_ranks(losses.new_zeros(n_classes + 1).index_add(0, index, torch.ones_like(losses).flatten()))
     weights = torch.where(known, 1 / counts.clamp(min=1)[torch.where(known, labels, n_classes)], 0.0)
     return masked_mean(losses, weights)
 

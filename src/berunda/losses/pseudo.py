@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from berunda.losses.masked import IGNORE, is_labelled, masked_mean, real
+from berunda.losses.shared import over_ranks
 
 __all__ = [
     "align_distribution",
@@ -85,13 +86,14 @@ def class_means(probabilities: Tensor, mask: Tensor) -> Tensor:
     """Return the mean (C,) of probabilities (N, C, ...) over the positions of `mask`, 0 if there are none."""
     weight = mask.to(probabilities.dtype).unsqueeze(1)
     reduced = [d for d in range(probabilities.ndim) if d != 1]
-    return (probabilities * weight).sum(dim=reduced) / weight.sum().clamp(min=1)
+    total = over_ranks((probabilities * weight).sum(dim=reduced))
+    return total / over_ranks(weight.sum()).clamp(min=1)
 
 
 def class_counts(labels: Tensor, mask: Tensor, n_classes: int) -> Tensor:
-    """Return (C,) float32: how many of the `labels` (N, ...) under `mask` (N, ...) are of each class."""
+    """Return (C,) float32: how many of the `labels` (N, ...) under `mask` (N, ...) are of each class, on all ranks."""
     classes = torch.arange(n_classes, device=labels.device).view(-1, *[1] * labels.ndim)
-    return ((labels == classes) & mask).flatten(1).sum(dim=1).float()
+    return over_ranks(((labels == classes) & mask).flatten(1).sum(dim=1).float())
 
 
 def class_shares(labels: Tensor, mask: Tensor, n_classes: int) -> Tensor:

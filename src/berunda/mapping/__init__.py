@@ -1,1 +1,1 @@
-"""mapping."""
+"""From a trained bundle to finished maps: planned, resumable, verified."""

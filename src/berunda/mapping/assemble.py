@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,21 +13,24 @@ import numpy as np
 
 from berunda.errors import BerundaError
 from berunda.geo.grid import Shape, Window
+from berunda.geo.labels import LABELS_TAG, short_fingerprint
 from berunda.geo.raster import describe
 from berunda.geo.write import create_tiled, finish_cog, write_qml
 from berunda.mapping.journal import Receipt
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.plan import Plan
 from berunda.mapping.predictor import Planes
-from berunda.mapping.result import MapFiles, Summary, Tally
+from berunda.mapping.result import MapFiles, MissingTile, Summary, Tally
 from berunda.mapping.tiles import TileStore
 from berunda.progress import Progress
 
-__all__ = ["Assembly", "find_finished"]
+__all__ = ["Assembly", "find_finished", "write_legend"]
 
 CHUNK_PX = 1024
 """Side of what is written at once: a multiple of the rasters' blocks; unaligned writes can lose errors."""
-PLAN_TAG, SUMMARY_TAG = "BERUNDA_PLAN", "BERUNDA_SUMMARY"
+MAX_NAMED = 100
+"""So many missing tiles are named in the tags."""
+PLAN_TAG, SUMMARY_TAG, MISSING_TAG = "BERUNDA_PLAN", "BERUNDA_SUMMARY", "BERUNDA_MISSING"
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,10 @@ class Assembly:
         plan: of the map.
         manifest: of the bundle: classes, thresholds.
         store: the tiles' files.
-        receipts: of every tile of the plan.
+        receipts: of every tile of the plan; one without data for a tile that is missing.
         work: folder for files that are not verified yet, on the same disk as `files`.
-        files: the final names.
+        files: the final names; an incomplete map is written beside them.
+        missing: tiles that were set aside.
     """
 
     plan: Plan
@@ -48,6 +53,7 @@ class Assembly:
     receipts: Mapping[int, Receipt]
     work: Path
     files: MapFiles
+    missing: tuple[MissingTile, ...] = ()
 
     def run(self, progress: Progress) -> Summary:
         """Write the rasters, verify and rename them; return the counts.
@@ -61,9 +67,12 @@ class Assembly:
         try:
             self._write(temporary, tally, progress)
             summary = tally.summary()
-            self._finish(temporary, summary)
+            self._finish(temporary, summary, self.files.incomplete() if self.missing else self.files)
         finally:
             for path in temporary:
+                path.unlink(missing_ok=True)
+        if not self.missing:
+            for path in self.files.incomplete().every():
                 path.unlink(missing_ok=True)
         return summary
 
@@ -111,20 +120,21 @@ class Assembly:
                 progress.advance(window.shape.n_pixels)
         progress.finish()
 
-    def _finish(self, paths: list[Path], summary: Summary) -> None:
+    def _finish(self, paths: list[Path], summary: Summary, files: MapFiles) -> None:
         confidence, ood, classes = paths
-        entries = [(c.id, c.name, c.color) for c in self.manifest.classes]
         own = {PLAN_TAG: self.plan.identity}
-        finish_cog(confidence, self.files.confidence, overview="average", tags=own)
-        finish_cog(ood, self.files.ood, overview="average", tags={**own, **self._thresholds()})
-        write_qml(self.files.legend, entries)
+        if self.missing:  # whatever name it is given later, it is not taken for a finished map
+            own = {MISSING_TAG: "; ".join(str(tile.window) for tile in self.missing[:MAX_NAMED])}
+        finish_cog(confidence, files.confidence, overview="average", tags=own)
+        finish_cog(ood, files.ood, overview="average", tags={**own, **self._thresholds()})
+        write_legend(files.legend, self.manifest)
         finish_cog(
             classes,
-            self.files.map,
+            files.map,
             overview="mode",
-            colors={number: color for number, _, color in entries},
+            colors={c.id: c.color for c in self.manifest.classes},
             categories=["nodata", *self.manifest.class_names],
-            tags={**own, SUMMARY_TAG: summary.as_json()},
+            tags={**own, SUMMARY_TAG: summary.as_json(), **_labels_tag(self.manifest)},
         )
 
     def _thresholds(self) -> dict[str, str]:
@@ -134,6 +144,18 @@ class Assembly:
             "OOD_THRESHOLD_ENERGY": ood.threshold_energy if ood else None,
         }
         return {name: repr(value) for name, value in pairs.items() if value is not None}
+
+
+def write_legend(path: Path, manifest: Manifest) -> None:
+    """Write the legend of a bundle's classes for QGIS."""
+    write_qml(path, [(c.id, c.name, c.color) for c in manifest.classes])
+
+
+def _labels_tag(manifest: Manifest) -> dict[str, str]:
+    """Return the tag by which an assessment knows the polygons that trained the model, wherever the map goes."""
+    known = (o.fingerprint for o in manifest.training.labels if re.fullmatch("[0-9a-f]{64}", o.fingerprint))
+    prints = {short_fingerprint(fingerprint) for fingerprint in known}
+    return {LABELS_TAG: " ".join(sorted(prints))} if prints else {}
 
 
 def find_finished(files: MapFiles, identity: str) -> Summary | None:

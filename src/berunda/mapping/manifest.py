@@ -30,6 +30,8 @@ __all__ = [
 
 FORMAT = "berunda-model/1"
 WEIGHTS_NAME = "model.safetensors"
+MAX_DEPTH = 16
+"""Lists and objects of a manifest lie at most this deep in each other; its own lie 4 deep."""
 
 Text = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Note = str | int | float | bool | None
@@ -213,7 +215,7 @@ def parse_manifest(value: Mapping[str, Any], where: str) -> Manifest:
             "bundle may not name files elsewhere; get the bundle again from a source you trust"
         )
     try:
-        return Manifest.model_validate(_tuples(value))
+        return Manifest.model_validate(_tuples(value, where))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {_plain(e['msg'])}" for e in error.errors()]
         shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
@@ -231,12 +233,14 @@ def _check_format(found: object, where: str) -> None:
     raise CheckpointError(f"{where}: format {_short(found)} found, expected {FORMAT!r}; not a model of berunda")
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: Any, where: str, depth: int = 0) -> Any:
     """Return JSON lists as tuples: strict models take no list for a tuple."""
+    if depth > MAX_DEPTH:
+        raise CheckpointError(f"{where}: values lie over {MAX_DEPTH} deep in each other; not a model of berunda")
     if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
+        return {key: _tuples(item, where, depth + 1) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_tuples(item) for item in value)
+        return tuple(_tuples(item, where, depth + 1) for item in value)
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from berunda.data.scaling import Scaling, scale_pixels
 from berunda.errors import CheckpointError, DataError
 from berunda.mapping.bundle import Bundle
+from berunda.methods.contract import Method
+from berunda.models.device import resolve_device
+from berunda.models.fold import fold_batch_norms
 
-__all__ = ["PLANES", "Planes", "Precision", "Predictor", "resolve_device", "resolve_precision"]
+__all__ = ["PLANES", "Planes", "Precision", "Predictor", "resolve_precision"]
 
 Precision = Literal["auto", "fp32", "bf16"]
 PLANES = (("classes", "u1"), ("confidence", "<f4"), ("distance", "<f4"), ("energy", "<f4"))
@@ -27,6 +28,7 @@ PLANES = (("classes", "u1"), ("confidence", "<f4"), ("distance", "<f4"), ("energ
 
 BATCH = 1
 BATCH_CUDA = 16
+CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Predictor:
         manifest: of the bundle.
         device: where it computes.
         batch: windows that go through the net at once.
-        precision: "fp32", or "bf16": encoder and decoder in bfloat16, classifier and the rest in float32.
+        precision: "fp32", or "bf16": net and classifiers in bfloat16, all that follows in float32.
         scaling: low and high of the bands.
     """
 
@@ -87,7 +89,8 @@ class Predictor:
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         model = bundle.build(self.device)
         layout = torch.channels_last
-        self._head: Any = copy.deepcopy(model.net) if self.precision == "bf16" else model.net
+        fold_batch_norms(model.net)
+        fold_batch_norms(model.extra)
         self._net: Any = model.net.to(dtype=self.dtype).to(memory_format=layout)
         self._extra = model.extra.to(dtype=self.dtype).to(memory_format=layout)
         self._method = model.method
@@ -107,11 +110,14 @@ class Predictor:
 
         Calibration and thresholds are fitted on what this returns, so that they hold for the map.
         """
-        with _deterministic() if self.device.type == "cuda" else nullcontext():
-            given = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-            decoded = self._net.decode(self._net.encode(given))
-            logits = self._method.classify(self._net, self._extra, given, decoded)
-            return decoded.float(), logits.float()
+        decoded, logits = self._answers(pixels, slice(None))
+        return decoded.float(), logits
+
+    @torch.inference_mode()
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return what the method predicts, logits (N, C, h, w), and nothing else: the bare forward pass."""
+        given = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
+        return self._method.predict(self._net, self._extra, given)
 
     @torch.inference_mode()
     def predict(self, pixels: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> Planes:
@@ -126,8 +132,7 @@ class Predictor:
         """
         margin = self.manifest.margin_px
         inner = slice(margin, margin + self.manifest.stride_px)
-        features, logits = self.features_and_logits(torch.from_numpy(pixels))
-        features, logits = features[..., inner, inner], logits[..., inner, inner]
+        features, logits = self._answers(torch.from_numpy(pixels), inner)
         top, index = logits.max(1)
         below = logits - top[:, None]
         confidence = 1.0 / (below / self.manifest.calibration.temperature).exp().sum(1)
@@ -138,6 +143,22 @@ class Predictor:
         nan = torch.tensor(torch.nan, device=self.device)
         reals = [torch.where(seen, plane, nan).cpu().numpy() for plane in (confidence, distance, energy)]
         return Planes(classes.cpu().numpy(), *reals)
+
+    def _answers(self, pixels: Tensor, inner: slice) -> tuple[Tensor, Tensor]:
+        """Return features, in the net's precision, and float32 logits of the rows and columns `inner`.
+
+        Classifiers that look at single pixels are asked about those alone. Logits lie class by class, where sums
+        over classes are fast.
+        """
+        with _deterministic() if self.device.type == "cuda" else nullcontext():
+            given = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
+            decoded = self._net.decode(self._net.encode(given))
+            features = _cut(decoded, inner)
+            if _is_pixelwise(self._method):
+                logits = self._method.classify(self._net, self._extra, _cut(given, inner), features)
+            else:
+                logits = self._method.classify(self._net, self._extra, given, decoded)[..., inner, inner]
+            return features, logits.to(torch.float32, memory_format=torch.contiguous_format)
 
     def predict_window(self, values: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]) -> Planes:
         """Predict the interior of one window of raw pixels (B, window_px, window_px) with its `valid`.
@@ -155,17 +176,17 @@ class Predictor:
 class _Distance:
     """The feature distance of `berunda.assess.ood.FeatureDistance`, evaluated in torch over maps of features.
 
-    Features are whitened by a 1x1 convolution whose bias moves the middle of the targets to the origin:
-    differences of large squares would otherwise lose digits in float32.
+    Whitening moves the middle of the targets to the origin: differences of large squares would otherwise lose
+    digits in float32. On the CPU pixels go through in chunks that fit its cache.
     """
 
     def __init__(self, whitening: Tensor, targets: Tensor, k: int) -> None:
         middle = targets.mean(0)
-        self.weight = whitening.T[:, :, None, None].float().contiguous()
+        self.whitening = whitening.float().contiguous()
         self.bias = -middle.float()
         centred = targets - middle
-        self.targets = (-2.0 * centred)[:, :, None, None].float().contiguous()
-        self.squares = (centred**2).sum(1).float()
+        self.targets = (-2.0 * centred).float().contiguous()
+        self.squares = (centred**2).sum(1).float()[:, None]
         self.k = k
 
     @classmethod
@@ -191,17 +212,27 @@ class _Distance:
             raise CheckpointError(
                 f"the net has {features.shape[1]} features, the bundle's distance layer was fitted on {len(self.bias)}"
             )
-        white = F.conv2d(features, self.weight, self.bias)
-        to_targets = F.conv2d(white, self.targets, self.squares)
-        nearest = to_targets.amin(1) if self.k == 1 else to_targets.kthvalue(self.k, dim=1).values
-        return (nearest + (white * white).sum(1)).clamp_min(0.0).sqrt()
+        rows_ND = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+        n_rows = CHUNK_ROWS if rows_ND.device.type == "cpu" else len(rows_ND)
+        parts = [self._of_rows(part.float()) for part in rows_ND.split(n_rows)]
+        return torch.cat(parts).view(features.shape[0], *features.shape[2:])
+
+    def _of_rows(self, rows_ND: Tensor) -> Tensor:
+        white_ND = torch.addmm(self.bias, rows_ND, self.whitening)
+        to_targets_KN = torch.addmm(self.squares, self.targets, white_ND.T)
+        nearest = to_targets_KN.amin(0) if self.k == 1 else to_targets_KN.kthvalue(self.k, dim=0).values
+        return (nearest + white_ND.square_().sum(1)).clamp_min_(0.0).sqrt_()
 
 
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device; "auto" takes CUDA where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+def _cut(maps: Tensor, inner: slice) -> Tensor:
+    """Return the rows and columns `inner` of (N, C, h, w), densely stored, channels last."""
+    return maps[..., inner, inner].contiguous(memory_format=torch.channels_last)
+
+
+def _is_pixelwise(method: Method) -> bool:
+    """Say whether the method classifies decoded features, pixel by pixel, and does not predict from whole windows."""
+    kind = type(method)
+    return kind.predict is Method.predict or kind.classify is not Method.classify
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from berunda.geo.grid import Grid
+from berunda.geo.grid import Grid, Window
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.predictor import Planes
 
-__all__ = ["MapFiles", "MapResult", "Summary", "Tally"]
+__all__ = ["MapFiles", "MapResult", "MissingTile", "Summary", "Tally"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,14 @@ class MapFiles:
         """Return the fixed names in `folder`."""
         names = ("map.tif", "confidence.tif", "ood.tif", "legend.qml")
         return cls(*(folder / name for name in names))
+
+    def incomplete(self) -> MapFiles:
+        """Return the names of a map that lacks tiles, beside the final ones: `map.incomplete.tif` and so on."""
+        return MapFiles(*(path.with_name(f"{path.stem}.incomplete{path.suffix}") for path in vars(self).values()))
+
+    def every(self) -> list[Path]:
+        """Return every file that may stand under these names, with the side files."""
+        return [name for p in vars(self).values() for name in (p, p.with_name(p.name + ".aux.xml"))]
 
     def leftovers(self) -> list[Path]:
         """Return the temporary files that a killed run left beside the final names."""
@@ -107,13 +115,22 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class MissingTile:
+    """A tile that was set aside: its pixels `window` are nodata, after `n_tries` tries, the last for `cause`."""
+
+    window: Window
+    n_tries: int
+    cause: str
+
+
+@dataclass(frozen=True)
 class MapResult:
     """One map.
 
     Attributes:
         name: of the scene.
         folder: where its files lie.
-        files: its files.
+        files: its files; those of `MapFiles.incomplete` when tiles are missing.
         grid: of scene and map.
         class_pixels: pixels by class name.
         class_area_m2: area by class name, None where the CRS has no area.
@@ -124,6 +141,7 @@ class MapResult:
         mpx_per_s: megapixels of the grid per second; None when the map was there already.
         n_tiles, n_tiles_kept: tiles, and those of them kept from an interrupted run.
         warnings: in plain language.
+        missing: tiles that were set aside.
     """
 
     name: str
@@ -141,6 +159,12 @@ class MapResult:
     n_tiles: int
     n_tiles_kept: int
     warnings: tuple[str, ...]
+    missing: tuple[MissingTile, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tile was made, so that the map stands under its final names."""
+        return not self.missing
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -149,6 +173,7 @@ class MapResult:
             **told,
             "folder": str(self.folder),
             "warnings": list(self.warnings),
+            "missing": [asdict(tile) for tile in self.missing],
             "rows": self.grid.shape.rows,
             "cols": self.grid.shape.cols,
         }

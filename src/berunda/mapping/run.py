@@ -2,32 +2,40 @@
 
 Plan -> tiles -> journal -> assembly -> verify -> rename. What is not finished lies in OUT/.work, and the same
 command goes on from there. A scene, a bundle or settings that changed make a fresh plan.
+
+A tile that cannot be made is set aside after three tries, and the rest is mapped. Such a map never gets its final
+names: it is written as `map.incomplete.tif` and so on, with nodata in the tile's place, and the same command tries
+the missing tiles only. When not a single tile can be made, that is an error, and nothing is written.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
+from berunda.config import DASK_ADDRESS
 from berunda.data.scaling import Scaling, measure_scaling, radiometry_warnings
 from berunda.errors import ConfigError, DataError
 from berunda.geo.raster import Scene
-from berunda.mapping.assemble import Assembly, find_finished
+from berunda.mapping.assemble import Assembly, find_finished, write_legend
+from berunda.mapping.backends import MakeTiles, SetAside, require_dask
 from berunda.mapping.backends.local import make_tiles
 from berunda.mapping.bundle import Bundle
 from berunda.mapping.files import failed_write, write_atomic
-from berunda.mapping.journal import Journal
+from berunda.mapping.journal import Journal, Receipt
 from berunda.mapping.lock import output_lock
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.plan import Plan, make_plan
 from berunda.mapping.predictor import Precision, Predictor
-from berunda.mapping.result import MapFiles, MapResult, Summary
+from berunda.mapping.result import MapFiles, MapResult, MissingTile, Summary
 from berunda.mapping.tiles import TileStore, TileWork
 from berunda.progress import Progress, Silent
 
@@ -35,6 +43,8 @@ __all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes"]
 
 WORK_NAME = ".work"
 HIGH_OOD_SHARE = 0.25
+MAX_TOLD = 5
+"""So many missing tiles are named in a warning; `MapResult.missing` holds all."""
 
 
 class MapOptions(TypedDict, total=False):
@@ -45,18 +55,21 @@ class MapOptions(TypedDict, total=False):
     resume: bool
     device: str
     precision: Precision
+    dask: str | None
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """How a map is made; none of tile_px, workers and resume changes a pixel.
+    """How a map is made; none of tile_px, workers, resume and dask changes a pixel.
 
     Attributes:
         tile_px: side of a tile at least; it is rounded up to whole batches of inference windows.
-        workers: forward passes at a time.
+        workers: forward passes at a time; a Dask cluster has its own number.
         resume: go on with what an interrupted run of the same plan left.
         device: "auto", "cpu", "cuda", "cuda:N".
         precision: "auto", "fp32", "bf16"; see `Predictor`.
+        dask: where tiles are made if not in this process, see `berunda.mapping.backends.dask`; needs the extra
+            `dask`, and a file system that all workers share.
     """
 
     tile_px: int = 1024
@@ -64,12 +77,17 @@ class MapSettings:
     resume: bool = True
     device: str = "auto"
     precision: Precision = "auto"
+    dask: str | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         for name in ("tile_px", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.dask is not None:
+            if not re.match(DASK_ADDRESS, self.dask):
+                raise ConfigError(f"dask is {self.dask!r}, expected tcp://HOST:PORT, tls://HOST:PORT, local or local:N")
+            require_dask()
 
 
 def map_scenes(
@@ -85,16 +103,17 @@ def map_scenes(
     Args:
         bundle: the model.
         scenes: scenes that have its bands, by name, in any order, and possibly others.
-        out: output folder; several scenes get a folder each in it, named like the scene.
+        out: output folder; several scenes get a folder each in it, named like the scene, and a legend for all.
         progress: is told how far it is.
         **options: fields of `MapSettings`.
 
     Returns:
-        One result for each scene.
+        One result for each scene; `is_complete` says whether its map stands under its final names.
 
     Raises:
+        ConfigError: an option is wrong, the extra for Dask is missing, or no scheduler answers.
         DataError: a scene lacks a band of the bundle.
-        GeoError: a scene cannot be read.
+        GeoError: a scene cannot be read anywhere.
         OutputError: another run writes to `out`, the disk is full, or a file did not verify.
     """
     settings = MapSettings(**options)
@@ -102,10 +121,26 @@ def map_scenes(
     folder = Path(out).absolute()
     with output_lock(folder):
         predictor = Predictor(bundle, settings.device, precision=settings.precision)
-        run = _Run(bundle, predictor, settings, progress or Silent(), folder)
-        results = [run.map(scene, name) for scene, name in zip(chosen, _folder_names(chosen), strict=True)]
-        shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
+        with _backend(settings, bundle, folder) as make:
+            run = _Run(bundle, predictor, settings, make, progress or Silent(), folder)
+            results = [run.map(scene, name) for scene, name in zip(chosen, _folder_names(chosen), strict=True)]
+        if len(results) > 1:
+            write_legend(MapFiles.under(folder).legend, bundle.manifest)
+        if all(result.is_complete for result in results):
+            shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
     return results
+
+
+@contextmanager
+def _backend(settings: MapSettings, bundle: Bundle, folder: Path) -> Iterator[MakeTiles]:
+    """Give what makes tiles, within the block; Dask is imported only where it is asked for."""
+    if settings.dask is None:
+        yield lambda work, indices: make_tiles(work, indices, settings.workers)
+        return
+    from berunda.mapping.backends.dask import dask_tiles
+
+    with dask_tiles(settings.dask, bundle, folder / WORK_NAME) as make:
+        yield make
 
 
 @dataclass(frozen=True)
@@ -113,6 +148,7 @@ class _Run:
     bundle: Bundle
     predictor: Predictor
     settings: MapSettings
+    make_tiles: MakeTiles
     progress: Progress
     out: Path
 
@@ -123,45 +159,68 @@ class _Run:
         files = MapFiles.under(self.out / name)
         summary = find_finished(files, plan.identity) if self.settings.resume else None
         is_new, n_kept = summary is None, plan.n_tiles
+        missing: tuple[MissingTile, ...] = ()
         if summary is None:
             files.map.parent.mkdir(parents=True, exist_ok=True)
-            work = self.out / WORK_NAME / (name or "map")
-            summary, n_kept = self._make(plan, scene, files, work)
-            shutil.rmtree(work, ignore_errors=True)
+            work = self.out / WORK_NAME / "maps" / (name or "map")
+            summary, n_kept, missing = self._make(plan, scene, files, work)
+            if missing:
+                files = files.incomplete()
+            else:
+                shutil.rmtree(work, ignore_errors=True)
         seconds = time.perf_counter() - start
-        warnings = _warnings(scene, self.bundle.manifest, summary)
-        return _result(scene, files, self.bundle.manifest, summary, (seconds, is_new, n_kept, warnings, plan))
+        warnings = (*_missing_warnings(scene, files, missing, plan), *_warnings(scene, self.bundle.manifest, summary))
+        story = (seconds, is_new, n_kept, warnings, plan, missing)
+        return _result(scene, files, self.bundle.manifest, summary, story)
 
-    def _make(self, plan: Plan, scene: Scene, files: MapFiles, work: Path) -> tuple[Summary, int]:
-        """Make what is missing of the tiles and assemble them; return counts and the number of tiles kept."""
+    def _make(
+        self, plan: Plan, scene: Scene, files: MapFiles, work: Path
+    ) -> tuple[Summary, int, tuple[MissingTile, ...]]:
+        """Make what is missing of the tiles and assemble them; return counts, tiles kept and tiles set aside."""
         store = _prepare(work, plan, files, resume=self.settings.resume)
         with Journal(work / "journal.jsonl", plan.digest) as journal:
             kept = {i for i, r in journal.receipts.items() if store.is_intact(r, plan.tile(i).shape)}
             todo = [index for index in range(plan.n_tiles) if index not in kept]
             self.progress.start(f"mapping {scene.name}", plan.grid.shape.n_pixels)
             self.progress.advance(sum(plan.tile(i).shape.n_pixels for i in kept))
-            start, done = time.perf_counter(), 0
-            tiles = TileWork(plan, scene, self.predictor, store)
-            for receipt in make_tiles(tiles, todo, self.settings.workers):
-                journal.record(receipt)
-                n_pixels = plan.tile(receipt.index).shape.n_pixels
-                done += n_pixels
-                self.progress.advance(n_pixels, mpx_per_s=done / 1e6 / (time.perf_counter() - start))
+            aside = self._record(TileWork(plan, scene, self.predictor, store), todo, journal)
             self.progress.finish()
-            assembly = Assembly(plan, self.bundle.manifest, store, journal.receipts, work, files)
-            return assembly.run(self.progress), len(kept)
+            if len(aside) == plan.n_tiles:
+                raise aside[0].error
+            missing = tuple(MissingTile(plan.tile(a.index), a.n_tries, str(a.error)) for a in aside)
+            receipts = {**journal.receipts, **{a.index: Receipt(a.index, "", 0) for a in aside}}
+            assembly = Assembly(plan, self.bundle.manifest, store, receipts, work, files, missing)
+            return assembly.run(self.progress), len(kept), missing
+
+    def _record(self, tiles: TileWork, todo: Sequence[int], journal: Journal) -> list[SetAside]:
+        """Make tiles, write those that were made into the journal and return the others, in order."""
+        start, done = time.perf_counter(), 0
+        aside: list[SetAside] = []
+        for outcome in self.make_tiles(tiles, todo) if todo else ():
+            if isinstance(outcome, SetAside):
+                aside.append(outcome)
+            else:
+                journal.record(outcome)
+            n_pixels = tiles.plan.tile(outcome.index).shape.n_pixels
+            done += n_pixels
+            self.progress.advance(n_pixels, mpx_per_s=done / 1e6 / (time.perf_counter() - start))
+        return sorted(aside, key=lambda a: a.index)
 
 
 def _prepare(work: Path, plan: Plan, files: MapFiles, *, resume: bool) -> TileStore:
-    """Return the store of tiles in `work`; what another plan or a kill left is removed."""
-    store, told = TileStore(work / "tiles"), work / "plan.json"
+    """Return the store of tiles in `work`; what another plan or a kill left is removed.
+
+    The store's name is the plan's own: a worker that outlived its run cannot write into that of another plan.
+    """
+    store, told = TileStore(work / f"tiles-{plan.digest[:12]}"), work / "plan.json"
     try:
         same = resume and told.is_file() and told.read_text() == plan.as_json()
         if not same and work.exists():
             shutil.rmtree(work)
         store.folder.mkdir(parents=True, exist_ok=True)
-        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*"), *files.leftovers()):
-            left.unlink()
+        beside = (*files.leftovers(), *files.incomplete().leftovers())
+        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*"), *beside):
+            left.unlink(missing_ok=True)
     except OSError as error:
         raise failed_write(work, 0, error) from error
     if not same:
@@ -175,7 +234,7 @@ def _with_bands(scene: Scene, manifest: Manifest) -> Scene:
     if missing:
         raise DataError(
             f"scene {scene.name}: band {', '.join(missing)} not found; it has {', '.join(scene.band_names)}, "
-            f"the model needs {', '.join(manifest.band_names)}; pass --bands"
+            f"the model needs {', '.join(manifest.band_names)}: name the scene's bands in order with --bands"
         )
     return scene.select(manifest.band_names)
 
@@ -194,6 +253,23 @@ def _folder_names(scenes: Sequence[Scene]) -> list[str]:
     return unique
 
 
+def _missing_warnings(
+    scene: Scene, files: MapFiles, missing: tuple[MissingTile, ...], plan: Plan
+) -> tuple[str, ...]:
+    """Say which tiles were set aside, why, and what to do."""
+    if not missing:
+        return ()
+    told = [
+        f"scene {scene.name}: {len(missing)} of {plan.n_tiles} tiles could not be made and are nodata; the map is "
+        f"incomplete and lies in {files.map}, not under its final name; mend the cause and run the same command "
+        "again: only the missing tiles are tried"
+    ]
+    told += [f"scene {scene.name}: tile {m.window}, tried {m.n_tries} times: {m.cause}" for m in missing[:MAX_TOLD]]
+    if len(missing) > MAX_TOLD:
+        told.append(f"scene {scene.name}: and {len(missing) - MAX_TOLD} more tiles")
+    return tuple(told)
+
+
 def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, ...]:
     if not summary.n_valid:
         return (f"scene {scene.name} has no valid pixel: its map is nodata everywhere",)
@@ -201,6 +277,8 @@ def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, 
     trained = Scaling(np.array([b.low for b in bands]), np.array([b.high for b in bands]))
     found = radiometry_warnings(manifest.band_names, trained, measure_scaling(scene))
     told = [f"scene {scene.name}: {text}" for text in found]
+    if scene.mask_misses:
+        told.append(f"scene {scene.name}: the raster given with --mask covers none of it; nothing is masked there")
     if summary.n_above is None:
         told.append("no out-of-distribution threshold: the model was trained without held-out labels to set one")
     elif summary.n_above > HIGH_OOD_SHARE * summary.n_valid:
@@ -208,9 +286,9 @@ def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, 
             f"scene {scene.name}: {summary.n_above / summary.n_valid:.0%} of the pixels are unlike the "
             "labelled training data (about 5% expected): do not trust the map there; see ood.tif"
         )
-    if not manifest.calibration.is_fitted:
+    if manifest.calibration.warning or not manifest.calibration.is_fitted:
         reason = manifest.calibration.warning or "too few held-out labels"
-        told.append(f"the confidence is not calibrated: {reason}")
+        told.append(f"the confidence is not calibrated: {reason.removeprefix('confidence is not calibrated: ')}")
     return tuple(told)
 
 
@@ -219,9 +297,9 @@ def _result(
     files: MapFiles,
     manifest: Manifest,
     summary: Summary,
-    story: tuple[float, bool, int, tuple[str, ...], Plan],
+    story: tuple[float, bool, int, tuple[str, ...], Plan, tuple[MissingTile, ...]],
 ) -> MapResult:
-    seconds, is_new, n_kept, warnings, plan = story
+    seconds, is_new, n_kept, warnings, plan, missing = story
     pixels = dict(zip(manifest.class_names, summary.class_pixels, strict=True))
     area, n_valid = plan.grid.pixel_area_m2(), summary.n_valid
 
@@ -244,4 +322,5 @@ def _result(
         n_tiles=plan.n_tiles,
         n_tiles_kept=n_kept,
         warnings=warnings,
+        missing=missing,
     )

@@ -6,7 +6,7 @@ has no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,11 @@ class TileStore:
         except OutputError:
             return False
         return True
+
+    def kept(self, plan: Plan, receipts: Mapping[int, Receipt]) -> set[int]:
+        """Return which tiles of the plan are here and intact by their receipts (a damaged journal can name others)."""
+        known = {index: receipt for index, receipt in receipts.items() if index < plan.n_tiles}
+        return {index for index, receipt in known.items() if self.is_intact(receipt, plan.tile(index).shape)}
 
     def read_rows(self, receipt: Receipt, shape: Shape, rows: slice) -> Planes:
         """Return some rows of a tile of `shape`, without checking them.

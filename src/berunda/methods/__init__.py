@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from berunda.methods.contract import Method
 
-__all__ = ["describe_method", "load_method", "make_method", "method_names"]
+__all__ = ["check_method_name", "describe_method", "load_method", "make_method", "method_names"]
 
 ENTRY_POINTS = "berunda.methods"
 _MACHINERY = frozenset({"contract", "check"})
@@ -34,12 +34,23 @@ def method_names() -> tuple[str, ...]:
     return tuple(sorted({*_own_names(), *_outside()}))
 
 
+def check_method_name(name: str) -> None:
+    """Raise unless there is a method of this name; imports none of them.
+
+    Raises:
+        ConfigError: there is none; the nearest name is told.
+    """
+    if name not in method_names():
+        raise ConfigError(_unknown("method", name, method_names()))
+
+
 def load_method(name: str) -> type[Method]:
     """Return the class of the method `name`; the project's own methods come before those of other packages.
 
     Raises:
         ConfigError: if there is no such method, or its module holds none of that name.
     """
+    check_method_name(name)
     from berunda.methods.contract import Method
 
     if name in _own_names():
@@ -48,14 +59,10 @@ def load_method(name: str) -> type[Method]:
             if inspect.isclass(member) and issubclass(member, Method) and vars(member).get("name") == name:
                 return member
         raise ConfigError(f"method '{name}': its file defines no Method whose name is '{name}'")
-    outside = _outside()
-    if name not in outside:
-        raise ConfigError(_unknown("method", name, method_names()))
-    found = outside[name].load()
+    point = _outside()[name]
+    found = point.load()
     if not (inspect.isclass(found) and issubclass(found, Method) and vars(found).get("name") == name):
-        raise ConfigError(
-            f"method '{name}': entry point {outside[name].value} is no Method whose name is '{name}'"
-        )
+        raise ConfigError(f"method '{name}': entry point {point.value} is no Method whose name is '{name}'")
     return found
 
 

@@ -175,7 +175,14 @@ class Step:
 
 @dataclass(frozen=True)
 class BufferUpdate:
-    """A new value for a buffer of `extra`, and how ranks agree on it."""
+    """A new value for a buffer of `extra`, and how ranks agree on it.
+
+    Attributes:
+        value: the new value, from this rank's slice of the batch. What `berunda.losses` counts and averages is of the
+            whole batch already.
+        reduction: "mean" averages the values of the ranks; "sum" adds them up, so a value holds only what its own
+            images contribute; "per_rank" leaves each rank its own (a replay buffer), which is checkpointed as a shard.
+    """
 
     value: Tensor
     reduction: Literal["mean", "sum", "per_rank"] = "mean"
@@ -249,7 +256,12 @@ class Method(ABC):
 
     @abstractmethod
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
-        """Return the loss of one batch; no optimizer, device, file, log or global random number."""
+        """Return the loss of one batch; no optimizer, device, file, log or global random number.
+
+        Of several ranks each calls it on an equal slice of the batch with the same `rng`, and the gradients are
+        averaged. A loss of the means in `berunda.losses`, or of plain means over the slice, is then that of the whole
+        batch. Which of those means are taken must not depend on the values of the images, or ranks wait for each other.
+        """
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Return the net to train; by default the house's net for the task."""
@@ -266,7 +278,8 @@ class Method(ABC):
         """Return what `predict` returns, from features that the net has decoded of `pixels` already.
 
         Mapping needs the features too, and asks here so that the net runs once. A method with a `predict` of its own
-        that rests on the net's features overrides both.
+        that rests on the net's features overrides both. Whoever overrides it answers each pixel on its own: mapping
+        shows it the inner part of a window alone.
         """
         if type(self).predict is not Method.predict:
             return self.predict(net, extra, pixels)

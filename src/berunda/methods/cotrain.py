@@ -115,7 +115,8 @@ class CoTrain(Method):
         """Return the joint logits of both classifiers, from decoded features."""
         del net
         heads = cast(Any, extra)
-        return losses.join_views(heads.context(decoded), heads.spectrum(pixels), heads.shares, self.prior)
+        context, spectrum = (_precise(answer) for answer in (heads.context(decoded), heads.spectrum(pixels)))
+        return losses.join_views(context, spectrum, heads.shares.to(context.dtype), self.prior)
 
     def kept(self) -> tuple[str, ...]:
         """Keep the net and both classifiers."""
@@ -131,6 +132,12 @@ class CoTrain(Method):
         plain = losses.join_views(context, spectrum, heads.shares, 0.0).softmax(1)
         joint = losses.join_views(context, spectrum, heads.shares, self.prior).softmax(1)
         return losses.smooth_masked(joint, valid, self.smooth), losses.class_means(plain, valid)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Return logits (N, C, H, W) in at least float32, stored class by class, where sums over classes are fast."""
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(wide, memory_format=torch.contiguous_format)
 
 
 def _spectrum_classifier(n_bands: int, width: int, n_classes: int) -> nn.Sequential:

@@ -1,1 +1,1 @@
-"""models."""
+"""Nets and what surrounds them: encoders, decoders, averaged teachers."""

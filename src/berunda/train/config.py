@@ -7,12 +7,15 @@ from typing import Any, Literal, get_args
 
 from berunda.errors import ConfigError
 
-__all__ = ["Optimizer", "Precision", "TrainConfig"]
+__all__ = ["Optimizer", "Precision", "Together", "TrainConfig"]
 
 Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["auto", "fp32", "bf16"]
+Together = Literal["auto", "alone"]
 
-_NOT_NUMERIC = ("checkpoint_every", "keep", "workers", "check_every", "device", "compile")
+_NOT_NUMERIC = (
+    "checkpoint_every", "keep", "workers", "check_every", "device", "compile", "ranks", "silence_s",
+)  # fmt: skip
 """Fields in which a resumed run may differ from the run that wrote the checkpoint."""
 
 
@@ -40,6 +43,8 @@ class TrainConfig:
         check_every: steps between looks at the losses from the host; 0 for 1 on the CPU and 10 on a GPU. A
             non-finite loss or gradient blocks every update at once in any case, it is only reported this much
             later.
+        ranks: "auto" trains together with the processes that `torchrun` started; "alone" without them.
+        silence_s: seconds without a sign of life after which another rank is given up; above 1.
         run_key: anything else that must be the same when a run resumes (a fingerprint of the data).
     """
 
@@ -59,6 +64,8 @@ class TrainConfig:
     optimizer: Optimizer = "adamw"
     compile: bool = False
     check_every: int = 0
+    ranks: Together = "auto"
+    silence_s: float = 15.0
     run_key: str = ""
 
     def __post_init__(self) -> None:
@@ -80,7 +87,10 @@ class TrainConfig:
             faults.append(f"learning_rate is {self.learning_rate}, expected above 0")
         if not 0 <= self.ema_decay < 1:
             faults.append(f"ema_decay is {self.ema_decay}, expected at least 0 and below 1")
-        for name, allowed in (("precision", get_args(Precision)), ("optimizer", get_args(Optimizer))):
+        if not self.silence_s > 1:
+            faults.append(f"silence_s is {self.silence_s}, expected above 1")
+        choices = {"precision": get_args(Precision), "optimizer": get_args(Optimizer), "ranks": get_args(Together)}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 faults.append(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
         if self.device not in ("auto", "cpu") and not self.device.startswith("cuda"):

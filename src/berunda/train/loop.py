@@ -2,29 +2,30 @@
 
 It owns the optimizer, devices, the averaged copy, checkpoints, the log and all randomness; a method is
 arithmetic. Net, extra parts and loss are one module, so that what wraps it (several ranks) serves every
-method.
+method. Of several ranks each goes through the same steps on its slice of the batch; see `distributed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 
 from berunda.data.order import Randomness, key_of
 from berunda.data.source import Source
-from berunda.errors import OutputError
+from berunda.errors import ConfigError, OutputError
 from berunda.methods.contract import Batch, Loss, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics
 from berunda.models.teacher import Averaged
 from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
-from berunda.train.feed import METHOD, TORCH, VIEWS, Counts, Feed, RawBatch
+from berunda.train.distributed import joined
+from berunda.train.feed import METHOD, TORCH, VIEWS, Counts, Feed, RawBatch, Slice
 from berunda.train.optimizer import schedule, set_rate, sharper_weights
 from berunda.train.run import ACTIVITIES, Run, seeded
 from berunda.train.signals import StopRequest
@@ -76,6 +77,8 @@ def train(
 ) -> Trained:
     """Train a net for `spec` by `method` on `source`.
 
+    Under `torchrun` every rank calls it alike and gets the same net.
+
     Args:
         method: hyper-parameters and loss.
         spec: task, bands, classes and encoder of the net.
@@ -91,11 +94,16 @@ def train(
         DivergedError: a loss or gradient is not finite (before the update is made) or the loss ran away.
         CheckpointError: the checkpoints in `folder` are damaged or of another run.
         OutputError: a checkpoint cannot be written, or another run uses `folder`.
+        RanksError: another rank ended before the training was over.
         SystemExit: SIGTERM came; a checkpoint was written. KeyboardInterrupt likewise for Ctrl-C.
     """
-    progress = progress or Silent()
-    with _locked(folder), StopRequest(enabled=folder is not None) as stop:
-        run = Run(method, spec, config, folder)
+    with (
+        joined(config) as group,
+        _locked(folder if group.rank == 0 else None),
+        StopRequest(enabled=folder is not None) as stop,
+    ):
+        progress = progress if progress is not None and group.rank == 0 else Silent()
+        run = Run(method, spec, config, folder, group)
         run.resume(progress)
         for stage in run.stages[run.state.stage :]:
             if stage.index > run.state.stage:
@@ -121,33 +129,37 @@ def _train_stage(
     run: Run, stage: PlannedStage, source: Source, stop: StopRequest, progress: Progress
 ) -> None:
     state, config = run.state, run.config
-    counts = _counts(stage, source, config.n_labelled)
+    counts = _counts(stage, source, config.n_labelled, run.group.size)
+    part = Slice(run.group.rank, run.group.size)
+    learner = run.group.wrap(_Learner(stage.method, state.net, state.extra))
     todo = range(max(state.step, stage.steps.start), stage.steps.stop)
     look_every = config.check_every or (1 if run.device.type == "cpu" else 10)
     run.monitor.begin_stage(stage.index, stage.name)
     progress.start(f"training ({stage.name})", len(stage.steps))
     progress.advance(len(stage.steps) - len(todo))
     told = todo.start
-    with Feed(source, run.rng, counts, steps=todo, workers=config.workers) as feed:
+    with Feed(source, run.rng, counts, steps=todo, workers=config.workers, part=part) as feed:
         for step in todo:
             run.lap("other")
             raw = _on_device(feed.next(), run.device)
             run.lap("data")
             looks = (step + 1) % look_every == 0 or step + 1 == stage.steps.stop
-            _train_step(run, stage, raw, looks=looks)
+            _train_step(run, stage, learner, raw, looks=looks)
             state.step = step + 1
             state.images_seen += counts.total
             if looks:
                 progress.advance(state.step - told, loss=state.rows[-1]["total"])
                 told = state.step
             due = config.checkpoint_every and state.step % config.checkpoint_every == 0
+            stop.requested = run.group.largest(stop.requested or 0) or None
             if run.folder is not None and (due or stop.requested is not None):
                 run.save()
+                run.group.largest(0)  # none leaves before the checkpoint is written
                 stop.leave()
     progress.finish()
 
 
-def _train_step(run: Run, stage: PlannedStage, raw: RawBatch, *, looks: bool) -> None:
+def _train_step(run: Run, stage: PlannedStage, learner: nn.Module, raw: RawBatch, *, looks: bool) -> None:
     """Make one update: views, loss, gradients, checks, update, average."""
     state, config = run.state, run.config
     rng = run.rng.at(state.step)
@@ -159,31 +171,34 @@ def _train_step(run: Run, stage: PlannedStage, raw: RawBatch, *, looks: bool) ->
 
     index = state.step - stage.steps.start
     teacher = state.averaged if needs.teacher else None
-    loss = _gradients(run, stage.method, batch, Step(index, len(stage.steps), teacher))
+    loss = _gradients(run, learner, stage.method, batch, Step(index, len(stage.steps), teacher))
     run.lap("forward_backward")
 
     norm = nn.utils.clip_grad_norm_(run.parameters(), config.clip_norm or float("inf"), foreach=True)
     rate = config.learning_rate * schedule(index, len(stage.steps), config.warmup_steps)
-    figures = {"total": loss.total, **loss.terms, "gradient_norm": norm}
-    run.monitor.record(state.step, figures, rate=rate, batch=_samples(raw))
+    figures = run.group.mean({"total": loss.total, **loss.terms, "gradient_norm": norm})
+    run.monitor.record(state.step, figures, rate=rate, batch=raw.samples)
     if looks:
         run.monitor.look()
     set_rate(state.optimizer, rate)
     run.update()
     for name, update in loss.updates.items():
-        state.extra.get_buffer(name).copy_(update.value.detach())
+        state.extra.get_buffer(name).copy_(run.group.reduced(update))
+        if update.reduction == "per_rank":
+            state.per_rank.add(name)
+    run.group.share_statistics(state.net, state.extra)
     state.averaged.update(state.net, state.extra, index)
     run.lap("optimizer")
 
 
-def _gradients(run: Run, method: Method, batch: Batch, step: Step) -> Loss:
+def _gradients(run: Run, learner: nn.Module, method: Method, batch: Batch, step: Step) -> Loss:
     """Return the loss of `batch` and leave the gradients (sharpness-aware where asked) in the parameters."""
     state = run.state
-    learner = _Learner(method, state.net, state.extra)
     rng = run.rng.at(state.step)
+    own = (run.group.rank,) if run.group.rank else ()  # layers draw for each sample at hand, ranks have others
 
     def backward() -> Loss:
-        with seeded(key_of(rng.seed, "layers", *rng.counters, TORCH), run.device), run.autocast():
+        with seeded(key_of(rng.seed, "layers", *rng.counters, TORCH, *own), run.device), run.autocast():
             loss: Loss = learner(batch, step, rng.at(METHOD))
         if loss.total.requires_grad:  # a batch without any label may give a constant
             loss.total.backward()
@@ -233,23 +248,25 @@ def _locked(folder: Path | None) -> Iterator[None]:
         lock.release()
 
 
-def _counts(stage: PlannedStage, source: Source, n_labelled: int) -> Counts:
+def _counts(stage: PlannedStage, source: Source, n_labelled: int, n_ranks: int) -> Counts:
     needs = stage.method.needs()
     uses_unlabelled = bool(needs.unlabelled) and source.has_unlabelled
     predicted = n_labelled // 2 if stage.predicts_labels and source.has_unlabelled else 0
-    return Counts(
+    counts = Counts(
         labelled=n_labelled - predicted,
         unlabelled=max(1, round(n_labelled * needs.unlabelled_ratio)) if uses_unlabelled else 0,
         predicted=predicted,
     )
+    uneven = [f"{n} {name}" for name, n in vars(counts).items() if n % n_ranks]
+    if uneven:
+        raise ConfigError(
+            f"training on {n_ranks} ranks: a step has {' and '.join(uneven)} images, expected a multiple of the ranks; "
+            "choose n_labelled (or the method's share of unlabelled images) so, or another number of ranks"
+        )
+    return counts
 
 
 def _on_device(raw: RawBatch, device: torch.device) -> RawBatch:
     unlabelled = None if raw.unlabelled is None else move(raw.unlabelled, device)
     predicted = None if raw.predicted is None else move(raw.predicted, device)
-    return RawBatch(move(raw.labelled, device), unlabelled, predicted)
-
-
-def _samples(raw: RawBatch) -> dict[str, Tensor]:
-    streams = {"labelled": raw.labelled, "unlabelled": raw.unlabelled}
-    return {name: images.index for name, images in streams.items() if images is not None}
+    return replace(raw, labelled=move(raw.labelled, device), unlabelled=unlabelled, predicted=predicted)

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from berunda.data.order import Randomness, key_of
-from berunda.errors import ConfigError
+from berunda.errors import CheckpointError, ConfigError
 from berunda.methods.contract import Method, NetSpec
+from berunda.models.device import resolve_device
 from berunda.models.teacher import Averaged
 from berunda.progress import Progress
-from berunda.train.checkpoint import load_checkpoint, save_checkpoint
+from berunda.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from berunda.train.config import TrainConfig
+from berunda.train.distributed import Group, local_rank
 from berunda.train.log import Monitor
 from berunda.train.optimizer import build_optimizer
 from berunda.train.stages import PlannedStage, plan_stages
@@ -36,17 +38,21 @@ class Run:
 
     Attributes:
         stages: the stages in order.
+        group: the ranks that train together.
         rng: of the whole run; fixed to the step by the loop.
         state: all that changes and is checkpointed.
         monitor: the figures of the steps and the watch over them.
         saved_at: step of the newest checkpoint, -1 for none.
     """
 
-    def __init__(self, method: Method, spec: NetSpec, config: TrainConfig, folder: Path | None) -> None:
+    def __init__(
+        self, method: Method, spec: NetSpec, config: TrainConfig, folder: Path | None, group: Group | None = None
+    ) -> None:
         self.method, self.spec, self.config = method, spec, config
+        self.group = group or Group()
         self.folder = None if folder is None else folder / "checkpoints"
         self.rng = Randomness(config.seed)
-        self.device = _device(config.device)
+        self.device = _device(config.device, self.group)
         self.stages = plan_stages(method, config.steps)
         self.identity = identity_of(method, spec, config)
         self.saved_at = -1
@@ -68,10 +74,18 @@ class Run:
 
     def resume(self, progress: Progress) -> None:
         """Go to where the newest whole checkpoint in the folder was written, if there is one."""
-        checkpoint = None if self.folder is None else load_checkpoint(self.folder)
+        checkpoint = None if self.folder is None else load_checkpoint(self.folder, self.group.rank)
+        step = -1 if checkpoint is None else checkpoint.step
+        first, last = -self.group.largest(-step), self.group.largest(step)
+        if first != last:
+            raise CheckpointError(
+                f"checkpoints in {self.folder}: the ranks find steps {first} to {last} (-1 for none), expected the "
+                "same; choose a folder that all of them share"
+            )
         if checkpoint is None:
             return
         check_same_run(checkpoint, self.identity)
+        self._check_ranks(checkpoint, progress)
         while self.state.stage < checkpoint.meta["stage"]:
             self.enter(self.stages[self.state.stage + 1])
         unpack(checkpoint, self.state)
@@ -103,9 +117,28 @@ class Run:
         if self.folder is None:
             return
         self.lap("other")
-        tensors, meta = pack(self.state, self.identity)
-        save_checkpoint(self.folder, self.state.step, tensors, meta, keep=self.config.keep)
+        own = self.state.own_buffers() if self.group.size > 1 else {}
+        parts = {name: self.group.collect(value) for name, value in own.items()}
+        if self.group.rank == 0:
+            tensors, meta = pack(self.state, self.identity)
+            for name, values in parts.items():
+                del tensors[name]
+                tensors |= {f"rank{rank}/{name}": value for rank, value in enumerate(values)}
+            meta |= {"ranks": self.group.size, "shards": bool(parts)}
+            save_checkpoint(self.folder, self.state.step, tensors, meta, keep=self.config.keep)
         self.saved_at = self.state.step
+
+    def _check_ranks(self, checkpoint: Checkpoint, progress: Progress) -> None:
+        """Refuse the shards of another number of ranks; without shards, say that the bits will differ."""
+        found, expected = checkpoint.meta.get("ranks", 1), self.group.size
+        if found == expected:
+            return
+        if checkpoint.meta.get("shards", False):
+            raise CheckpointError(
+                f"checkpoint {checkpoint.folder}: holds buffers ({', '.join(checkpoint.meta['per_rank'])}) of each of "
+                f"{found} ranks, found {expected} ranks; start {found} again, or use another folder"
+            )
+        progress.note(f"the checkpoint is of {found} ranks, now {expected}: sums are rounded differently from here on")
 
     def update(self) -> None:
         """Let the optimizer make its step, which the device itself skips from the first bad figure on."""
@@ -161,11 +194,13 @@ def seeded(key: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {name!r}: this machine or this build of torch has none; use device 'auto' or 'cpu'"
-        )
-    return torch.device(name)
+def _device(name: str, group: Group) -> torch.device:
+    if group.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        if local_rank() >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs, found rank {local_rank()} on it; "
+                "start at most one rank for each, or use device 'cpu'"
+            )
+        torch.cuda.set_device(local_rank())
+        return torch.device("cuda", local_rank())
+    return resolve_device(name)

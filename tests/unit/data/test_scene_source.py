@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from toy_rasters import square, write_layer, write_tif
 
 from berunda.data.order import Randomness
-from berunda.data.scene_source import Chunk, SceneSource
+from berunda.data.scene_source import Chunk, ChunkSettings, SceneSource, build_source
+from berunda.data.splits import TRAIN, BlockSplit
 from berunda.errors import DataError
+from berunda.geo.raster import open_scenes
+from berunda.geo.vector import read_labels
 
 
 def chunk(rows: int = 80, cols: int = 96, seed: int = 0) -> Chunk:
@@ -72,3 +78,19 @@ def test_a_scene_smaller_than_the_crop_is_padded_with_invalid_pixels() -> None:
 def test_a_class_without_pixels_is_an_error_that_names_it() -> None:
     with pytest.raises(DataError, match=r"class ids \[3\] have no valid training pixel"):
         SceneSource([chunk()], 32, 3)
+
+
+@pytest.mark.parametrize("at", [0, 5, 10, 15])
+def test_a_rare_class_is_read_even_when_few_windows_fit_the_memory(at: int, tmp_path: Path) -> None:
+    scene = open_scenes([write_tif(tmp_path / "s.tif", np.ones((1, 256, 256), np.uint8))])[0]
+    corners = [(row, col) for row in range(8, 256, 64) for col in range(8, 256, 64)]
+    rare = square(corners[at][0] + 30, corners[at][1] + 30, 10)
+    shapes = [*(square(row, col, 10) for row, col in corners), rare]
+    path = write_layer(tmp_path / "p.gpkg", shapes, "class", [*["common"] * 16, "rare"])
+    labels = read_labels(path, "class", grids=[scene.grid])
+    split = BlockSplit(np.full(17, TRAIN, np.int8), np.zeros(17, np.int16), (np.zeros((2, 2), bool),), 128, 16)
+    four_chunks = ChunkSettings(budget_bytes=4 * 64 * 64 * (4 + 8), chunk_px=64)
+    scaling = (np.zeros(1), np.ones(1))
+    source = build_source([scene], labels, split, scaling, 32, settings=four_chunks)
+    assert len(source.chunks) == 4
+    assert [len(polygons) > 0 for polygons in source.anchors] == [True, True]

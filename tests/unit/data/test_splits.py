@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
 import shapely
@@ -9,8 +12,19 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
-from berunda.data.splits import CALIBRATION, TEST, TRAIN, UNUSED, SplitSettings, parts_in_window, split_blocks
+from berunda.data.splits import (
+    CALIBRATION,
+    TEST,
+    TRAIN,
+    UNUSED,
+    BlockSplit,
+    SplitSettings,
+    check_no_leak,
+    parts_in_window,
+    split_blocks,
+)
 from berunda.errors import DataError
 from berunda.geo.grid import Grid, Shape, Window, xy_of
 from berunda.geo.vector import Labels
@@ -127,3 +141,78 @@ def test_blocks_shrink_until_ten_hold_labels() -> None:
     small = Grid(Shape(130, 130), Affine(10, 0, 0, 0, -10, 0), "")
     labels = squares(40, side_px=4, grid=small)
     assert split_blocks(labels, [small], SplitSettings(None, 8, 0.3)).block_px == 32
+
+
+def _pixels_in_common_ground(split: BlockSplit, labels: Labels, grids: list[Grid]) -> tuple[np.ndarray, np.ndarray]:
+    """Return map coordinates (n, 2) of fitted and of test pixels over all scenes."""
+    fitted, tested = [], []
+    for index, grid in enumerate(grids):
+        parts = parts_in_window(split, labels, index, grid, grid.full_window)
+        for found, wanted in ((fitted, (TRAIN, CALIBRATION)), (tested, (TEST,))):
+            rows, cols = np.nonzero(np.isin(parts.part, wanted))
+            t = grid.transform
+            found.append(np.stack([t.c + t.a * (cols + 0.5), t.f + t.e * (rows + 0.5)], axis=1))
+    return np.concatenate(fitted), np.concatenate(tested)
+
+
+@pytest.mark.parametrize("gap_px", [0, 40, -20])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_buffer_holds_across_neighbouring_and_overlapping_scenes(seed: int, gap_px: int) -> None:
+    left = Grid(Shape(160, 160), Affine(10, 0, 0, 0, -10, 1600), "")
+    right = Grid(Shape(160, 160), Affine(10, 0, 10 * (160 + gap_px), 0, -10, 1600), "")
+    both = Grid(Shape(160, 320 + gap_px), Affine(10, 0, 0, 0, -10, 1600), "")
+    labels = squares(120, seed, grid=both)
+    split = split_blocks(labels, [left, right], SplitSettings(32, 16, 0.4, seed=seed))
+    fitted, tested = _pixels_in_common_ground(split, labels, [left, right])
+    assert len(fitted)
+    assert len(tested)
+    assert cKDTree(fitted).query(tested)[0].min() > 16 * 10
+
+
+@pytest.mark.slow
+def test_a_thousand_splits_never_leak() -> None:
+    rng = np.random.default_rng(0)
+    n_checked = 0
+    for case in range(1000):
+        grids = [
+            Grid(Shape(int(rng.integers(40, 130)), 96), Affine(10, 0, 960 * k, 0, -10, 1300), "")
+            for k in range(int(rng.integers(1, 4)))
+        ]
+        whole = Grid(Shape(130, 96 * len(grids)), Affine(10, 0, 0, 0, -10, 1300), "")
+        labels = squares(int(rng.integers(12, 60)), case, int(rng.integers(2, 5)), int(rng.integers(2, 12)), whole)
+        settings_ = SplitSettings(32, int(rng.integers(0, 24)), float(rng.uniform(0.2, 0.6)), seed=case)
+        try:
+            split = split_blocks(labels, grids, settings_)
+        except DataError:
+            continue
+        fitted, tested = _pixels_in_common_ground(split, labels, grids)
+        if len(fitted) and len(tested):
+            n_checked += 1
+            assert cKDTree(fitted).query(tested)[0].min() > settings_.buffer_px * 10
+    assert n_checked > 500
+
+
+def test_splitting_a_very_large_scene_is_quick_and_small() -> None:
+    vast = Grid(Shape(40_000, 40_000), Affine(10, 0, 0, 0, -10, 0), "")
+    labels = squares(300, grid=vast)
+    tracemalloc.start()
+    split = split_blocks(labels, [vast], SplitSettings(128, 32, 0.3))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20
+    assert set(split.part) == {TRAIN, CALIBRATION, TEST}
+
+
+def test_the_check_finds_leaks_that_a_split_should_not_make() -> None:
+    labels = squares(30)
+    split = split_blocks(labels, [GRID], SplitSettings(32, 8, 0.4))
+    near, far = np.array([[0.0, 0.0]]), np.array([[0.0, 90.0]])
+    check_no_leak(split, labels, near, far, 10.0)
+    check_no_leak(split, labels, near, far[:0], 10.0)
+    with pytest.raises(DataError, match="lies 80 map units from a training pixel, expected more than 80"):
+        check_no_leak(split, labels, near, np.array([[0.0, 80.0]]), 10.0)
+    part = split.part.copy()
+    part[0], part[1] = TRAIN, TEST
+    twice = dataclasses.replace(labels, fingerprints=("same", "same", *labels.fingerprints[2:]))
+    with pytest.raises(DataError, match="1 polygons stand in the training and in the test part"):
+        check_no_leak(dataclasses.replace(split, part=part), twice, near, far, 10.0)

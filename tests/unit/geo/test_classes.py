@@ -5,33 +5,8 @@ import datetime
 import numpy as np
 import pytest
 
-from berunda.errors import ConfigError, GeoError
-from berunda.geo.classes import class_name, map_classes, parse_class_mapping
-
-
-def test_mapping_texts() -> None:
-    text = "meadow=grassland, grass =grassland,scrub=,wet  land=wetland"
-    assert parse_class_mapping(text) == {
-        "meadow": "grassland",
-        "grass": "grassland",
-        "scrub": "",
-        "wet land": "wetland",
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("meadow", "'meadow': expected old=new"),
-        ("=x", "expected old=new"),
-        ("a=b=c", "expected old=new"),
-        ("a=b,a=c", "maps 'a' to 'b' and to 'c'"),
-        (" , ", "no entry"),
-    ],
-)
-def test_mapping_texts_that_are_wrong(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_class_mapping(text)
+from berunda.errors import GeoError
+from berunda.geo.classes import class_name, map_classes
 
 
 @pytest.mark.parametrize(
@@ -44,6 +19,7 @@ def test_mapping_texts_that_are_wrong(text: str, message: str) -> None:
         (True, "true"),
         ("  forest\n edge ", "forest edge"),
         ("e\u0301", "\u00e9"),
+        ("a\x00b\ud800c\u200d", "abc\u200d"),
         ("", None),
         ("  ", None),
         (None, None),
@@ -74,6 +50,12 @@ def test_unknown_old_names_are_explained() -> None:
         map_classes(["meadow"], {"medow": "x"}, "labels.gpkg")
     with pytest.raises(GeoError, match="did you mean 'Meadow'"):
         map_classes(["Meadow", "b"], {"MEADOW": "x"}, "f")
+
+
+def test_a_mapping_may_name_further_known_classes() -> None:
+    assert map_classes(["meadow"], {"glacier": ""}, "f", ["glacier"]) == ["meadow"]
+    with pytest.raises(GeoError, match="did you mean 'glacier'"):
+        map_classes(["meadow"], {"glacer": ""}, "f", ["glacier"])
 
 
 def test_no_classes_and_too_many_are_errors() -> None:

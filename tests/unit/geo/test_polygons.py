@@ -105,9 +105,9 @@ def test_a_million_vertices() -> None:
     radius = 25 * (1 + 0.02 * np.sin(40 * angles))
     points = np.column_stack([5e5 + 10 * (40 + radius * np.cos(angles)), 5e6 - 10 * (30 + radius * np.sin(angles))])
     big = labels([shapely.Polygon(points)], [1])
-    start = time.perf_counter()
+    start = time.process_time()
     index = rasterize(big, GRID, GRID.full_window)
     for window in GRID.tiles(32):
         np.testing.assert_array_equal(rasterize(big, GRID, window), index[window.slices])
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert abs((index >= 0).sum() - np.pi * 625) < 30

@@ -12,9 +12,9 @@ from toy_rasters import NORTH_UP, square, write_geojson, write_layer, write_tif
 
 from berunda.errors import GeoError, SecurityError
 from berunda.geo.grid import Grid, Shape, parse_crs
+from berunda.geo.legend import aux_xml
 from berunda.geo.reproject import transform_geometries
 from berunda.geo.vector import Labels, rasterize, read_labels
-from berunda.geo.write import write_aux_categories
 
 GRID = Grid(Shape(50, 60), NORTH_UP, str(parse_crs("EPSG:32633").to_wkt()))
 BARE = Grid(GRID.shape, NORTH_UP, "")
@@ -73,8 +73,9 @@ def test_polygons_partly_and_wholly_outside_are_counted(tmp_path: Path) -> None:
     labels = read(write_layer(tmp_path / "l.gpkg", shapes, "class", ["a", "b", "c", "d"]))
     assert len(labels) == 2
     assert (labels.n_outside, labels.n_partly_outside) == (2, 1)
-    assert labels.class_names == ("a", "b", "c", "d")
-    assert labels.counts() == {"a": 1, "b": 1, "c": 0, "d": 0}
+    assert labels.class_names == ("a", "b")
+    assert labels.absent_classes == ("c", "d")
+    assert labels.counts() == {"a": 1, "b": 1}
 
 
 def test_all_outside_shows_both_extents_and_crs(tmp_path: Path) -> None:
@@ -157,6 +158,28 @@ def test_a_damaged_feature_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     with pytest.raises(GeoError, match="feature 2 has a damaged geometry"):
         read(path)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:5703", "nonsense", "EPSG:999999"])
+def test_systems_that_lead_nowhere_are_refused(tmp_path: Path, crs: str) -> None:
+    path = write_geojson(tmp_path / "l.geojson", [(POLYGONS[0], {"class": "a"})], crs=crs)
+    with pytest.raises(GeoError, match=r"no transformation leads|cannot understand|outside the scene") as found:
+        read(path)
+    assert "\n" not in str(found.value)
+
+
+def test_hostile_coordinates_and_names_are_survived(tmp_path: Path) -> None:
+    huge = shapely.Polygon([(-1e17, -1e17), (1e17, -1e17), (1e17, 1e17), (-1e17, 1e17)])
+    path = write_geojson(
+        tmp_path / "l.geojson",
+        [(huge, {"class": "a\x00\nb"}), (shapely.Polygon([(0, 0), (1e300, 0), (0, 1e300)]), {"class": {"x": [1]}})],
+    )
+    labels = read(path)
+    assert labels.class_names[0] == "a b"
+    assert (rasterize(labels, GRID, GRID.full_window) == 0).any()
+    with pytest.raises(GeoError) as found:
+        read(write_geojson(tmp_path / "m.geojson", [(huge, {"a\nb": 1})]))
+    assert "\n" not in str(found.value)
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
@@ -276,7 +299,7 @@ def test_label_raster_names_come_from_tags_or_categories(tmp_path: Path) -> None
     import rasterio
 
     path, _ = label_raster(tmp_path / "l.tif")
-    write_aux_categories(path, ["none", "forest", "water & ice"])
+    path.with_name("l.tif.aux.xml").write_text(aux_xml(["none", "forest", "water & ice"]))
     assert read(path).class_names == ("forest", "water & ice")
     assert read(path, classes={"forest": "wood"}).class_names == ("water & ice", "wood")
     with rasterio.open(path, "r+") as dataset:

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from berunda.errors import ConfigError, SecurityError
+from berunda.errors import ConfigError, FetchError, SecurityError
 from berunda.models import encoders
 from berunda.models.encoders import (
     adapt_first_convolution,
@@ -95,9 +95,9 @@ def test_encoder_without_a_pyramid_is_a_config_error() -> None:
         build_encoder("vit_tiny_patch16_224", n_bands=3, depth=3, pretrained=False)
 
 
-def test_weights_that_cannot_be_fetched_are_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_fetched_are_told_with_the_flag_that_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants as hub
 
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match=r"cannot be fetched.*pretrained=False"):
+    with pytest.raises(FetchError, match=r"cannot be fetched.*--no-pretrained"):
         build_encoder("resnet18d.ra2_in1k", n_bands=4, depth=2, pretrained=True)

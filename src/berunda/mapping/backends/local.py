@@ -9,19 +9,22 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from berunda.errors import GeoError
+from berunda.mapping.backends import TRIES, SetAside
 from berunda.mapping.journal import Receipt
 from berunda.mapping.tiles import TileWork
 
-__all__ = ["make_tiles"]
+__all__ = ["make_tiles", "single_passes"]
 
 
-def make_tiles(work: TileWork, indices: Sequence[int], workers: int) -> Iterator[Receipt]:
-    """Make the tiles and yield their receipts, in the order of `indices`.
+def make_tiles(work: TileWork, indices: Sequence[int], workers: int) -> Iterator[Receipt | SetAside]:
+    """Make the tiles and yield what became of each, in the order of `indices`.
 
     One thread reads ahead, one writes, and in between `workers` tiles are under way, whose batches share as
     many threads as torch was given. Each forward pass runs on a single thread: that is faster than several on
     one pass, and the number of threads can then not change how sums are split, hence no bit of the map. At
-    most `workers` + 2 tiles are in memory. The first error ends the others and is raised.
+    most `workers` + 2 tiles are in memory. A tile whose pixels cannot be read is set aside after `TRIES` tries;
+    any other error ends the rest and is raised.
 
     Args:
         work: how a tile is made.
@@ -30,17 +33,17 @@ def make_tiles(work: TileWork, indices: Sequence[int], workers: int) -> Iterator
     """
     n_threads = max(workers, torch.get_num_threads()) if work.predictor.device.type == "cpu" else 1
     with ExitStack() as stack:
-        stack.enter_context(_single_passes())
+        stack.enter_context(single_passes())
         sizes = {"read": 1, "tile": workers, "net": n_threads, "write": 1}
         pools = {name: stack.enter_context(ThreadPoolExecutor(n, f"map-{name}")) for name, n in sizes.items()}
-        pending: deque[Future[Receipt]] = deque()
+        pending: deque[tuple[int, Future[Receipt]]] = deque()
         try:
             for index in indices:
-                pending.append(_submit(work, index, pools))
+                pending.append((index, _submit(work, index, pools)))
                 if len(pending) >= workers + 2:
-                    yield pending.popleft().result()
+                    yield _outcome(work, *pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield _outcome(work, *pending.popleft())
         finally:
             for pool in pools.values():
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -53,8 +56,22 @@ def _submit(work: TileWork, index: int, pools: dict[str, ThreadPoolExecutor]) ->
     return pools["write"].submit(lambda: work.keep(index, planes.result()))
 
 
+def _outcome(work: TileWork, index: int, first: Future[Receipt]) -> Receipt | SetAside:
+    """Return what became of a tile; where its pixels could not be read, it is tried again here."""
+    try:
+        return first.result()
+    except GeoError as error:
+        found = error
+    for _ in range(TRIES - 1):
+        try:
+            return work(index)
+        except GeoError as error:
+            found = error
+    return SetAside(index, TRIES, found)
+
+
 @contextmanager
-def _single_passes() -> Iterator[None]:
+def single_passes() -> Iterator[None]:
     """Let each thread compute alone within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

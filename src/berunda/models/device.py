@@ -1,0 +1,32 @@
+"""Where to compute: one reading of `--device` for training and mapping."""
+
+from __future__ import annotations
+
+import torch
+
+from berunda.errors import ConfigError
+
+__all__ = ["resolve_device"]
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device; "auto" takes CUDA where there is one.
+
+    Raises:
+        ConfigError: the text names no device, or one that this machine or this build of torch lacks.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from error
+    if found.type == "cuda":
+        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not n_devices:
+            raise ConfigError(
+                f"device {str(device)!r}: this machine or this build of torch has none; use device 'auto' or 'cpu'"
+            )
+        if (found.index or 0) >= n_devices:
+            raise ConfigError(f"device {str(device)!r}: expected cuda:0 to cuda:{n_devices - 1}; this machine has no other")
+    return found

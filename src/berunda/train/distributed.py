@@ -1,0 +1,254 @@
+"""Several processes train one net: each computes its slice of every batch, and all make the same update.
+
+`torchrun --nproc-per-node N program.py` starts the processes (ranks). Images, views and mixes are drawn for the whole
+batch on every rank, which keeps its slice, so that n ranks see together what one rank sees. Means over counted
+positions divide by the counts of all ranks (`berunda.losses`), gradients are averaged, so all ranks hold the same
+weights without ever sending them. Only rank 0 logs and writes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parallel import DistributedDataParallel
+
+from berunda.errors import BerundaError, ConfigError, RanksError
+from berunda.methods.contract import BufferUpdate
+from berunda.ranks import among
+from berunda.train.config import TrainConfig
+from berunda.train.pulse import Pulse, end_process
+
+__all__ = ["Group", "joined", "local_rank", "started_ranks"]
+
+_STUCK = timedelta(minutes=10)
+"""A collective operation that a living rank does not join for so long fails: that rank is stuck."""
+
+_joins = itertools.count()
+_store: list[Any] = []
+
+
+def started_ranks() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks that `torchrun` started; (0, 1) without it."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def local_rank() -> int:
+    """Return this process's number among the ranks on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+class Group:
+    """The ranks of one training. This one has a single rank: every operation returns what it was given."""
+
+    rank = 0
+    size = 1
+
+    def wrap(self, learner: nn.Module) -> nn.Module:
+        """Return `learner` with gradients that are averaged over the ranks."""
+        return learner
+
+    def largest(self, number: int) -> int:
+        """Return the largest `number` of all ranks, once every rank has come to this point."""
+        return number
+
+    def mean(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return scalars averaged over the ranks, the same bits on each."""
+        return dict(figures)
+
+    def reduced(self, update: BufferUpdate) -> Tensor:
+        """Return the new value of a buffer as its reduction says."""
+        return update.value.detach()
+
+    def share_statistics(self, *modules: nn.Module) -> None:
+        """Average the running statistics of norm layers over the ranks."""
+
+    def collect(self, tensor: Tensor) -> list[Tensor]:
+        """Return `tensor`, on the CPU, of every rank; only rank 0 gets the others'."""
+        return [tensor]
+
+
+class Several(Group):
+    """Several ranks, by a process group of its own.
+
+    Args:
+        prefix: of the keys in the launcher's store.
+        silence_s: see `TrainConfig`.
+    """
+
+    def __init__(self, prefix: str, silence_s: float) -> None:
+        self.rank, self.size = started_ranks()
+        if not _store:
+            _store.append(next(iter(rendezvous("env://"))))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore(prefix, _store[0][0]),
+            rank=self.rank,
+            world_size=self.size,
+            timeout=_STUCK,
+        )
+        own = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        store = dist.PrefixStore(f"{prefix}/pulse", own)
+        self._pulse = Pulse(store, self.rank, self.size, silence_s, self._give_up)
+        self.largest(0)
+        self._pulse.start()
+
+    def wrap(self, learner: nn.Module) -> nn.Module:
+        """Return `learner` with gradients that are averaged over the ranks; its buffers stay as they are."""
+        buffers = {name: value.clone() for name, value in learner.named_buffers()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older versions
+            wrapped = DistributedDataParallel(_Trainable(learner), broadcast_buffers=False, find_unused_parameters=True)
+        for name, value in buffers.items():  # the wrapper once gives every rank what rank 0 holds
+            learner.get_buffer(name).copy_(value)
+        return wrapped
+
+    def largest(self, number: int) -> int:
+        """Return the largest `number` of all ranks, once every rank has come to this point."""
+        shared = torch.tensor(number)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared.item())
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return the sum of `x` over the ranks, the same bits on each; no gradient."""
+        total = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Return `x` (N, ...) of all ranks one after the other, (size N, ...); no gradient."""
+        own = x.detach().contiguous()
+        flat = own.view(torch.uint8) if own.dtype == torch.bool else own
+        parts = [torch.empty_like(flat) for _ in range(self.size)]
+        dist.all_gather(parts, flat)
+        return torch.cat(parts).view(own.dtype)
+
+    def mean(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return scalars averaged over the ranks, the same bits on each; one that is not finite shows on all."""
+        stacked = torch.stack([value.detach().double() for value in figures.values()])
+        return dict(zip(figures, (self.sum(stacked) / self.size).unbind(), strict=True))
+
+    def reduced(self, update: BufferUpdate) -> Tensor:
+        """Return the new value of a buffer as its reduction says."""
+        value = update.value.detach()
+        if update.reduction == "per_rank":
+            return value
+        wide = value if value.is_floating_point() else value.long()
+        total = self.sum(wide)
+        if update.reduction == "mean":
+            total = total / self.size if value.is_floating_point() else total // self.size
+        return total.to(value.dtype)
+
+    def share_statistics(self, *modules: nn.Module) -> None:
+        """Average the running statistics of norm layers over the ranks, so that every rank holds the same."""
+        found = [
+            buffer
+            for module in modules
+            for layer in module.modules()
+            if isinstance(layer, _NormBase)
+            for buffer in layer.buffers(recurse=False)
+            if buffer.is_floating_point()
+        ]
+        if not found:
+            return
+        shared = self.sum(torch.cat([buffer.reshape(-1) for buffer in found])) / self.size
+        for buffer, value in zip(found, shared.split([b.numel() for b in found]), strict=True):
+            buffer.copy_(value.view_as(buffer))
+
+    def collect(self, tensor: Tensor) -> list[Tensor]:
+        """Return `tensor`, on the CPU, of every rank; only rank 0 gets the others'."""
+        flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+        parts = [torch.empty_like(flat) for _ in range(self.size)] if self.rank == 0 else None
+        dist.gather(flat, parts, dst=0)
+        return [tensor] if parts is None else [part.view(tensor.dtype).view(tensor.shape) for part in parts]
+
+    def leave(self, error: BaseException | None) -> None:
+        """Tell the others that this rank ends, how, and free the process group."""
+        words = "" if error is None or isinstance(error, SystemExit | KeyboardInterrupt) else _words(error)
+        self._pulse.stop(words)
+        if error is None or not torch.cuda.is_available():  # freeing one of a GPU waits for operations that never end
+            dist.destroy_process_group()
+
+    def lost(self, error: BaseException) -> RanksError | None:
+        """Return what to raise for `error` when it comes from another rank that is gone, else None."""
+        if isinstance(error, BerundaError) or not isinstance(error, RuntimeError) or not _is_of_connection(error):
+            return None
+        found = self._pulse.blame(wait_s=5)
+        return RanksError(self._message(found or f"another rank is gone or stuck ({_words(error)})"))
+
+    def _give_up(self, found: str) -> None:
+        end_process(self._message(found))
+
+    def _message(self, found: str) -> str:
+        return (
+            f"training on {self.size} ranks: {found}, so rank {self.rank} ends too; start the same command again to go "
+            "on from the last checkpoint"
+        )
+
+
+@contextmanager
+def joined(config: TrainConfig) -> Iterator[Group]:
+    """Join the ranks that `torchrun` started, for one training; a group of one without it.
+
+    Raises:
+        ConfigError: this process is in a process group of another program already.
+        RanksError: another rank ended before the training was over.
+    """
+    if config.ranks == "alone" or started_ranks()[1] == 1:
+        yield Group()
+        return
+    if dist.is_initialized():
+        raise ConfigError("training on several ranks: found a process group, expected to make it; destroy it first")
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    group = Several(f"berunda/{attempt}/{next(_joins)}", config.silence_s)
+    try:
+        with among(group):
+            yield group
+            group.largest(0)  # none leaves while another may still need it
+    except BaseException as error:
+        lost = group.lost(error)
+        group.leave(lost or error)
+        if lost is None:
+            raise
+        raise lost from error
+    group.leave(None)
+
+
+class _Trainable(nn.Module):
+    """A learner whose loss always has a gradient: every rank must take part in averaging them."""
+
+    def __init__(self, learner: nn.Module) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, *inputs: Any) -> Any:
+        loss = self.learner(*inputs)
+        if loss.total.requires_grad:
+            return loss
+        nothing = torch.stack([p.sum() for p in self.learner.parameters() if p.requires_grad]).sum() * 0
+        return replace(loss, total=loss.total + nothing)
+
+
+def _is_of_connection(error: RuntimeError) -> bool:
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in ("gloo", "connection closed by peer", "connection reset", "nccl"))
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,69 @@
+"""The file of a benchmark: whole at any moment, one row a run, resumable."""
+
+from __future__ import annotations
+
+import json
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from berunda.bench.rows import REQUIRED, RowFile
+from berunda.errors import DataError
+
+
+def row(method: str = "m", seed: int = 0, **more: Any) -> dict[str, Any]:
+    known = dict.fromkeys(REQUIRED, "") | {"suite": "s", "method": method, "seed": seed, "metrics": {"miou": 0.5}}
+    return known | more
+
+
+def add_one(path: str, seed: int) -> None:
+    RowFile(path).add([row(seed=seed)])
+
+
+def test_rows_are_added_found_and_replaced(tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "s.json")
+    assert rows.rows() == []
+    rows.add([row(seed=1), row(seed=0)])
+    assert rows.has(suite="s", method="m", seed=1)
+    assert not rows.has(suite="s", method="m", seed=2)
+    rows.add([row(seed=1, metrics={"miou": 0.7})])
+    assert [(r["seed"], r["metrics"]["miou"]) for r in rows.rows()] == [(0, 0.5), (1, 0.7)]
+
+
+def test_variants_are_runs_of_their_own(tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "s.json")
+    rows.add([row(variant="a"), row(variant="b"), row()])
+    assert len(rows.rows()) == 3
+
+
+def test_several_processes_lose_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    with get_context("spawn").Pool(3) as pool:
+        pool.starmap(add_one, [(str(path), seed) for seed in range(9)])
+    assert sorted(r["seed"] for r in RowFile(path).rows()) == list(range(9))
+
+
+def test_a_row_without_its_protocol_is_refused(tmp_path: Path) -> None:
+    short = row()
+    del short["command"], short["hardware"]
+    with pytest.raises(DataError, match="lacks hardware, command"):
+        RowFile(tmp_path / "s.json").add([short])
+
+
+@pytest.mark.parametrize("text", ["{", json.dumps({"rows": []}), json.dumps([1])])
+def test_another_file_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match="move it away"):
+        RowFile(path).add([row()])
+    assert path.read_text() == text
+
+
+def test_a_figure_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "s.json")
+    rows.add([row()])
+    with pytest.raises(ValueError, match="JSON"):
+        rows.add([row(seed=1, metrics={"miou": float("nan")})])
+    assert len(rows.rows()) == 1

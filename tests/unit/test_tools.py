@@ -1,0 +1,61 @@
+"""What stands behind `make lint` and `make test-all`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_requirement_has_its_floor() -> None:
+    lowest = tool("lowest")
+    text = (TOOLS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    found = lowest.floors(text)
+    assert {"torch", "numpy", "rasterio", "pydantic", "pytest"} <= set(found)
+    assert "ruff" not in found
+    with pytest.raises(ValueError, match="'torch' in"):
+        lowest.floors('[project]\ndependencies = ["torch"]\n[project.optional-dependencies]\ndev = []')
+
+
+def test_a_version_that_is_not_there_is_no_missing_network() -> None:
+    unreachable = tool("lowest").UNREACHABLE
+    wrong = "ERROR: Could not find a version that satisfies the requirement x==2.3 (from versions: 2.3.1, 2.4)"
+    assert not unreachable.search(wrong)
+    assert unreachable.search("ERROR: Could not find a version that satisfies the requirement x==2.3 (from versions: none)")
+
+
+def test_findings_of_the_audit() -> None:
+    findings = tool("audit").findings
+    clean = {"name": "a", "version": "1", "vulns": []}
+    bad = {"name": "b", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["3"]}]}
+    skipped = {"name": "c", "skip_reason": "not found"}
+    assert findings(json.dumps({"dependencies": [clean, bad, skipped]}), "") == (["b 2: CVE-1, mended in 3"], "")
+    assert findings(json.dumps({"dependencies": [clean]}), "") == ([], "")
+
+
+@pytest.mark.parametrize("out", ["", "{}", "[]", '{"dependencies": []}', '{"dependencies": [{"name": "c", "skip_reason": "x"}]}'])
+def test_an_audit_that_saw_nothing_is_not_clean(out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    audit = tool("audit")
+    found, reason = audit.findings(out, "ConnectionError: no route\n to host")
+    assert found == []
+    assert reason
+    monkeypatch.setattr(audit, "audited", lambda: (found, reason))
+    monkeypatch.delenv("BERUNDA_AUDIT", raising=False)
+    assert audit.main() == 0
+    assert "SKIPPED, known vulnerabilities were NOT looked for" in capsys.readouterr().out
+    monkeypatch.setenv("BERUNDA_AUDIT", "required")
+    assert audit.main() == 1
