@@ -42,7 +42,8 @@ def findings(out: str, errors: str) -> tuple[list[str], str]:
     if not packages or len(unknown) == len(packages):
         return [], "pip-audit looked at no package"
     return [
-        f"{package['name']} {package['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'no version'}"
+        f"{package['name']} {package['version']}: {found['id']},"
+        f" mended in {', '.join(found['fix_versions']) or 'no version'}"
         for package in packages
         for found in package.get("vulns", ())
     ], ""

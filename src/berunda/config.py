@@ -222,11 +222,7 @@ def _absolute(text: str, folder: Path) -> str:
         return os.path.normpath(folder / Path(text).expanduser())
     except RuntimeError as error:
         user = Path(text).parts[0]
-        raise ConfigError(f"{text}: no home folder is known for {user!r}; write the path out, or as ./{text}") from error
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple)
+        raise ConfigError(f"{text}: no home folder is known for {user!r}; write the path out, or ./{text}") from error
 
 
 def _missing_or_needless(data: Mapping[str, Any], flags: bool) -> list[str]:
@@ -249,7 +245,8 @@ def _given_twice(data: Mapping[str, Any], flags: bool) -> list[str]:
     problems = []
     for key in ("scenes", "bands"):
         values = data.get(key)
-        texts = [os.fspath(v) for v in values if isinstance(v, str | os.PathLike)] if _is_list(values) else []
+        items = values if isinstance(values, list | tuple) else ()
+        texts = [os.fspath(item) for item in items if isinstance(item, str | os.PathLike)]
         twice = sorted({text for text in texts if texts.count(text) > 1})
         if twice:
             problems.append(

@@ -332,14 +332,6 @@ def one_class_only(folder: Path) -> Case:
 
 
 @case
-def class_with_polygons_outside_only(folder: Path) -> Case:
-    geometries, classes = toy_squares()
-    away = [square(-900, 40 * i, 8) for i in range(len(geometries))]
-    labels = toy_labels(folder / "p.gpkg", [geometries[0], *away], [classes[0], *["glacier"] * len(away)])
-    return ["--labels", str(labels)], ("p.gpkg", "only one class", "none of 'glacier'", "at least two")
-
-
-@case
 def class_that_the_rule_leaves_out(folder: Path) -> Case:
     return ["--drop-labels-where", "b1>500"], ("polygons.gpkg", "'bright'", "--drop-labels-where", "b1>500")
 
@@ -451,7 +443,7 @@ def truncated_label_raster(folder: Path) -> Case:
 
 @case
 def method_unknown(folder: Path) -> Case:
-    return ["--method", "fixmach"], ("'fixmach'", "--method", "did you mean fixmatch?")
+    return ["--method", "fixmach"], ("'fixmach'", "fixmatch, supervised", "did you mean 'fixmatch'?")
 
 
 @case
@@ -642,11 +634,14 @@ def test_odd_polygons_are_counted_and_used(tmp_path: Path) -> None:
         (bow, {"class": 1.0}),
         (None, {"class": 1.0}),
         (square(40, 40, 4), {"class": None}),
+        (square(-900, 0, 8), {"class": 7.0}),
     ]
     labels = write_geojson(tmp_path / "p.geojson", features)
     done = called(*words(tmp_path, "--labels", str(labels), "--steps", "1"))
     said = "\n".join(done.warnings)
-    assert "1 of the 15 polygons of p.geojson cross themselves and were repaired" in said
-    assert "1 of the 15 polygons of p.geojson have no geometry" in said
-    assert "1 of the 15 polygons of p.geojson have no class" in said
+    assert "1 of the 16 polygons of p.geojson cross themselves and were repaired" in said
+    assert "1 of the 16 polygons of p.geojson have no geometry" in said
+    assert "1 of the 16 polygons of p.geojson have no class" in said
+    assert "1 of the 16 polygons of p.geojson lie outside the scene" in said
+    assert "Class '7' has no polygon on the scene" in said
     assert '"255"' in (tmp_path / "out" / "model" / "model.json").read_text()

@@ -135,16 +135,16 @@ def damage(path: Path) -> Callable[[], None]:
         before = scene.fingerprint()
     with rasterio.open(path) as file:
         starts = [int(file.get_tag_item(f"BLOCK_OFFSET_{6 + dx}_{6 + dy}", "TIFF", bidx=1)) for dx, dy in BLOCKS]
-    for start in starts:
+    for start in starts:  # a block's header: libtiff reads over changes farther in, as long as they decode
         with path.open("r+b") as file:
-            file.seek(start + 20_000)
+            file.seek(start)
             kept = file.read(64)
-            file.seek(start + 20_000)
+            file.seek(start)
             file.write(bytes(64))
 
-        def mend(place: int = start + 20_000, kept: bytes = kept) -> None:
+        def mend(start: int = start, kept: bytes = kept) -> None:
             with path.open("r+b") as file:
-                file.seek(place)
+                file.seek(start)
                 file.write(kept)
 
         with open_scenes([path])[0] as scene:

@@ -26,7 +26,8 @@ pytest.importorskip("resource")
 VRT = """<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
 <SourceFilename relativeToVRT="0">{source}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
 </VRTRasterBand></VRTDataset>"""
-RAW = """<VRTDataset rasterXSize="5" rasterYSize="1"><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">
+RAW = """<VRTDataset rasterXSize="5" rasterYSize="1">
+<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">
 <SourceFilename relativetoVRT="0">{source}</SourceFilename><ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>
 <LineOffset>5</LineOffset></VRTRasterBand></VRTDataset>"""
 
@@ -108,7 +109,9 @@ def kill_writing(folder: Path, kind: str, n_windows: int) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
-def test_a_kill_while_windows_are_written_leaves_a_file_that_looks_whole_only_without_our_writer(tmp_path: Path) -> None:
+def test_a_kill_while_windows_are_written_leaves_a_file_that_looks_whole_only_without_our_writer(
+    tmp_path: Path,
+) -> None:
     for kind in ("plain", "ours"):
         (tmp_path / kind).mkdir()
         kill_writing(tmp_path / kind, kind, 20)

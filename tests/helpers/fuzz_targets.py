@@ -75,7 +75,9 @@ def bundle(data: bytes, folder: Path) -> None:
 
     stored, sha256 = _weights()
     (folder / "model.safetensors").write_bytes(stored)
-    (folder / "model.json").write_bytes(data.replace(b"@SHA256@", sha256.encode()).replace(b"@BYTES@", b"%d" % len(stored)))
+    (folder / "model.json").write_bytes(
+        data.replace(b"@SHA256@", sha256.encode()).replace(b"@BYTES@", b"%d" % len(stored))
+    )
     found = load_bundle(folder)
     assert found.spec.n_classes == len(found.manifest.class_names)
     assert len(found.fingerprint) == 64
@@ -113,25 +115,74 @@ def paths(data: bytes, folder: Path) -> None:
     os.symlink("loop", folder / "loop")
     for found in resolve_inputs(os.fsdecode(data).split("|")):
         assert found.is_file()
-        assert "://" not in str(found) and not str(found).startswith("/vsi")
+        assert "://" not in str(found)
+        assert not str(found).startswith("/vsi")
 
 
 def _yaml_words() -> tuple[bytes, ...]:
-    values = (b": ", b"- ", b"? ", b"1:2:3", b"2024-01-01", b"1e3", b".inf", b".nan", b"yes", b"~", b"!!str ", b"<<: ", b"| ")
-    return (*(name.encode() for name in MapConfig.model_fields), *values, b"0b" + b"1" * 20_000, b"\\x85", b"- ~nobody/a\n")
+    values = (
+        b": ",
+        b"- ",
+        b"? ",
+        b"1:2:3",
+        b"2024-01-01",
+        b"1e3",
+        b".inf",
+        b".nan",
+        b"yes",
+        b"~",
+        b"!!str ",
+        b"<<: ",
+        b"| ",
+    )
+    return (
+        *(name.encode() for name in MapConfig.model_fields),
+        *values,
+        b"0b" + b"1" * 20_000,
+        b"\\x85",
+        b"- ~nobody/a\n",
+    )
 
 
 GEOJSON = (
     *(b'"type":"GeometryCollection"', b'"type":"MultiPolygon"', b'"type":"Point"', b'"type":"Feature"', b'"crs":null,'),
-    *(b"EPSG:4978", b"EPSG:5703", b"EPSG:4326", b"EPSG:3857", b"+proj=", b"+init=epsg:32633", b"urn:ogc:def:crs:", b"1e200"),
+    *(
+        b"EPSG:4978",
+        b"EPSG:5703",
+        b"EPSG:4326",
+        b"EPSG:3857",
+        b"+proj=",
+        b"+init=epsg:32633",
+        b"urn:ogc:def:crs:",
+        b"1e200",
+    ),
     *(b'"class":{}', b'"class":1e300', b'"class":"\\u0000"', b'"class":[[1]]', b'"geometry":null', b'"coordinates":[]'),
 )
 MANIFEST = (
     *(b'"berunda-model/2"', b'"weights":{}', b'"file":"../x"', b'"notes":', b'"ood":null', b'"classes":[]', b'"id":2'),
     *(b'{"a":' * 300, b'"segmentation"', b'"knn"', b'"low":1e308', b"1.5", b'"resnet18"'),
 )
-JOURNAL = (b'{"index": 999999, "n_bytes": 0, "sha256": ""}\n', b'"index": ', b'"sha256": ""', b'{"plan": "@PLAN@"}\n', b"1.0")
-PATHS = (b"|", b"a.tif", b"loop", b"sub", b"empty", b"A" * 300, b"/vsizip/", b"<VRTDataset", b"WMS:", b"~", b"\\\\host\\", b"//")
+JOURNAL = (
+    b'{"index": 999999, "n_bytes": 0, "sha256": ""}\n',
+    b'"index": ',
+    b'"sha256": ""',
+    b'{"plan": "@PLAN@"}\n',
+    b"1.0",
+)
+PATHS = (
+    b"|",
+    b"a.tif",
+    b"loop",
+    b"sub",
+    b"empty",
+    b"A" * 300,
+    b"/vsizip/",
+    b"<VRTDataset",
+    b"WMS:",
+    b"~",
+    b"\\\\host\\",
+    b"//",
+)
 
 TARGETS = {
     "config": Target(config, _yaml_words()),

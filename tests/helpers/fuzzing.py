@@ -26,6 +26,8 @@ from typing import Any
 import berunda
 from berunda.errors import BerundaError
 
+REACHES = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "subprocess.", "os.system", "os.exec")
+CHANGES = frozenset({"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.chmod"})
 SOURCE = Path(berunda.__file__).parent
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 SECONDS, MIB = 10, 256
@@ -37,7 +39,22 @@ WORDS = (
     *(b"0", b"-1", b"1e308", b"1e-320", b"NaN", b"Infinity", b"null", b"true", b"[]", b"{}", b'""', b"2147483648"),
     *(b"9" * 30, b"0x" + b"f" * 5000, b"1" * 5000, b"\\u0000", b"\\ud800", b"\\u001b[2J", b"\\n", b"\0", b"\r", b"\n"),
     *(b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xe2\x80\xae", b"A" * 5000, b"[" * 300, b"]" * 300, b"~x/", b"../"),
-    *(b"/", b"http://127.0.0.1:9/", b"/vsicurl/", b"file://", b":", b"*", b"<", b">", b"=", b"!", b"&a ", b"*a", b"%", b"'"),
+    *(
+        b"/",
+        b"http://127.0.0.1:9/",
+        b"/vsicurl/",
+        b"file://",
+        b":",
+        b"*",
+        b"<",
+        b">",
+        b"=",
+        b"!",
+        b"&a ",
+        b"*a",
+        b"%",
+        b"'",
+    ),
 )
 
 
@@ -69,7 +86,9 @@ class Guard:
     def __init__(self, folder: Path) -> None:
         self.folder = os.path.realpath(folder)
         self.found: list[str] = []
-        self._readable = tuple({self.folder, *map(os.path.realpath, (SOURCE, sys.prefix, *sysconfig.get_paths().values()))})
+        self._readable = tuple(
+            {self.folder, *map(os.path.realpath, (SOURCE, sys.prefix, *sysconfig.get_paths().values()))}
+        )
 
     def __enter__(self) -> Guard:
         if not Guard._hooked:
@@ -83,16 +102,15 @@ class Guard:
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Note an event that should not be."""
-        if event.startswith(("socket.connect", "socket.getaddrinfo", "socket.sendto", "subprocess.", "os.system", "os.exec")):
+        if event.startswith(REACHES):
             self.found.append(f"{event} {arguments!r}"[:200])
         elif event == "open" and isinstance(arguments[0], str | bytes):
             path, flags = os.path.realpath(os.fsdecode(arguments[0])), arguments[2] or 0
             allowed = (self.folder,) if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else self._readable
             if not any(path == root or path.startswith(root + os.sep) for root in allowed):
                 self.found.append(f"{event} {path!r}, flags {flags}"[:200])
-        elif event in ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.chmod"):
-            if not os.path.realpath(os.fsdecode(arguments[0])).startswith(self.folder):
-                self.found.append(f"{event} {arguments!r}"[:200])
+        elif event in CHANGES and not os.path.realpath(os.fsdecode(arguments[0])).startswith(self.folder):
+            self.found.append(f"{event} {arguments!r}"[:200])
 
 
 @contextmanager

@@ -167,7 +167,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ("seed: [1\n", ConfigError, "line 2"),
         ("seed: 1\nseed: 2\n", ConfigError, "'seed' is given twice"),
         ("1: 2\n", ConfigError, "keys that are not names"),
-        ("seed: " + "1" * 5000, ConfigError, "not YAML"),
+        ("seed: " + "1" * 5000, ConfigError, "a number of 5000 characters"),
+        ("seed: 1" + ":1" * 60_000, ConfigError, "a number of 120001 characters"),
+        ("seed: 0x" + "f" * 5000, ConfigError, "a number of 5002 characters"),
         ("method: !!python/object/apply:os.system ['touch canary']\n", SecurityError, "tag"),
         ("method: !!python/name:os.system\n", SecurityError, "tag"),
         ("scenes: &a [x]\nlabels: *a\n", SecurityError, "anchors"),
@@ -217,3 +219,20 @@ def test_importing_the_configuration_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_numbers_of_thousands_of_digits_are_told() -> None:
+    with pytest.raises(ConfigError, match="a number of thousands of digits"):
+        MapConfig.make({**NEEDED, "seed": 10**5000, "bands": [10**5000]})
+
+
+def test_a_home_folder_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no home folder is known for '~nobody-of-this-name'"):
+        load_config(write(tmp_path, "scenes: ~nobody-of-this-name/a.tif\nlabels: b.gpkg\nfield: class\n"))
+
+
+def test_of_very_many_problems_some_are_listed() -> None:
+    with pytest.raises(ConfigError, match="3000 options are wrong:") as caught:
+        MapConfig.make({**NEEDED, **{f"key{i}": 1 for i in range(3000)}})
+    assert len(str(caught.value).split("\n")) == 22
+    assert str(caught.value).endswith("and 2980 more")

@@ -1,4 +1,4 @@
-"""A check that no output lands on an input."""
+"""Checks that no output lands on an input, or on the outputs of another kind of run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from berunda.errors import ConfigError
+from berunda.errors import ConfigError, OutputError
 
-__all__ = ["check_out"]
+__all__ = ["check_no_run", "check_out"]
 
 _RASTERS = ("map.tif", "confidence.tif", "ood.tif")
+_OF_A_RUN = ("report.json", "run.yaml")
 
 
 def check_out(out: Path, inputs: Sequence[str | Path | None]) -> None:
@@ -37,3 +38,17 @@ def check_out(out: Path, inputs: Sequence[str | Path | None]) -> None:
             raise ConfigError(
                 f"--out {out}: {path.name} there is an input and would be overwritten; choose another folder"
             )
+
+
+def check_no_run(out: Path) -> None:
+    """Refuse the folder of a map run, whose maps and report belong together.
+
+    Raises:
+        OutputError: naming what shows that it is one.
+    """
+    found = next((out / name for name in _OF_A_RUN if (out / name).exists()), None)
+    if found is not None:
+        raise OutputError(
+            f"--out {out} is the folder of a map run ({found} is there), whose map would be replaced; choose another "
+            "folder"
+        )

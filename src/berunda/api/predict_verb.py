@@ -3,18 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
-from berunda.api.out_folder import check_out
+from berunda.api.out_folder import check_no_run, check_out
 from berunda.api.outcome import PredictOutcome
-from berunda.errors import DataError
-from berunda.geo.raster import Scene, open_scenes
+from berunda.geo.raster import open_scenes
 from berunda.mapping.backends import require_dask
 from berunda.mapping.bundle import load_bundle
 from berunda.mapping.run import map_scenes
+from berunda.models.device import resolve_device
 from berunda.progress import Progress
 
-__all__ = ["predict"]
+__all__ = ["PredictOptions", "PredictSettings", "predict"]
+
+
+class PredictOptions(TypedDict, total=False):
+    """The keyword options of `predict`; see `PredictSettings`."""
+
+    bands: Sequence[str] | None
+    mask: Path | str | None
+    allow_remote: bool
+    workers: int
+    tile_px: int
+    dask: str | None
+    device: str
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How scenes are read and mapped; none of workers, tile_px and dask changes a pixel.
+
+    Attributes:
+        bands: names of the scene's bands, in order, where the files do not carry them.
+        mask: a raster whose non-zero pixels become nodata.
+        allow_remote: whether scenes may be read over the network.
+        workers: tiles mapped at a time, by threads.
+        tile_px: side of a tile.
+        dask: a cluster that maps, "tcp://host:port" or "local:N"; needs the extra `dask`, and folders that all
+            workers share. In a script, call `predict` below `if __name__ == "__main__":`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+
+    bands: Sequence[str] | None = None
+    mask: Path | str | None = None
+    allow_remote: bool = False
+    workers: int = 1
+    tile_px: int = 1024
+    dask: str | None = None
+    device: str = "auto"
 
 
 def predict(
@@ -22,28 +61,17 @@ def predict(
     scenes: Sequence[str | Path],
     out: Path | str,
     *,
-    bands: Sequence[str] | None = None,
-    mask: Path | str | None = None,
-    allow_remote: bool = False,
-    workers: int = 1,
-    tile_px: int = 1024,
-    dask: str | None = None,
     progress: Progress | None = None,
+    **options: Unpack[PredictOptions],
 ) -> PredictOutcome:
     """Map scenes of any size with a model that `map_scene` or `train` wrote.
 
     Args:
         bundle: the folder `model/`, or the folder of the run that holds it.
         scenes: raster files or folders; files on the same ground are the bands of one scene.
-        out: folder for the maps; several scenes get a folder each in it.
-        bands: names of the scene's bands, in order, where the files do not carry them.
-        mask: a raster whose non-zero pixels become nodata.
-        allow_remote: whether scenes may be read over the network.
-        workers: how many work at a time; the map does not depend on it.
-        tile_px: side of a tile; the map does not depend on it.
-        dask: a cluster that maps, "tcp://host:port" or "local:N"; needs the extra `dask`, and folders that all
-            workers share. In a script, call this below `if __name__ == "__main__":`.
+        out: folder for the maps, not that of a map run; several scenes get a folder each in it.
         progress: told of the mapping.
+        **options: fields of `PredictSettings`.
 
     Returns:
         The maps. Where tiles could not be made, `is_complete` is False, and the map is named accordingly.
@@ -51,22 +79,28 @@ def predict(
     Raises:
         BerundaError: the bundle or a scene is wrong, or a map could not be written; the message says what to do.
     """
-    check_out(Path(out), [*scenes, mask])
-    if dask is not None:
+    settings = PredictSettings(**options)
+    check_out(Path(out), [*scenes, settings.mask])
+    check_no_run(Path(out))
+    if settings.dask is not None:
         require_dask()
+    resolve_device(settings.device)
     loaded = load_bundle(bundle)
-    opened = open_scenes(list(scenes), bands=bands, mask=mask, allow_remote=allow_remote)
-    for scene in opened:
-        _check_bands(scene, loaded.manifest.band_names)
-    results = map_scenes(loaded, opened, out, progress=progress, workers=workers, tile_px=tile_px, dask=dask)
+    with ExitStack() as held:
+        opened = open_scenes(
+            list(scenes), bands=settings.bands, mask=settings.mask, allow_remote=settings.allow_remote
+        )
+        for scene in opened:
+            held.enter_context(scene)
+        results = map_scenes(
+            loaded,
+            opened,
+            out,
+            progress=progress,
+            workers=settings.workers,
+            tile_px=settings.tile_px,
+            dask=settings.dask,
+            device=settings.device,
+        )
     warnings = dict.fromkeys(w for r in results for w in r.warnings)
     return PredictOutcome(tuple(results), tuple(warnings))
-
-
-def _check_bands(scene: Scene, wanted: Sequence[str]) -> None:
-    missing = [name for name in wanted if name not in scene.band_names]
-    if missing:
-        raise DataError(
-            f"scene {scene.name} lacks band {', '.join(missing)} of the model; it has {', '.join(scene.band_names)}, "
-            f"expected {', '.join(wanted)}: name the scene's bands in order with --bands"
-        )

@@ -155,7 +155,7 @@ def _without_ruled_out(
     n_out = int((~counted).sum())
     if n_out:
         name = Path(labels.source).name
-        told.insert(0, f"{n_out} of the {len(labels)} polygons of {name} on the scene are left out by the rule {text}.")
+        told.insert(0, f"{n_out} of the {_n_polygons(labels)} polygons of {name} are left out by the rule {text}.")
     stays = np.isin(labels.class_ids, np.unique(labels.class_ids[counted]))
     return left, np.flatnonzero(~counted[stays]), told
 
@@ -210,7 +210,7 @@ def _conflict_warnings(labels: Labels, scenes: Sequence[Scene]) -> list[str]:
 
 
 def _label_warnings(labels: Labels) -> list[str]:
-    n = len(labels) + labels.n_outside + labels.n_empty + labels.n_null
+    n = _n_polygons(labels)
     said = (
         (labels.n_outside, "lie outside the scene and are not used"),
         (labels.n_partly_outside, "reach beyond the scene; the part inside is used"),
@@ -221,3 +221,8 @@ def _label_warnings(labels: Labels) -> list[str]:
     name = Path(labels.source).name
     told = [f"{count} of the {n} polygons of {name} {what}." for count, what in said if count]
     return told + [f"Class '{c}' has no polygon on the scene; it is not mapped." for c in labels.absent_classes]
+
+
+def _n_polygons(labels: Labels) -> int:
+    """Return how many features the file holds, those without use included."""
+    return len(labels) + labels.n_outside + labels.n_empty + labels.n_null

@@ -158,7 +158,8 @@ def fit_temperature(
     warning = None
     if min(abs(found.x - low), abs(found.x - high)) < 1e-3:
         warning = (
-            f"confidence is not calibrated: the fitted temperature {value:.3g} lies at the end of its range {TEMPERATURE_RANGE[0]} to "
+            "confidence is not calibrated: "
+            f"the fitted temperature {value:.3g} lies at the end of its range {TEMPERATURE_RANGE[0]} to "
             f"{TEMPERATURE_RANGE[1]}: the held-out labels are nearly all right or all wrong; "
             "take confidence as a rough guide only"
         )

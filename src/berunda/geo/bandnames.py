@@ -133,9 +133,8 @@ def _require_unique(names: Sequence[str], places: Sequence[tuple[RasterFile, str
         if name in names[:i]:
             first, second = places[names.index(name)][0].path, places[i][0].path
             raise GeoError(
-                f"two bands are both called '{name}' ({first} and {second}): the bands of one scene need"
-                " different names;"
-                " give one of the files, or rename one"
+                f"two bands are both called '{name}' ({first} and {second}): the bands of one scene need different"
+                " names; give one of the files, or rename one"
             )
 
 

@@ -88,8 +88,7 @@ def driver_of(path: Path) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n\0")
     if text.startswith(b"<") and any(mark in head for mark in XML_DATASETS):
         raise SecurityError(
-            f"{path} is a VRT or another XML dataset by its content: refused, it can point at any file or"
-            " host;"
+            f"{path} is a VRT or another XML dataset by its content: refused, it can point at any file or host;"
             " expected GeoTIFF, COG, JPEG 2000, PNG or JPEG, convert it with gdal_translate -of COG"
         )
     kind = next((kind for mark, kind in OTHERS if text.startswith(mark) or head.startswith(mark)), "an unknown format")
@@ -119,8 +118,7 @@ def check_whole(path: Path, driver: str) -> TiffLayout | None:
             layout = _tiff_layout(file, size)
         except (struct.error, ValueError, OverflowError) as error:
             raise GeoError(
-                f"{path} is damaged or truncated: its TIFF directory cannot be read in its {size} bytes"
-                f" ({error});"
+                f"{path} is damaged or truncated: its TIFF directory cannot be read in its {size} bytes ({error});"
                 " copy or download it again"
             ) from error
     if layout is not None:

@@ -81,9 +81,8 @@ def _common_type(dataset: Any, path: Path) -> str:
     if wrong:
         index, found = wrong[0]
         raise GeoError(
-            f"{path} band {index} has the type {found}: expected 8- to 64-bit integers or floats; complex"
-            " data must be turned"
-            " into amplitude or intensity first"
+            f"{path} band {index} has the type {found}: expected 8- to 64-bit integers or floats;"
+            " complex data must be turned into amplitude or intensity first"
         )
     return str(np.result_type(*(np.dtype(t) for t in dataset.dtypes)))
 
@@ -94,9 +93,8 @@ def _check_size(dataset: Any, path: Path, dtype: str, n_bytes: int | None) -> No
     declared = dataset.width * dataset.height * dataset.count * item
     if n_bytes is not None and declared > BOMB_BYTES and declared > BOMB_RATIO * max(n_bytes, 1):
         raise GeoError(
-            f"{path} declares {declared / GIB:.1f} GiB ({dataset.height} x {dataset.width} px,"
-            f" {dataset.count} bands) in a file"
-            f" of {n_bytes} bytes: expected at most {BOMB_RATIO} times the file's size; crop it to the area"
+            f"{path} declares {declared / GIB:.1f} GiB ({dataset.height} x {dataset.width} px, {dataset.count} bands)"
+            f" in a file of {n_bytes} bytes: expected at most {BOMB_RATIO} times the file's size; crop it to the area"
             " that holds data"
         )
     rows, cols = max(dataset.block_shapes, key=lambda s: s[0] * s[1])

@@ -74,16 +74,13 @@ def _same_ground(one: RasterFile, two: RasterFile, outlines: dict[int, Any]) -> 
         if same_crs(one.grid.crs, two.grid.crs):
             return True
         raise GeoError(
-            f"{one.path} ({crs_name(one.grid.crs)}) and {two.path} ({crs_name(two.grid.crs)}) cover the"
-            " same ground in"
+            f"{one.path} ({crs_name(one.grid.crs)}) and {two.path} ({crs_name(two.grid.crs)}) cover the same ground in"
             " different CRS: expected one CRS for the bands of a scene; reproject one with gdalwarp"
         )
     raise GeoError(
-        f"{one.path} and {two.path} overlap by {100 * share_larger:.1f}% of the larger and"
-        f" {100 * share_smaller:.1f}% of the"
-        " smaller: expected at least 99% of the larger (bands of one scene) or at most 10% of the smaller"
-        " (several scenes);"
-        " crop them to the same ground or run them apart"
+        f"{one.path} and {two.path} overlap by {100 * share_larger:.1f}% of the larger and {100 * share_smaller:.1f}%"
+        " of the smaller: expected at least 99% of the larger (bands of one scene) or at most 10% of the smaller"
+        " (several scenes); crop them to the same ground or run them apart"
     )
 
 
@@ -123,8 +120,7 @@ def _group_pictures(files: Sequence[RasterFile]) -> list[list[RasterFile]]:
         return [list(files)]
     if any(single):
         raise GeoError(
-            f"{files[0].path} and {len(files) - 1} more files have no georeference, so it is unknown"
-            " whether they are bands or"
-            " scenes: expected single bands of one size, or pictures of several bands; give them apart"
+            f"{files[0].path} and {len(files) - 1} more files have no georeference, so it is unknown whether they are"
+            " bands or scenes: expected single bands of one size, or pictures of several bands; give them apart"
         )
     return [[f] for f in files]

@@ -124,15 +124,13 @@ def _whole(stored: np.ndarray, is_labelled: np.ndarray, path: Path) -> np.ndarra
         odd = is_labelled & (stored != np.floor(stored))
         if odd.any():
             raise GeoError(
-                f"label raster {path} holds fractions ({float(stored[odd][0]):.6g} in {int(odd.sum())}"
-                " pixels):"
+                f"label raster {path} holds fractions ({float(stored[odd][0]):.6g} in {int(odd.sum())} pixels):"
                 " expected whole class numbers; is it a scene?"
             )
     wrong = is_labelled & ((stored < 0) | (stored >= 2**31))
     if wrong.any():
         raise GeoError(
-            f"label raster {path} holds {stored[wrong][0]} in {int(wrong.sum())} pixels: expected class"
-            " numbers from 0;"
+            f"label raster {path} holds {stored[wrong][0]} in {int(wrong.sum())} pixels: expected class numbers from 0;"
             " declare it as nodata with gdal_edit -a_nodata"
         )
     values = np.where(is_labelled, stored, np.zeros((), stored.dtype)).astype(np.int32)

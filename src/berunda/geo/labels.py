@@ -125,7 +125,7 @@ class Labels:
         """Return the indices, in order, of the polygons whose boxes share pixels with a window of a grid."""
         row, col, row_stop, col_stop = self._placed(grid).boxes.T
         near = (row < window.row_stop) & (row_stop > window.row) & (col < window.col_stop) & (col_stop > window.col)
-        return np.flatnonzero(near & (row_stop > row) & (col_stop > col))
+        return np.flatnonzero(near & (row_stop > row) & (col_stop > col) & (not window.is_empty))
 
     def _placed(self, grid: Grid) -> _Placed:
         if grid not in self._pixels:

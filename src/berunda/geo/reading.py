@@ -92,9 +92,8 @@ def plan_mask(file: RasterFile, grid: Grid) -> MaskPlan:
     if bool(source.crs) != bool(grid.crs):
         if source.shape != grid.shape:
             raise GeoError(
-                f"--mask {file.path} is {source}, the scene is {grid}: expected the same CRS or, without"
-                " one, the same number"
-                " of rows and columns; assign the CRS with gdal_edit -a_srs"
+                f"--mask {file.path} is {source}, the scene is {grid}: expected the same CRS or, without one, the same"
+                " number of rows and columns; assign the CRS with gdal_edit -a_srs"
             )
         source = Grid(source.shape, grid.transform, grid.crs)
     elif not source.is_georeferenced and source.shape != grid.shape:

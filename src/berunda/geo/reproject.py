@@ -27,8 +27,7 @@ def transform_points(x: np.ndarray, y: np.ndarray, source: str, target: str) -> 
         return x, y
     if not source or not target:
         raise GeoError(
-            f"cannot transform coordinates from {crs_name(source)} to {crs_name(target)}: expected a CRS on"
-            " both sides;"
+            f"cannot transform coordinates from {crs_name(source)} to {crs_name(target)}: expected a CRS on both sides;"
             " assign the missing one in QGIS or with gdal_edit -a_srs"
         )
     return _transformer(source, target).transform(x, y)

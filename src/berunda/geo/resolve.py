@@ -137,7 +137,7 @@ def _all_below(folder: Path) -> list[Path]:
     for top, folders, names in os.walk(folder):
         n_seen += len(names) + len(folders)
         if n_seen > MAX_ENTRIES:
-            raise GeoError(f"folder {folder} holds over {MAX_ENTRIES} entries: name the folder with the scene's rasters")
+            raise GeoError(f"folder {folder} holds over {MAX_ENTRIES} entries: name the folder of the scene's rasters")
         found += [Path(top) / name for name in names if os.path.splitext(name)[1].lower() in suffixes]
     return found
 

@@ -122,9 +122,8 @@ class TiledWriter:
         expected = (self._dataset.count, window.n_rows, window.n_cols)
         if values.shape != expected or values.dtype != self._dataset.dtypes[0]:
             raise GeoError(
-                f"{self.path}: found values {values.shape} of {values.dtype} for {window}, expected"
-                f" {expected}"
-                f" of {self._dataset.dtypes[0]}"
+                f"{self.path}: found values {values.shape} of {values.dtype} for {window}, expected {expected} of"
+                f" {self._dataset.dtypes[0]}"
             )
 
 

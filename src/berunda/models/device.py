@@ -28,5 +28,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
                 f"device {str(device)!r}: this machine or this build of torch has none; use device 'auto' or 'cpu'"
             )
         if (found.index or 0) >= n_devices:
-            raise ConfigError(f"device {str(device)!r}: expected cuda:0 to cuda:{n_devices - 1}; this machine has no other")
+            last = n_devices - 1
+            raise ConfigError(f"device {str(device)!r}: found cuda:0 to cuda:{last} on this machine; choose one of them")
     return found

@@ -29,6 +29,7 @@ from berunda.methods.contract import BufferUpdate
 from berunda.ranks import among
 from berunda.train.config import TrainConfig
 from berunda.train.pulse import Pulse, end_process
+from berunda.train.signals import StopRequest
 
 __all__ = ["Group", "joined", "local_rank", "started_ranks"]
 
@@ -220,7 +221,8 @@ def joined(config: TrainConfig) -> Iterator[Group]:
             yield group
             group.largest(0)  # none leaves while another may still need it
     except BaseException as error:
-        lost = group.lost(error)
+        with StopRequest():  # the launcher asks to stop, but first the reason
+            lost = group.lost(error)
         group.leave(lost or error)
         if lost is None:
             raise

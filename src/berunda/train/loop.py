@@ -98,9 +98,9 @@ def train(
         SystemExit: SIGTERM came; a checkpoint was written. KeyboardInterrupt likewise for Ctrl-C.
     """
     with (
+        StopRequest(enabled=folder is not None) as stop,
         joined(config) as group,
         _locked(folder if group.rank == 0 else None),
-        StopRequest(enabled=folder is not None) as stop,
     ):
         progress = progress if progress is not None and group.rank == 0 else Silent()
         run = Run(method, spec, config, folder, group)

@@ -49,7 +49,7 @@ def test_a_class_that_the_rule_leaves_out_is_named_and_not_mapped(tmp_path: Path
     assert found.labels.counts() == {"field": 12, "forest": 12, "town": 1}
     assert len(found.split.part) == len(found.labels) == 25
     assert "Class 'water' has no polygon left by the rule b1>1000; it is not mapped." in found.warnings
-    assert "12 of the 37 polygons of p.gpkg on the scene are left out by the rule b1>1000." in found.warnings
+    assert "12 of the 37 polygons of p.gpkg are left out by the rule b1>1000." in found.warnings
 
 
 def test_a_rule_that_leaves_one_class_is_refused(tmp_path: Path) -> None:

@@ -140,6 +140,45 @@ def test_polygons_that_trained_the_model_are_refused(tmp_path: Path, record: str
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["polygons", "raster"])
+def test_the_tag_of_a_map_alone_tells_what_trained_its_model(tmp_path: Path, kind: str) -> None:
+    map_path = write_map(tmp_path / "map.tif", truth_codes())
+    if kind == "raster":
+        reference, field = write_map(tmp_path / "r" / "map.tif", truth_codes()), ""
+    else:
+        reference, field = write_polygons(tmp_path / "r.gpkg"), "kind"
+    with open_scenes([map_path])[0] as scene:
+        used = read_labels(reference, field, grids=[scene.grid], cut_px=32)
+    with rasterio.open(map_path, "r+") as file:
+        file.update_tags(BERUNDA_LABELS=" ".join(sorted({f[:16] for f in used.fingerprints[:3]})))
+    with pytest.raises(DataError, match=r"\d of the \d reference polygons trained .*tag BERUNDA_LABELS of"):
+        assess_map(map_path, reference, field=field, out=tmp_path / "out")
+    with rasterio.open(map_path, "r+") as file:
+        file.update_tags(BERUNDA_LABELS="0123456789abcdef")
+    assert assess_map(map_path, reference, field=field, out=tmp_path / "out").scores is not None
+
+
+def test_zero_can_be_a_class_of_a_reference_raster(tmp_path: Path) -> None:
+    reference = truth_codes()
+    reference[:30] = 0
+    path = write_map(tmp_path / "r" / "map.tif", reference)
+    map_path = write_map(tmp_path / "map.tif", truth_codes())
+    found = [
+        assess_map(map_path, path, field="", out=tmp_path / "out", zero_is_class=zero).scores for zero in (False, True)
+    ]
+    assert [scores.n_pixels for scores in found if scores] == [1800, 3600]
+
+
+def test_the_seed_is_that_of_the_intervals(tmp_path: Path) -> None:
+    codes = truth_codes()
+    codes[2:8, 5:11] = codes[22:25, 25:31] = 3
+    map_path, polygons = write_map(tmp_path / "map.tif", codes), write_polygons(tmp_path / "ref.gpkg")
+    found = [assess_map(map_path, polygons, field="kind", out=tmp_path, seed=seed) for seed in (0, 0, 1)]
+    one, two, other = (r.intervals.as_dict() for r in found if r.intervals)
+    assert one == two
+    assert one != other
+
+
 def test_other_polygons_and_a_damaged_record(tmp_path: Path) -> None:
     map_path = write_map(tmp_path / "map.tif", truth_codes())
     polygons = write_polygons(tmp_path / "ref.gpkg")

@@ -25,6 +25,7 @@ MAP = ["map", "scene.tif", "--labels", "polygons.gpkg", "--out", "out"]
 
 class Outcome:
     warnings = ("Few labels.",)
+    is_complete = True
 
     def summary_lines(self) -> list[str]:
         return ["Map: out/map.tif"]
@@ -101,13 +102,15 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     assert f"  berunda {verb}" in text
     assert "Example" in text
     assert "--quiet" in text
+    assert "--seed" in text
     assert "--debug" in text
 
 
 def test_every_option_of_a_map_run_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     main(["map", "--help"])
     text = capsys.readouterr().out
-    assert all(f" {MapConfig.spell(name, True)}" in text for name in MapConfig.model_fields)
+    spelled = [MapConfig.spell(name, True) for name in MapConfig.model_fields]
+    assert [name for name in spelled if f" {name}" not in text and f"[{name}" not in text] == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +158,18 @@ def test_a_configuration_is_repeated_and_flags_change_it(api: Api, tmp_path: Pat
     assert [call[1][0] for call in api.calls] == [config, config.replaced(seed=5)]
 
 
+@pytest.mark.parametrize(
+    "words", [["predict", "model", "a.tif", "--out", "o"], ["info", "a.tif"], ["methods"], ["doctor"]]
+)
+def test_a_seed_is_taken_where_nothing_is_random(
+    words: list[str], api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("berunda.doctor.examine", list)
+    assert main([*words, "--seed", "7"]) == 0
+    assert main([*words, "--seed", "x"]) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
 def test_the_other_verbs_hand_on_what_was_given(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--out", "o", "--synthetic", "--seed", "2"]) == 0
     assert (
@@ -163,7 +178,10 @@ def test_the_other_verbs_hand_on_what_was_given(api: Api, capsys: pytest.Capture
     )
     assert (
         main(
-            ["assess", "map.tif", "--reference", "r.gpkg", "--field", "c", "--out", "o", "--design", "random"]
+            [
+                *("assess", "map.tif", "--reference", "r.gpkg", "--field", "c", "--out", "o", "--design", "random"),
+                *("--zero-is-class", "--seed", "3"),
+            ]
         )
         == 0
     )
@@ -175,7 +193,14 @@ def test_the_other_verbs_hand_on_what_was_given(api: Api, capsys: pytest.Capture
     assert predict[1] == (Path("model"), ("a.tif", "b.tif"), Path("o"))
     assert (predict[2]["workers"], predict[2]["bands"]) == (2, ("B02", "B03"))
     assert assess[1] == (Path("map.tif"), Path("r.gpkg"))
-    assert assess[2] == {"field": "c", "out": Path("o"), "design": "random", "classes": {}}
+    assert assess[2] == {
+        "field": "c",
+        "out": Path("o"),
+        "design": "random",
+        "classes": {},
+        "zero_is_class": True,
+        "seed": 3,
+    }
     assert info[1] == ("model",)
     assert capsys.readouterr().out == "bands  B02, B03\nsize   3 x 4 px\n"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from berunda.errors import GeoError, SecurityError
+from berunda.errors import BerundaError, GeoError, SecurityError
 from berunda.geo.resolve import gdal_name, is_remote, resolve_inputs
 
 
@@ -112,3 +112,19 @@ def test_addresses_pass_when_allowed() -> None:
     assert gdal_name(path) == "/vsicurl/https://example.org/a/b.tif"
     with pytest.raises(SecurityError):
         resolve_inputs(["s3://bucket/a.tif"], allow_remote=True)
+
+
+def test_a_folder_with_too_much_in_it_is_no_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("berunda.geo.resolve.MAX_ENTRIES", 10)
+    (tmp_path / "sub").mkdir()
+    for i in range(10):
+        (tmp_path / "sub" / f"{i}.txt").touch()
+    with pytest.raises(GeoError, match="holds over 10 entries"):
+        resolve_inputs([tmp_path])
+
+
+@pytest.mark.parametrize("text", ["A" * 300, "A" * 300 + ":" + "B" * 300, "A/" * 3000])
+def test_names_that_are_too_long_are_told_in_one_line(text: str) -> None:
+    with pytest.raises(BerundaError) as caught:
+        resolve_inputs([text])
+    assert "\n" not in str(caught.value)

@@ -68,6 +68,15 @@ def test_a_missing_field_lists_the_fields(tmp_path: Path) -> None:
             read(path)
 
 
+def test_the_field_is_asked_for_with_the_fields_there_are(tmp_path: Path) -> None:
+    for path in (
+        write_layer(tmp_path / "l.gpkg", POLYGONS, "fclass", ["a", "b", "c"]),
+        write_geojson(tmp_path / "l.geojson", [(p, {"fclass": "a", "z": 1}) for p in POLYGONS]),
+    ):
+        with pytest.raises(GeoError, match="--field is needed: the attribute that holds the class; the fields are fcl"):
+            read(path, "")
+
+
 def test_polygons_partly_and_wholly_outside_are_counted(tmp_path: Path) -> None:
     shapes = [square(2, 2, 5), square(-3, 5, 6), square(500, 500, 5), square(-6, 0, 6)]
     labels = read(write_layer(tmp_path / "l.gpkg", shapes, "class", ["a", "b", "c", "d"]))

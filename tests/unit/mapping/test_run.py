@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 from toy_mapping import toy_bundle, toy_pixels, toy_scene, write_raster
 
 from berunda.errors import ConfigError, DataError, OutputError
@@ -16,6 +18,7 @@ from berunda.geo.raster import open_scenes
 from berunda.mapping.backends import local
 from berunda.mapping.bundle import Bundle
 from berunda.mapping.lock import output_lock
+from berunda.mapping.manifest import Origin
 from berunda.mapping.run import map_scenes
 from berunda.mapping.tiles import TileWork
 from berunda.progress import Silent
@@ -116,6 +119,29 @@ def test_several_scenes_get_a_folder_each(tmp_path, bundle):
     assert [r.folder.name for r in results] == ["model_2", "east", "west"]
     assert all(r.files.map.is_file() for r in results)
     assert not (tmp_path / "out" / "map.tif").exists()
+    legends = [p.read_bytes() for p in (tmp_path / "out" / "legend.qml", *(r.files.legend for r in results))]
+    assert legends == [legends[0]] * 4
+
+
+def test_a_map_names_the_labels_of_its_model(tmp_path, bundle):
+    origins = tuple(Origin(name="p", fingerprint=f) for f in ("ba" * 32, "ab" * 32, "ab" * 32, "not a fingerprint"))
+    training = bundle.manifest.training.model_copy(update={"labels": origins})
+    taught = replace(bundle, manifest=bundle.manifest.model_copy(update={"training": training}))
+    scene = toy_scene(tmp_path, 20, 20)
+    for name, model, tag in (("taught", taught, "ab" * 8 + " " + "ba" * 8), ("bare", bundle, None)):
+        (result,) = map_scenes(model, [scene], tmp_path / name)
+        with rasterio.open(result.files.map) as file:
+            assert file.tags().get("BERUNDA_LABELS") == tag
+
+
+def test_a_mask_that_misses_a_scene_is_said(tmp_path, bundle):
+    write_raster(tmp_path / "a.tif", toy_pixels(30, 30))
+    with rasterio.open(write_raster(tmp_path / "b.tif", toy_pixels(30, 30)), "r+") as file:
+        file.transform = from_origin(500000, 5800000, 10, 10)
+    mask = write_raster(tmp_path / "mask.tif", np.zeros((1, 30, 30), np.uint16), nodata=None)
+    results = map_scenes(bundle, open_scenes([tmp_path / "a.tif", tmp_path / "b.tif"], mask=mask), tmp_path / "out")
+    said = [[w for w in r.warnings if "--mask" in w] for r in results]
+    assert said == [[], ["scene b: the raster given with --mask covers none of it; nothing is masked there"]]
 
 
 def test_bands_are_chosen_by_name(tmp_path, bundle):
