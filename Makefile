@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 
 ## The tests, under eight minutes on two cores.
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
 ## All tests, with the long counts, and the fast ones with the lowest versions that pyproject.toml allows.
 test-all: $(VENV)/installed-dev

@@ -78,7 +78,7 @@ def measure(bundle: Bundle, scene: Scene, folder: Path, n_workers: int, tile_px:
     tiles = TileWork(plan, scene, predictor, TileStore(work / "tiles"))
     tiles.store.folder.mkdir(parents=True)
     with dask_tiles(f"local:{n_workers}", bundle, work) as make:
-        _all_made(make(tiles, list(range(4 * n_workers))))  # every worker has loaded the model after these
+        _all_made(make(tiles, range(min(4 * n_workers, plan.n_tiles))))  # every worker has loaded the model after these
         start = time.perf_counter()
         _all_made(make(tiles, range(plan.n_tiles)))
         return time.perf_counter() - start

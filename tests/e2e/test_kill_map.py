@@ -69,7 +69,7 @@ def test_a_run_killed_in_training_and_in_mapping_ends_in_the_same_map(command: l
     run_to_the_end(command, whole)
     kill_when(command, out, lambda: any((out / ".work" / "train" / "checkpoints").glob("[!.]*")))
     assert finished(out) == set()
-    told = kill_when(command, out, lambda: any((out / ".work").glob("*/tiles/[!.]*")))
+    told = kill_when(command, out, lambda: any((out / ".work").rglob("*.tile")))
     assert f"resuming at step 100 of {STEPS}" in told
     assert finished(out) <= {"model"}
     told = run_to_the_end(command, out)

@@ -82,6 +82,7 @@ def test_options_that_contradict_each_other() -> None:
         MapConfig(**NEEDED, bands=["B02", "B03", "B02"])
     with pytest.raises(ConfigError, match=r"block_px: found 64 px, expected at least crop_px \(128 px\)"):
         MapConfig(**NEEDED, block_px=64, crop_px=128)
+    assert MapConfig(**NEEDED, crop_px=256).block_px is None
     assert MapConfig(synthetic=True).scenes == ()
 
 

@@ -13,13 +13,13 @@ import torch
 
 from berunda.api.prepare import Prepared
 from berunda.data.order import Randomness
-from berunda.data.splits import UNUSED, Parts, parts_in_window
-from berunda.geo.grid import Window
+from berunda.data.splits import TEST, UNUSED, Parts, check_no_leak, parts_in_window
+from berunda.geo.grid import Window, xy_of
 from berunda.geo.raster import Scene
 from berunda.mapping.plan import Lattice
 from berunda.mapping.predictor import Predictor
 
-__all__ = ["Answers", "PixelTable", "ask_net", "gather_pixels"]
+__all__ = ["Answers", "PixelTable", "ask_net", "check_table", "gather_pixels"]
 
 _BLOCK_PX = 512
 MAX_PIXELS_PER_PART = 1_000_000
@@ -91,6 +91,21 @@ def gather_pixels(prepared: Prepared) -> PixelTable:
     return PixelTable(
         *(np.concatenate([getattr(t, name) for t in (_empty_table(prepared), *found)]) for name in _COLUMNS)
     )
+
+
+def check_table(prepared: Prepared, table: PixelTable) -> None:
+    """Check on the very pixels in use that no test pixel lies near one that trains or calibrates.
+
+    Raises:
+        DataError: one does.
+    """
+    x, y = np.zeros(len(table)), np.zeros(len(table))
+    for index, scene in enumerate(prepared.scenes):
+        mine = table.scene == index
+        x[mine], y[mine] = xy_of(scene.grid.transform, table.col[mine] + 0.5, table.row[mine] + 0.5)
+    places, is_test = np.stack([x, y], axis=1), table.part == TEST
+    pixel = min(min(scene.grid.resolution) for scene in prepared.scenes)
+    check_no_leak(prepared.split, prepared.labels, places[~is_test], places[is_test], pixel)
 
 
 def ask_net(predictor: Predictor, prepared: Prepared, table: PixelTable, *, features: bool = True) -> Answers:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from berunda.api.compare import Result, forest_result, net_result, supervised_result
-from berunda.api.evaluate import PixelTable, gather_pixels
+from berunda.api.evaluate import PixelTable, check_table, gather_pixels
 from berunda.api.fit import Fitted, fit, method_of, passes_per_step, train_config
 from berunda.api.outcome import MapOutcome
 from berunda.api.prepare import Prepared
@@ -84,6 +84,7 @@ def run_map(
     method = method_of(config)
     start = time.perf_counter()
     table = gather_pixels(prepared)
+    check_table(prepared, table)
     source = build_source(prepared.scenes, prepared.labels, prepared.split, prepared.scaling, config.crop_px)
     settings = train_config(config, run_key=_run_key(prepared))
     run = MapRun(config, prepared, method, settings, table, attribution=tuple(attribution))

@@ -23,7 +23,7 @@ import numpy as np
 
 from berunda.config import DASK_ADDRESS
 from berunda.data.scaling import Scaling, measure_scaling, radiometry_warnings
-from berunda.errors import ConfigError, DataError
+from berunda.errors import ConfigError, DataError, GeoError
 from berunda.geo.raster import Scene
 from berunda.mapping.assemble import Assembly, find_finished, write_legend
 from berunda.mapping.backends import MakeTiles, SetAside, require_dask
@@ -273,10 +273,7 @@ def _missing_warnings(
 def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, ...]:
     if not summary.n_valid:
         return (f"scene {scene.name} has no valid pixel: its map is nodata everywhere",)
-    bands = manifest.bands
-    trained = Scaling(np.array([b.low for b in bands]), np.array([b.high for b in bands]))
-    found = radiometry_warnings(manifest.band_names, trained, measure_scaling(scene))
-    told = [f"scene {scene.name}: {text}" for text in found]
+    told = [f"scene {scene.name}: {text}" for text in _radiometry(scene, manifest)]
     if scene.mask_misses:
         told.append(f"scene {scene.name}: the raster given with --mask covers none of it; nothing is masked there")
     if summary.n_above is None:
@@ -290,6 +287,15 @@ def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, 
         reason = manifest.calibration.warning or "too few held-out labels"
         told.append(f"the confidence is not calibrated: {reason.removeprefix('confidence is not calibrated: ')}")
     return tuple(told)
+
+
+def _radiometry(scene: Scene, manifest: Manifest) -> list[str]:
+    bands = manifest.bands
+    trained = Scaling(np.array([b.low for b in bands]), np.array([b.high for b in bands]))
+    try:
+        return list(radiometry_warnings(manifest.band_names, trained, measure_scaling(scene)))
+    except GeoError as error:  # of an incomplete map; it must not take the rest with it
+        return [f"the range of its pixels could not be compared with the training's: {error}"]
 
 
 def _result(

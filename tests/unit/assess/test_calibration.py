@@ -75,6 +75,8 @@ def test_all_right_hits_the_end_of_the_range_and_says_so() -> None:
     assert found.value == pytest.approx(0.05, rel=1e-2)
     assert found.warning is not None
     assert "end of its range" in found.warning
+    assert found.warning.startswith("confidence is not calibrated: ")
+    assert not found.is_calibrated
 
 
 def test_ece_equals_torchmetrics() -> None:

@@ -113,6 +113,23 @@ def test_every_option_of_a_map_run_is_a_flag(capsys: pytest.CaptureFixture[str])
     assert [name for name in spelled if f" {name}" not in text and f"[{name}" not in text] == []
 
 
+def test_what_is_on_by_default_has_a_flag_that_switches_it_off(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [main([*MAP, *more]) for more in ([], ["--no-pretrained"], ["--pretrained"])] == [0, 0, 0]
+    assert [call[1][0].pretrained for call in api.calls] == [True, False, True]
+    main(["map", "--help"])
+    text = capsys.readouterr().out
+    assert "--no-pretrained" in text
+    assert "on by default" in text
+
+
+@pytest.mark.parametrize("verb", ["map", "predict"])
+def test_workers_are_threads_and_a_device_can_be_chosen(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([verb, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Tiles mapped at a time, by threads" in text
+    assert "--device" in text
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"berunda {berunda.__version__}\n"
@@ -192,6 +209,7 @@ def test_the_other_verbs_hand_on_what_was_given(api: Api, capsys: pytest.Capture
     assert (demo[2]["seed"], demo[2]["synthetic"]) == (2, True)
     assert predict[1] == (Path("model"), ("a.tif", "b.tif"), Path("o"))
     assert (predict[2]["workers"], predict[2]["bands"]) == (2, ("B02", "B03"))
+    assert predict[2]["device"] == "auto"
     assert assess[1] == (Path("map.tif"), Path("r.gpkg"))
     assert assess[2] == {
         "field": "c",

@@ -123,6 +123,7 @@ def test_no_answer_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise subprocess.TimeoutExpired(command, 300)
 
     monkeypatch.setattr(module.subprocess, "run", run)
+    assert FetchError("x").exit_code == 1  # a failed run, not wrong input
     with pytest.raises(FetchError, match=r"no answer in 300 s.*--synthetic"):
         demo_scene(cache=tmp_path / "cache")
 

@@ -141,6 +141,15 @@ def test_blocks_shrink_until_ten_hold_labels() -> None:
     small = Grid(Shape(130, 130), Affine(10, 0, 0, 0, -10, 0), "")
     labels = squares(40, side_px=4, grid=small)
     assert split_blocks(labels, [small], SplitSettings(None, 8, 0.3)).block_px == 32
+    assert split_blocks(labels, [small], SplitSettings(None, 32, 0.3)).block_px == 64  # a crop has to fit in
+
+
+def test_blocks_stay_at_128_px_where_ten_hold_labels() -> None:
+    wide = Grid(Shape(640, 640), Affine(10, 0, 0, 0, -10, 0), "")
+    labels = squares(400, side_px=4, grid=wide)
+    auto, fixed = (split_blocks(labels, [wide], SplitSettings(b, 32, 0.3)) for b in (None, 128))
+    assert auto.block_px == 128
+    np.testing.assert_array_equal(auto.part, fixed.part)
 
 
 def _pixels_in_common_ground(split: BlockSplit, labels: Labels, grids: list[Grid]) -> tuple[np.ndarray, np.ndarray]:

@@ -101,3 +101,26 @@ def test_weights_that_cannot_be_fetched_are_told_with_the_flag_that_does_without
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     with pytest.raises(FetchError, match=r"cannot be fetched.*--no-pretrained"):
         build_encoder("resnet18d.ra2_in1k", n_bands=4, depth=2, pretrained=True)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_quietly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import huggingface_hub.constants as hub
+
+    asked: list[float] = []
+
+    class Session:
+        def head(self, url: str, *, timeout: float) -> None:
+            asked.append(timeout)
+            raise OSError("no route to host")
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.utils.get_session", Session)
+    with pytest.raises(FetchError) as caught:
+        build_encoder("resnet18d.ra2_in1k", n_bands=4, depth=2, pretrained=True)
+    assert asked == [10.0]
+    assert caught.value.exit_code == 1
+    assert hub.HF_HUB_OFFLINE is False
+    assert caplog.records == []
