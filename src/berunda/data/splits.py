@@ -187,7 +187,7 @@ def check_no_leak(
     Raises:
         DataError: a test pixel lies within the buffer of a fitted pixel, or one polygon stands on both sides.
     """
-    prints = np.array(labels.fingerprints)
+    prints = shapely.to_wkb(shapely.normalize(labels.geometries), hex=True)
     both = np.intersect1d(prints[np.isin(split.part, (TRAIN, CALIBRATION))], prints[split.part == TEST])
     if len(both):
         raise DataError(

@@ -73,9 +73,14 @@ def read_labels(
         if is_vector(source)
         else read_regions(source, grids, zero_is_class=zero_is_class, cut_px=cut_px)
     )
-    crs = _checked_crs(features.crs, grids[0], source)
     own_names = [class_name(v) for v in features.values]
     names = map_classes(own_names, classes, str(source), _further(features, classes))
+    return _labels(features, names, grids, source)
+
+
+def _labels(features: Features, names: list[str | None], grids: Sequence[Grid], source: Path) -> Labels:
+    """Return the features that lie on a scene, in the CRS of the first, with what was left out counted."""
+    crs = _checked_crs(features.crs, grids[0], source)
     cleaned = _clean(features.geometries, source)
     has_class = np.array([bool(n) for n in names])
     usable = has_class & np.array([g is not None for g in cleaned.geometries])

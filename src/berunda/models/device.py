@@ -28,6 +28,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
                 f"device {str(device)!r}: this machine or this build of torch has none; use device 'auto' or 'cpu'"
             )
         if (found.index or 0) >= n_devices:
-            last = n_devices - 1
-            raise ConfigError(f"device {str(device)!r}: found cuda:0 to cuda:{last} on this machine; choose one of them")
+            found_names = f"cuda:0 to cuda:{n_devices - 1}"
+            raise ConfigError(f"device {str(device)!r}: found {found_names} on this machine; choose one of them")
     return found

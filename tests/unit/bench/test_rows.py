@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from multiprocessing import get_context
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,6 @@ from berunda.errors import DataError
 def row(method: str = "m", seed: int = 0, **more: Any) -> dict[str, Any]:
     known = dict.fromkeys(REQUIRED, "") | {"suite": "s", "method": method, "seed": seed, "metrics": {"miou": 0.5}}
     return known | more
-
-
-def add_one(path: str, seed: int) -> None:
-    RowFile(path).add([row(seed=seed)])
 
 
 def test_rows_are_added_found_and_replaced(tmp_path: Path) -> None:
@@ -40,8 +37,15 @@ def test_variants_are_runs_of_their_own(tmp_path: Path) -> None:
 
 def test_several_processes_lose_no_row(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
-    with get_context("spawn").Pool(3) as pool:
-        pool.starmap(add_one, [(str(path), seed) for seed in range(9)])
+    program = (
+        "import json, sys; from berunda.bench.rows import RowFile\n"
+        "row = json.loads(sys.argv[2])\n"
+        "for seed in range(int(sys.argv[3]), 9, 3): RowFile(sys.argv[1]).add([{**row, 'seed': seed}])"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(path), json.dumps(row()), str(k)]) for k in range(3)
+    ]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
     assert sorted(r["seed"] for r in RowFile(path).rows()) == list(range(9))
 
 

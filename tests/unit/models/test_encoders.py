@@ -95,7 +95,7 @@ def test_encoder_without_a_pyramid_is_a_config_error() -> None:
         build_encoder("vit_tiny_patch16_224", n_bands=3, depth=3, pretrained=False)
 
 
-def test_weights_that_cannot_be_fetched_are_told_with_the_flag_that_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_fetched_are_told_with_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants as hub
 
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
