@@ -46,10 +46,17 @@ def _table(suite: str, rows: list[Row]) -> str:
     for row in rows:
         labels = f"{row['labels']} {str(row['labels_unit']).replace('_', ' ')}"
         groups.setdefault((str(row["method"]), labels), []).append(row)
+    most = max(len(runs) for runs in groups.values())
+    fewer = [method for (method, _), runs in groups.items() if len(runs) < most]
     for (method, labels), runs in groups.items():
+        if len(runs) < most:
+            continue
         figures = [_figure(run["metrics"].get(metric) for run in runs) for metric in metrics]
         seconds = statistics.mean(float(run["wall_s"]) for run in runs)
         lines.append(_line([method.replace("_", " "), labels, str(len(runs)), *figures, f"{seconds:.0f} s"]))
+    if fewer:
+        names = ", ".join(dict.fromkeys(fewer))
+        lines += ["", f"Fewer seeds, so not comparable in a mean: {names}; see `benchmarks/results/{suite}.json`."]
     return "\n".join(lines)
 
 

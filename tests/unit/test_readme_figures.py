@@ -41,7 +41,14 @@ def test_means_and_deviations_over_seeds(tmp_path: Path) -> None:
     assert text[0] == "**demo** (scene; 2 cores; mean ± standard deviation over seeds)"
     assert text[2] == "| method | labels | seeds | OA | mIoU | time a run |"
     assert text[4] == "| random forest | 5 polygons per class | 2 | 0.500 ± 0.141 | 0.400 ± 0.141 | 60 s |"
-    assert text[5] == "| berunda | 5 polygons per class | 1 | 0.7 | 0.6 | 60 s |"
+    assert len(text) == 7
+    assert text[6] == "Fewer seeds, so not comparable in a mean: berunda; see `benchmarks/results/demo.json`."
+
+
+def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text(json.dumps([row("berunda", 0, oa=0.7, miou=0.6, other=1.0)]))
+    text = _script().tables(tmp_path).splitlines()
+    assert text[4] == "| berunda | 5 polygons per class | 1 | 0.7 | 0.6 | 60 s |"
 
 
 def test_without_results(tmp_path: Path) -> None:
