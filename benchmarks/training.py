@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from berunda.api.demo import synthetic_config
+from berunda.api.demo_verb import synthetic_config
 
 from berunda._version import __version__
 from berunda.api.compare import hardware

@@ -122,7 +122,7 @@ class MapConfig(Options):
     )
     encoder_depth: int = Field(3, ge=1, le=5, description="Stages of the encoder in use.")
     decoder: Literal["unet", "slim"] = Field(
-        "slim", description="Decoder of the net; slim costs about two thirds of a U-Net's step."
+        "slim", description="Decoder of the net; slim costs about half of a U-Net's step."
     )
     crop_px: int = Field(64, ge=32, le=1024, description="Side of a training image.", json_schema_extra=_PX)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")

@@ -25,7 +25,7 @@ class NetSpec:
         crop_px: side of a training image in pixels.
         pixel_path: segmentation only: add a per-pixel path at full resolution (two 1x1 convolutions on the
             bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
-        decoder: segmentation only: "unet", or "slim" (top-down sums; about two thirds of the cost of a step).
+        decoder: segmentation only: "unet", or "slim" (top-down sums; about half the cost of a step).
     """
 
     task: Task
