@@ -23,6 +23,8 @@ SHOWN = {
     "macro_auprc": "macro AUPRC",
     "ece": "ECE",
     "ood_auroc": "OOD AUROC",
+    "step": "step (s)",
+    "share_data_and_views": "data and views",
 }
 """Metrics that a table shows, in this order; a suite that has none of them shows its first four."""
 
@@ -45,7 +47,8 @@ def _table(suite: str, rows: list[Row]) -> str:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         labels = f"{row['labels']} {str(row['labels_unit']).replace('_', ' ')}"
-        groups.setdefault((str(row["method"]), labels), []).append(row)
+        name = f"{row['method']} {row.get('variant', '')}".strip()
+        groups.setdefault((name, labels), []).append(row)
     most = max(len(runs) for runs in groups.values())
     fewer = [method for (method, _), runs in groups.items() if len(runs) < most]
     for (method, labels), runs in groups.items():

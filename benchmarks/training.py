@@ -17,10 +17,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from berunda.api.demo_verb import synthetic_config
 
 from berunda._version import __version__
 from berunda.api.compare import hardware
+from berunda.api.demo_verb import synthetic_config
 from berunda.api.fit import N_LABELLED, passes_per_step, spec_of, train_config
 from berunda.api.prepare import prepare
 from berunda.bench.rows import RowFile

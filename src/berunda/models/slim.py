@@ -1,6 +1,7 @@
 """A light net for segmentation: encoder stages summed top-down, one convolution at stride 2, and a per-pixel path.
 
-A step costs about half of that with the U-Net on the same encoder (`benchmarks/results/training.json`): nothing wide runs at full resolution.
+A step costs about half of that with the U-Net on the same encoder (`benchmarks/results/training.json`): nothing wide
+runs at full resolution.
 """
 
 from __future__ import annotations
