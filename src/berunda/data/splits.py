@@ -39,6 +39,7 @@ UNUSED, TRAIN, CALIBRATION, TEST = 0, 1, 2, 3
 _N_DRAWS = 256
 _MIN_LABELLED_BLOCKS = 10
 _MIN_BLOCK_PX = 32
+_FEW_POLYGONS = 3  # a class with so many training polygons can spare one for calibration
 BLOCK_PX = 128
 """Side of a block where none is asked for and labels are many."""
 
@@ -54,7 +55,8 @@ class SplitSettings:
         test_share: share of the labelled area that the test blocks should hold, 0 to 0.9; 0 keeps nothing for the test.
         polygons_per_class: at most so many training polygons a class; None takes all that are left.
         calibration_share: share of the training blocks' polygons kept from training for calibration when
-            `polygons_per_class` is None. Otherwise at most as many polygons as train are kept, from those left over.
+            `polygons_per_class` is None, at least one of three. Otherwise at most as many
+            polygons as train are kept, from those left over.
         seed: seed of the draws.
     """
 
@@ -292,7 +294,8 @@ def _choose_training(part: np.ndarray, labels: Labels, settings: SplitSettings, 
     for class_id in range(1, len(labels.class_names) + 1):
         mine = rng.permutation(np.flatnonzero((part == TRAIN) & (labels.class_ids == class_id)))
         if settings.polygons_per_class is None:
-            n_calibration = int(settings.calibration_share * len(mine))
+            least = 1 if settings.calibration_share > 0 and len(mine) >= _FEW_POLYGONS else 0
+            n_calibration = max(least, int(settings.calibration_share * len(mine)))
             n_train = len(mine) - n_calibration
         else:
             n_train = min(settings.polygons_per_class, len(mine))

@@ -225,3 +225,10 @@ def test_the_check_finds_leaks_that_a_split_should_not_make() -> None:
     twice = dataclasses.replace(labels, geometries=labels.geometries[[0, 0, *range(2, 30)]])
     with pytest.raises(DataError, match="1 polygons stand in the training and in the test part"):
         check_no_leak(dataclasses.replace(split, part=part), twice, near, far, 10.0)
+
+
+def test_a_class_of_three_training_polygons_spares_one_for_calibration() -> None:
+    labels = squares(9)
+    counts = split_blocks(labels, [GRID], SplitSettings(32, 8, test_share=0.0)).counts(labels)
+    assert counts["train"] == {"a": 2, "b": 2, "c": 2}
+    assert counts["calibration"] == {"a": 1, "b": 1, "c": 1}
