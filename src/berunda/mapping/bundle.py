@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from berunda._version import __version__
 from berunda.errors import BerundaError, CheckpointError, OutputError, SecurityError
-from berunda.mapping.files import digest_of, failed_write, fsync_folder, write_synced
+from berunda.geo.write import sync_folder
+from berunda.mapping.files import digest_of, failed_write, write_synced
 from berunda.mapping.manifest import WEIGHTS_NAME, Manifest, Weights, parse_manifest
 from berunda.methods.contract import Method
 from berunda.models.spec import NetSpec
@@ -183,7 +184,7 @@ def save_bundle(folder: Path | str, bundle: Bundle) -> Path:
         temporary.mkdir(parents=True)
         write_synced(temporary / WEIGHTS_NAME, [weights])
         write_synced(temporary / MANIFEST_NAME, [text.encode()])
-        fsync_folder(temporary)
+        sync_folder(temporary)
         load_bundle(temporary)
         _swap(temporary, target)
     except OSError as error:
@@ -344,5 +345,5 @@ def _swap(new: Path, target: Path) -> None:
         if aside.exists():
             os.rename(aside, target)
         raise
-    fsync_folder(target.parent)
+    sync_folder(target.parent)
     shutil.rmtree(aside, ignore_errors=True)

@@ -10,23 +10,12 @@ from pathlib import Path
 
 from berunda.errors import OutputError
 
-__all__ = ["digest_of", "failed_write", "fsync_folder", "write_atomic", "write_synced"]
+__all__ = ["digest_of", "failed_write", "write_atomic", "write_synced"]
 
 
 def digest_of(data: bytes | memoryview) -> str:
     """Return the sha256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` last; a system that cannot sync folders is let be."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> None:
