@@ -52,6 +52,7 @@ from berunda.geo.raster import open_scenes
 from berunda.mapping.bundle import Bundle, load_bundle, save_bundle
 from berunda.mapping.predictor import Predictor
 from berunda.mapping.run import map_scenes
+from berunda.memory import keep_freed_memory
 from berunda.progress import Silent
 from torchgeo_loop import torchgeo_mpx_per_s, torchgeo_version
 
@@ -62,8 +63,8 @@ MEMORY_MPX = 100
 """So much of the large file is mapped; its first 4,000 rows and columns hold data."""
 N_BARE = 128
 """Windows of the bare forward pass, before and after the map each."""
-NETS = ((3, "slim"), (2, "slim"), (4, "slim"), (5, "slim"), (3, "unet"), (4, "unet"))
-WINDOWS = ((128, 16), (256, 8), (256, 16), (256, 32), (256, 48), (320, 16), (320, 32), (448, 16), (448, 32))
+NETS = ((3, "slim4"), (2, "slim4"), (3, "slim"), (3, "unet"))
+WINDOWS = ((256, 16), (256, 32), (320, 16), (448, 8), (448, 16), (448, 32), (640, 16), (640, 32))
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def with_windows(bundle: Bundle, window_px: int, margin_px: int) -> Bundle:
 
 def throughput(bench: Bench, size: int, workers: int) -> None:
     """Time a map between two halves of the bare forward pass, and torchgeo's loop beside it."""
+    keep_freed_memory()
     bundle = synthetic_bundle(bench.folder)
     manifest = bundle.manifest
     variant = f"{size} px, window {manifest.window_px}, margin {manifest.margin_px}, workers {workers}"
@@ -183,10 +185,13 @@ def _pace(job: Callable[[int], None], n_threads: int, batch: int) -> list[float]
 
 
 def _torchgeo(path: Path, manifest: Any) -> float | None:
+    """Return the pace of torchgeo's loop in a process of its own, whose memory is managed as usual."""
     if torchgeo_version() is None:
         print("torchgeo is not installed: its loop is left out (pip install torchgeo==0.8.1)", flush=True)
         return None
-    return torchgeo_mpx_per_s(path, len(manifest.bands), len(manifest.classes), max_batches=16)
+    told = json.dumps({"path": str(path), "n_bands": len(manifest.bands), "n_classes": len(manifest.classes)})
+    done = subprocess.run([sys.executable, __file__, "--torchgeo", told], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def _scene_file(folder: Path, size: int) -> Path:
@@ -327,9 +332,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, help="where scenes and the model are kept between runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--probe", help=argparse.SUPPRESS)
+    parser.add_argument("--torchgeo", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.probe:
         probe(options.probe)
+        return
+    if options.torchgeo:
+        print(torchgeo_mpx_per_s(**options.torchgeo, max_batches=16))
         return
     parts = options.parts.split(",")
     with tempfile.TemporaryDirectory() as temporary:

@@ -99,7 +99,7 @@ def _bundle(scene: Scene) -> Bundle:
         len(COLORS),
         encoder=config.encoder,
         encoder_depth=config.encoder_depth,
-        decoder=config.decoder,
+        decoder=config.decoder or "slim",
         pretrained=False,
         pixel_path=True,
     )

@@ -23,8 +23,13 @@ SHOWN = {
     "macro_auprc": "macro AUPRC",
     "ece": "ECE",
     "ood_auroc": "OOD AUROC",
+    "auroc_msp": "AUROC, MSP",
+    "auroc_energy": "AUROC, energy",
+    "auroc_knn": "AUROC, kNN",
+    "auroc_mahalanobis": "AUROC, Mahalanobis",
     "step": "step (s)",
     "share_data_and_views": "data and views",
+    "share_of_bare": "share of the bare step",
 }
 """Metrics that a table shows, in this order; a suite that has none of them shows its first four."""
 

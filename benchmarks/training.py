@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
         source = build_source(prepared.scenes, prepared.labels, prepared.split, prepared.scaling, config.crop_px)
         for (name, decoder), chosen in RUNS.items():
             method = make_method(name, chosen)
-            spec = spec_of(prepared, config.replaced(decoder=decoder))
+            spec = spec_of(method, prepared, config.replaced(decoder=decoder))
             runs = [train(method, spec, source, train_config(config)) for _ in range(options.repeats + 1)][1:]
             passes = passes_per_step(method, N_LABELLED)
             metrics = {part: _median(runs, part, options.steps) for part in runs[0].timing}

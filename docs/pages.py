@@ -6,6 +6,7 @@ Usage: python docs/pages.py [--check]      (--check only fails when a page is ou
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from berunda.cli.methods import range_of
 from berunda.cli.verbs import VERBS
 from berunda.config import MapConfig
 from berunda.methods import describe_method, method_names
-from berunda.schema import expected_of
+from berunda.options.bench import BenchOptions
+from berunda.options.train import TrainOptions
+from berunda.schema import Options, expected_of
 
 FOLDER = Path(__file__).resolve().parent
 NOTE = "<!-- Written by `make docs` from the code; do not edit. -->"
@@ -55,26 +58,34 @@ def _row(setting: dict[str, Any]) -> str:
     return " | ".join((f"| `{setting['name']}`", *cells)) + " |"
 
 
-def options_page() -> str:
-    """Return docs/options.md."""
-    lines = [NOTE, "# Options of a map run", ""]
-    lines += ["One schema serves the command line, `run.yaml` and `berunda.config.MapConfig`.", ""]
-    lines += [
-        "| in `run.yaml` | on the command line | what it does | takes | default |",
-        "|---|---|---|---|---|",
-    ]
-    properties = MapConfig.model_json_schema()["properties"]
-    for name, field in MapConfig.model_fields.items():
+def _options_table(model: type[Options], file: str) -> Iterator[str]:
+    yield f"| in `{file}` | on the command line | what it does | takes | default |" if file else (
+        "| name | on the command line | what it does | takes | default |"
+    )
+    yield "|---|---|---|---|---|"
+    properties = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
         default = properties[name].get("default")
         shown = (
             "" if default in (None, [], {}) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         )
-        spelled = f"`{MapConfig.spell(name, True)}`" + (f", `--no-{name.replace('_', '-')}`" if default is True else "")
-        takes = expected_of(MapConfig, name).replace("|", "or")
-        lines.append(
-            f"| `{name}` | {spelled} | {field.description} | {takes} | {shown} |"
-        )
-    lines += ["", "# Verbs", ""]
+        spelled = f"`{model.spell(name, True)}`" + (f", `--no-{name.replace('_', '-')}`" if default is True else "")
+        takes = expected_of(model, name).replace("|", "or")
+        yield f"| `{name}` | {spelled} | {field.description} | {takes} | {shown} |"
+
+
+def options_page() -> str:
+    """Return docs/options.md."""
+    lines = [NOTE]
+    for title, file, model in (
+        ("a map run", "run.yaml", MapConfig),
+        ("a training on images", "run.yaml", TrainOptions),
+        ("a benchmark", "", BenchOptions),
+    ):
+        where = f"the command line, `{file}` and" if file else "the command line and"
+        lines += [f"# Options of {title}", "", f"One schema serves {where} `{model.__module__}.{model.__name__}`.", ""]
+        lines += [*_options_table(model, file), ""]
+    lines += ["# Verbs", ""]
     for verb in VERBS:
         lines += [f"## berunda {verb.name}", "", verb.help, "", "```", *verb.examples, "```", ""]
     return "\n".join(lines)

@@ -16,23 +16,54 @@ from typing import TYPE_CHECKING, Any
 from berunda._version import __version__
 
 if TYPE_CHECKING:
-    from berunda.api import MapOutcome, PredictOutcome, assess, demo, info, map_scene, predict
+    from berunda.api import (
+        BenchOutcome,
+        MapOutcome,
+        PatchOutcome,
+        PredictOutcome,
+        TrainOutcome,
+        assess,
+        bench,
+        datasets,
+        demo,
+        info,
+        map_scene,
+        predict,
+        train,
+    )
     from berunda.config import MapConfig, load_config
+    from berunda.options.bench import BenchOptions
+    from berunda.options.train import TrainOptions, load_train_options
 
 __all__ = [
+    "BenchOptions",
+    "BenchOutcome",
     "MapConfig",
     "MapOutcome",
+    "PatchOutcome",
     "PredictOutcome",
+    "TrainOptions",
+    "TrainOutcome",
     "__version__",
     "assess",
+    "bench",
+    "datasets",
     "demo",
     "info",
     "load_config",
+    "load_train_options",
     "map_scene",
     "predict",
+    "train",
 ]
 
-_CONFIG = ("MapConfig", "load_config")
+_HOMES = {
+    "BenchOptions": "berunda.options.bench",
+    "MapConfig": "berunda.config",
+    "TrainOptions": "berunda.options.train",
+    "load_config": "berunda.config",
+    "load_train_options": "berunda.options.train",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -41,7 +72,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'berunda' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module("berunda.config" if name in _CONFIG else "berunda.api"), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "berunda.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ from berunda.errors import ConfigError, OutputError
 from berunda.schema import ClassMap, Options, PathList, PathText, Text, TextList, ValueMap
 from berunda.yamlfile import read_mapping
 
-__all__ = ["DASK", "DASK_ADDRESS", "DEVICE", "Effort", "MapConfig", "dump_config", "load_config"]
+__all__ = ["DASK", "DASK_ADDRESS", "DEVICE", "Effort", "MapConfig", "absolute_path", "dump_config", "load_config"]
 
 Effort = Literal["quick", "standard", "thorough"]
 
@@ -121,8 +121,10 @@ class MapConfig(Options):
         description="Start the encoder from pretrained weights; those of an encoder that is not packaged are fetched.",
     )
     encoder_depth: int = Field(3, ge=1, le=5, description="Stages of the encoder in use.")
-    decoder: Literal["unet", "slim"] = Field(
-        "slim", description="Decoder of the net; slim costs about half of a U-Net's step."
+    decoder: Literal["unet", "slim", "slim4"] | None = Field(
+        None,
+        description="Decoder of the net, by default what the method is best with: slim costs about half of a U-Net's "
+        "step, slim4 less still.",
     )
     crop_px: int = Field(64, ge=32, le=1024, description="Side of a training image.", json_schema_extra=_PX)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")
@@ -174,9 +176,9 @@ class MapConfig(Options):
         """Return a copy whose local paths are absolute, taken from `base` (by default the current folder)."""
         folder = Path.cwd() if base is None else base
         return self.replaced(
-            scenes=tuple(_absolute(text, folder) for text in self.scenes),
-            labels=None if self.labels is None else _absolute(self.labels, folder),
-            mask=None if self.mask is None else _absolute(self.mask, folder),
+            scenes=tuple(absolute_path(text, folder) for text in self.scenes),
+            labels=None if self.labels is None else absolute_path(self.labels, folder),
+            mask=None if self.mask is None else absolute_path(self.mask, folder),
         )
 
 
@@ -191,14 +193,19 @@ def load_config(path: Path | str) -> MapConfig:
     return MapConfig.make(read_mapping(path), where=str(path)).resolved(path.absolute().parent)
 
 
-def dump_config(config: MapConfig, path: Path | str) -> None:
-    """Write every option to the YAML file at `path`, whole or not at all; `load_config` reads it back.
+def dump_config(config: Options, path: Path | str, *, verb: str = "map --config") -> None:
+    """Write every option to the YAML file at `path`, whole or not at all; `load_config` reads those of a map back.
+
+    Args:
+        config: the options.
+        path: the file.
+        verb: what repeats the run, followed by the file, for the comment at the head.
 
     Raises:
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    text = f"# Written by Berunda {__version__}. Repeat the run: berunda map --config {path.name} --out DIR\n"
+    text = f"# Written by Berunda {__version__}. Repeat the run: berunda {verb} {path.name} --out DIR\n"
     text += yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False, width=110)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -215,7 +222,12 @@ def dump_config(config: MapConfig, path: Path | str) -> None:
         ) from error
 
 
-def _absolute(text: str, folder: Path) -> str:
+def absolute_path(text: str, folder: Path) -> str:
+    """Return the local path `text` made absolute from `folder`; addresses and the like stay as they are.
+
+    Raises:
+        ConfigError: no home folder is known for a path that begins with ~.
+    """
     if _NOT_LOCAL.match(text):
         return text
     try:

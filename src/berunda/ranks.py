@@ -7,6 +7,7 @@ Without ranks there is nobody else and nothing changes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Ranks", "among", "other_ranks"]
+__all__ = ["Ranks", "among", "other_ranks", "started_ranks"]
 
 
 class Ranks(Protocol):
@@ -34,6 +35,13 @@ class Ranks(Protocol):
 
     def gather(self, x: Tensor) -> Tensor:
         """Return `x` (N, ...) of all ranks one after the other, (size N, ...); no gradient."""
+
+
+def started_ranks() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks that `torchrun` started; (0, 1) without it."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 _active: ContextVar[Ranks | None] = ContextVar("berunda_ranks", default=None)

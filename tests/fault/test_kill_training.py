@@ -6,14 +6,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import toy_training
+from killing import kill_at_random, line_of, program
 from toy_training import SPEC, Toy, ToySource, train_in
 
 from berunda.train.checkpoint import load_checkpoint
@@ -23,39 +21,15 @@ from berunda.train.loop import train
 STEPS = 60
 
 
-@contextmanager
-def _program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    program = [sys.executable, toy_training.__file__, *arguments]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
-def _line(child: subprocess.Popen[str]) -> str:
-    assert child.stdout is not None
-    return child.stdout.readline().strip()
-
-
 def _kill(server: subprocess.Popen[str], folder: Path, n_kills: int, draw: random.Random, kind: str) -> None:
     """Train in `folder` `n_kills` times over, each time killed some steps after it set out."""
-    assert server.stdin is not None
     for _ in range(n_kills):
-        print(folder, STEPS, draw.choice([0, 1, 2]), 0, kind, file=server.stdin, flush=True)
-        process = int(_line(server))
-        for _ in range(draw.randint(0, STEPS // n_kills - 5)):
-            assert _line(server) == "step"
-        time.sleep(draw.uniform(0.0, 0.01))
-        os.kill(process, signal.SIGKILL)
-        while (line := _line(server)) == "step":
-            pass
-        assert line == "ended -9"
+        arguments = f"{folder} {STEPS} {draw.choice([0, 1, 2])} 0 {kind}"
+        kill_at_random(server, arguments, STEPS // n_kills - 5, draw)
 
 
 def test_killed_training_ends_the_same(tmp_path: Path) -> None:
-    with _program() as server:
+    with program(toy_training.__file__) as server:
         _kill(server, tmp_path, 3, random.Random(0), "plain")
     newest = load_checkpoint(tmp_path / "checkpoints")
     assert newest is not None
@@ -68,7 +42,7 @@ def test_killed_training_ends_the_same(tmp_path: Path) -> None:
 def test_50_kills(tmp_path: Path, kind: str) -> None:
     staged = kind == "staged"
     whole = train_in(None, STEPS, staged=staged)
-    with _program() as server:
+    with program(toy_training.__file__) as server:
         for run in range(10):
             folder = tmp_path / f"run{run}"
             _kill(server, folder, 5, random.Random(run), kind)
@@ -76,10 +50,10 @@ def test_50_kills(tmp_path: Path, kind: str) -> None:
 
 
 def test_sigterm_leaves_a_checkpoint_in_5_s(tmp_path: Path) -> None:
-    with _program(str(tmp_path), str(STEPS), "1", "0.1", "plain") as child:
-        assert int(_line(child)) == child.pid
+    with program(toy_training.__file__, str(tmp_path), str(STEPS), "1", "0.1", "plain") as child:
+        assert int(line_of(child)) == child.pid
         for _ in range(4):
-            assert _line(child) == "step"
+            assert line_of(child) == "step"
         asked = time.monotonic()
         child.send_signal(signal.SIGTERM)
         child.wait(timeout=30)

@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mapping_trials
 import pytest
 from toy_mapping import toy_bundle, toy_pixels, write_raster
 
 from berunda.mapping.bundle import save_bundle
+
+N_TILES = 40
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def trials(kind: str, root: Path, n_trials: int) -> list[dict[str, object]]:
+def trials(kind: str, root: Path, n_trials: int) -> list[dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, mapping_trials.__file__, kind, str(root), str(n_trials)],
         capture_output=True,
@@ -33,15 +36,23 @@ def trials(kind: str, root: Path, n_trials: int) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def check_kills(root: Path, n_trials: int) -> None:
+def check_kills(root: Path, n_trials: int) -> list[dict[str, Any]]:
     whole, *told = trials("kill", root, n_trials)
     assert whole["code"] == 0
-    assert sorted(whole["whole"]) == sorted(mapping_trials.FINAL)  # type: ignore[call-overload]
+    assert sorted(whole["whole"]) == sorted(mapping_trials.FINAL)
     assert len(told) == n_trials
     for trial in told:
         assert trial["partial"] == [], trial  # nothing half-written under a final name
         assert (trial["code"], trial["same"]) == (0, True), trial
         assert trial["left"] == [".berunda.lock"], trial
+    return told
+
+
+def check_redone(told: list[dict[str, Any]]) -> None:
+    """The journal knows all finished tiles but one a worker at most, and what it knows is not made again."""
+    for trial in told:
+        assert trial["lost"] <= mapping_trials.WORKERS, trial
+        assert trial["kept"] >= trial["journalled"], trial
 
 
 def check_full(root: Path, n_trials: int) -> None:
@@ -51,7 +62,7 @@ def check_full(root: Path, n_trials: int) -> None:
     assert len(told) == len(errors) == n_trials
     for trial, error in zip(told, errors, strict=True):
         assert trial["code"] == 1, trial
-        assert "map.tif" not in trial["after"], trial  # type: ignore[operator]
+        assert "map.tif" not in trial["after"], trial
         assert (trial["again"], trial["same"]) == (0, True), trial
         assert str(root) in str(error)
         assert "bytes" in str(error)
@@ -62,10 +73,16 @@ def test_killed_runs_end_in_the_same_map(root):
     check_kills(root, 3)
 
 
+def test_a_kill_costs_at_most_a_tile_a_worker(root):
+    told = check_kills(root, 5)
+    check_redone(told)
+    assert any(0 < trial["journalled"] < N_TILES for trial in told), told
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fifty_killed_runs_end_in_the_same_map(root):
-    check_kills(root, 50)
+    check_redone(check_kills(root, 50))
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(root):

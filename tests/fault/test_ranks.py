@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from toy_ranks import LONG, LOOP, METHODS, Remembering, after_one_step, launch
 from toy_training import SPEC, Toy, ToySource, digest
 
-from berunda.errors import CheckpointError
+from berunda.cli.session import Session, exit_code_of
+from berunda.errors import CheckpointError, DataError
 from berunda.progress import Silent
 from berunda.train.checkpoint import load_checkpoint
 from berunda.train.loop import train
@@ -93,10 +94,35 @@ def test_ranks_stop_together(resumed: tuple[Path, list[dict[str, Any]]]) -> None
     first, second = resumed[1]
     assert first["diverged"] == second["diverged"]
     assert "term 'consistency' is nan" in first["diverged"]
+    assert first["unlike"] == second["unlike"]
+    assert "ConfigError: training on 2 ranks: found settings or data that differ between them" in first["unlike"]
     assert first["uneven"] == second["uneven"]
     assert "training on 2 ranks: a step has 3 labelled images, expected a multiple" in first["uneven"]
     assert "rank 1 ended with ValueError: this image cannot be read" in first["failed on one"]
     assert second["failed on one"] == "ValueError: this image cannot be read"
+
+
+def test_one_group_does_several_trainings(resumed: tuple[Path, list[dict[str, Any]]]) -> None:
+    first, second = resumed[1]
+    assert first["together"] == second["together"]
+    assert len(set(first["together"])) == 1
+    assert first["waited"] == "ValueError: nothing to train with"
+    assert "training on 2 ranks: rank 0 ended with ValueError: nothing to train with, so rank 1" in second["waited"]
+
+
+def test_ranks_but_the_first_print_errors_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        session.say("something")
+        session.progress.note("something")
+        raise DataError("the data are wrong")
+
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    session = Session()
+    assert exit_code_of(fails, session) == 2
+    assert capsys.readouterr() == ("", "berunda (rank 1): error: the data are wrong\n")
 
 
 def test_a_rank_can_train_alone(resumed: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -21,16 +21,31 @@ import berunda.methods.supervised  # noqa: F401
 from berunda.errors import BerundaError
 from berunda.geo.raster import open_scenes
 from berunda.mapping.bundle import load_bundle
-from berunda.mapping.run import map_scenes
+from berunda.mapping.journal import read_journal
+from berunda.mapping.result import MapResult
+from berunda.mapping.run import WORK_NAME, map_scenes
 
+WORKERS = 2
 FINAL = ("confidence.tif", "legend.qml", "map.tif", "map.tif.aux.xml", "ood.tif")
 
 
-def map_once(root: Path, out: Path) -> list[object]:
+def map_once(root: Path, out: Path) -> MapResult:
     """Map the scene of `root` into `out`."""
     torch.set_num_threads(1)
     scenes = open_scenes([root / "scene.tif"])
-    return list(map_scenes(load_bundle(root / "model"), scenes, out, tile_px=32, workers=2))
+    return map_scenes(load_bundle(root / "model"), scenes, out, tile_px=32, workers=WORKERS)[0]
+
+
+def tiles_left(out: Path) -> tuple[int, int]:
+    """Return of how many tiles the journal in `out` knows, and how many more have been finished all the same."""
+    work = out / WORK_NAME / "maps" / "map"
+    made = {int(path.stem) for path in work.glob("tiles-*/*.tile")}
+    try:
+        head = (work / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
+        known, _ = read_journal(work / "journal.jsonl", json.loads(head)["plan"])
+    except (OSError, IndexError, ValueError):
+        known = {}
+    return len(known), len(made - known.keys())
 
 
 def in_fork(act: Callable[[], object]) -> int:
@@ -75,9 +90,12 @@ def kill_trials(root: Path, n_trials: int) -> None:
         killed = ended(pid)
         after = digests(out)
         partial = {n: d for n, d in after.items() if whole[n] != d}
-        code = ended(in_fork(lambda out=out: map_once(root, out)))
+        journalled, lost = tiles_left(out)
+        kept = root / f"kept{trial}"
+        code = ended(in_fork(lambda out=out, kept=kept: kept.write_text(str(map_once(root, out).n_tiles_kept))))
         left = sorted(p.name for p in out.iterdir() if p.name not in FINAL)
         told = {"killed": killed, "after_kill": sorted(after), "partial": sorted(partial), "code": code}
+        told |= {"journalled": journalled, "lost": lost, "kept": int(kept.read_text())}
         print(json.dumps({**told, "same": digests(out) == whole, "left": left}), flush=True)
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from berunda.data.source import RawImages
 from berunda.errors import BerundaError
 from berunda.methods import make_method
 from berunda.methods.contract import Batch, BufferUpdate, Loss, Method, NetSpec, Step
+from berunda.models.resolution import FullResolution
 from berunda.progress import Silent
 from berunda.train.config import TrainConfig
+from berunda.train.distributed import together
 from berunda.train.loop import Trained, train
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -35,6 +38,18 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "berunda": ("berunda", {}),
     "berunda l1": ("berunda", {"aux": "l1"}),
     "cotrain": ("cotrain", {}),
+    "mean_teacher": ("mean_teacher", {"ramp": 0.0, "mu": 2.0}),
+    "mixmatch": ("mixmatch", {"ramp": 0.0, "mu": 2.0, "q_from": "student"}),
+    "berunda scene": ("berunda", {}),
+    "pseudo_label scene": ("pseudo_label", {"threshold": 0.3, "ramp": 0.0, "mu": 2.0}),
+    "pi_model scene": ("pi_model", {"ramp": 0.0, "mu": 2.0}),
+    "vat scene": ("vat", {"mu": 2.0, "probe": 0.1, "epsilon": 0.5}),
+    "mixmatch scene": ("mixmatch", {"ramp": 0.0, "mu": 1.0}),
+    "flexmatch scene": ("flexmatch", {"threshold": 0.35, "mu": 2.0}),
+    "freematch scene": ("freematch", {"mu": 2.0, "lambda_f": 1.0}),
+    "softmatch scene": ("softmatch", {"mu": 2.0}),
+    "adamatch scene": ("adamatch", {"threshold": 0.5, "ramp": 0.0, "mu": 2.0}),
+    "defixmatch scene": ("defixmatch", {"threshold": 0.35, "mu": 2.0}),
 }
 GRADIENT = TrainConfig(
     steps=1, n_labelled=4, learning_rate=1.0, weight_decay=0.0, clip_norm=0.0, warmup_steps=0, optimizer="sgd"
@@ -42,7 +57,7 @@ GRADIENT = TrainConfig(
 LOOP = TrainConfig(steps=9, n_labelled=4, checkpoint_every=3, silence_s=5.0)
 
 
-class PlainNet(nn.Module):
+class PlainNet(FullResolution, nn.Module):
     """A net without batch norm and dropout."""
 
     feature_dim = 6
@@ -52,13 +67,14 @@ class PlainNet(nn.Module):
         self.body = nn.Conv2d(spec.n_bands, 8, 3, padding=1)
         self.norm = nn.BatchNorm2d(8) if norm else nn.Identity()
         self.tail = nn.Conv2d(8, 6, 3, padding=1)
-        self.head = nn.Conv2d(6, spec.n_classes, 1)
+        self.is_pooled = spec.task == "scene"
+        self.head = nn.Linear(6, spec.n_classes) if self.is_pooled else nn.Conv2d(6, spec.n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        return [torch.tanh(self.norm(self.body(pixels)))]
+        return [torch.tanh(self.tail(torch.tanh(self.norm(self.body(pixels)))))]
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        return torch.tanh(self.tail(features[-1]))
+        return features[-1].mean((2, 3)) if self.is_pooled else features[-1]
 
     def classify(self, decoded: Tensor) -> Tensor:
         return self.head(decoded)
@@ -98,9 +114,20 @@ class DoubleSource(ToySource):
         return RawImages(drawn.pixels.double() * valid[:, None], valid, None, drawn.index)
 
 
+@dataclass(frozen=True)
+class SceneSource(DoubleSource):
+    """The same images, labelled as wholes."""
+
+    def labelled(self, rng: Randomness, n: int) -> RawImages:
+        images = self._draw(rng, "labelled", n)
+        return replace(images, labels=images.pixels[:, :3].mean((2, 3)).argmax(1))
+
+
 def after_one_step(case: str, *, norm: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return weights and buffers after one step of 1.9 gradients, and its figures."""
-    trained = train(in_float64(case, norm=norm), SPEC, DoubleSource(), GRADIENT)
+    is_scene = case.endswith(" scene")
+    spec, source = (replace(SPEC, task="scene"), SceneSource()) if is_scene else (SPEC, DoubleSource())
+    trained = train(in_float64(case, norm=norm), spec, source, GRADIENT)
     modules = nn.ModuleDict({"net": trained.net, "extra": trained.extra, "averaged": trained.averaged})
     return modules.state_dict(), trained.log[0]
 
@@ -132,6 +159,15 @@ class Remembering(Toy):
         if self.keeps:
             updates["seen"] = BufferUpdate(torch.cat([pixels.detach(), seen])[:4], "per_rank")
         return Loss(loss.total + 0.1 * pull, loss.terms, updates)
+
+
+@dataclass(frozen=True)
+class DivergingOnOne(Toy):
+    """Its loss is not a number at step 4 of rank 1."""
+
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        faults = {4: "nan"} if os.environ["RANK"] == "1" else {}
+        return Toy(faults=faults).loss(net, extra, batch, step, rng)
 
 
 @dataclass(frozen=True)
@@ -174,6 +210,23 @@ def _weights(trained: Trained) -> str:
     return digest(trained)
 
 
+def _together(rank: int) -> dict[str, Any]:
+    """Do several trainings in one group, with more to do for the first rank, which also fails once."""
+
+    def fails() -> None:
+        with together():
+            if rank == 0:
+                time.sleep(1)
+                raise ValueError("nothing to train with")
+            train(Toy(), SPEC, ToySource(), LOOP)
+
+    with together() as group:
+        if group.rank == 0:
+            time.sleep(1)
+        trained = [digest(train(Toy(), SPEC, ToySource(), LOOP)) for _ in range(2)]
+    return {"together": trained, "waited": _attempt(fails)}
+
+
 def _resumes(folder: Path, rank: int) -> dict[str, Any]:
     """Train at once, and with an interruption; with and without buffers of each rank's own."""
     found: dict[str, Any] = {}
@@ -186,10 +239,11 @@ def _resumes(folder: Path, rank: int) -> dict[str, Any]:
         found[f"shared {keeps}"] = _weights(whole)
         found[f"failed {keeps}"] = _attempt(lambda: train(method, SPEC, FailingSource(), LOOP, folder=place))  # noqa: B023
         found[f"bit-exact {keeps}"] = digest(train(method, SPEC, ToySource(), LOOP, folder=place)) == once
-    diverging = Toy(faults={4: "nan"} if rank == 1 else {})
-    found["diverged"] = _attempt(lambda: train(diverging, SPEC, ToySource(), replace(LOOP, run_key="nan")))
+    found["diverged"] = _attempt(lambda: train(DivergingOnOne(), SPEC, ToySource(), LOOP))
+    found["unlike"] = _attempt(lambda: train(Toy(), SPEC, ToySource(), replace(LOOP, run_key=f"data of {rank}")))
     found["uneven"] = _attempt(lambda: train(Toy(), SPEC, ToySource(), replace(LOOP, n_labelled=3)))
     found["alone"] = digest(train(Toy(), SPEC, ToySource(), replace(LOOP, ranks="alone")))
+    found |= _together(rank)
     found["failed on one"] = _attempt(lambda: train(Toy(), SPEC, FailingSource(rank=1), LOOP))
     return found
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from killing import Loud, serve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from berunda.data.order import Randomness
 from berunda.data.source import RawImages
 from berunda.methods.contract import Batch, BufferUpdate, Loss, Method, Needs, NetSpec, Stage, Step, View
-from berunda.progress import Progress, Silent
+from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained, train
 
@@ -164,15 +165,6 @@ def digest(trained: Trained) -> str:
     return hashed.hexdigest()
 
 
-class Loud(Silent):
-    """Prints a line a step."""
-
-    def advance(self, n: int = 1, **figures: float) -> None:
-        """Say that a step is done."""
-        if figures:
-            print("step", flush=True)
-
-
 def train_in(
     folder: Path | None,
     steps: int,
@@ -197,22 +189,15 @@ def train_in(
 
 
 def main(folder: str, steps: str, workers: str, pause_s: str, staged: str) -> None:
-    """Train in `folder`, tell the process and every step, and print the digest."""
-    print(os.getpid(), flush=True)
+    """Train in `folder`, tell every step, and print the digest."""
     given = {"workers": int(workers), "pause_s": float(pause_s), "staged": staged == "staged"}
     print(train_in(Path(folder), int(steps), **given, progress=Loud()), flush=True)
 
 
-def serve() -> None:
-    """Run `main` for every line of arguments that comes in, each in a forked process, and tell its end."""
-    train_in(None, 1)  # what torch imports late is imported once
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            main(*line.split())
-            os._exit(0)
-        print(f"ended {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:]) if sys.argv[1:] else serve()
+    if sys.argv[1:]:
+        print(os.getpid(), flush=True)
+        main(*sys.argv[1:])
+    else:
+        train_in(None, 1)  # what torch imports late is imported once
+        serve(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from berunda.data.archive import MAX_RATIO, extract_members
+from berunda.data.archive import MAX_RATIO, Archive, extract_members
 from berunda.errors import DataError, SecurityError
 
 
@@ -128,3 +128,58 @@ def test_damaged_missing_and_repeated_members(tmp_path: Path, root: Path) -> Non
             opened.writestr("a", b"2")
     with pytest.raises(SecurityError, match="more than once"):
         extract_members(path, {"a": "c"}, root)
+
+
+# Reading into memory
+
+
+def test_members_are_read_and_folders_are_none(tmp_path: Path) -> None:
+    path = archive_of(tmp_path, {"a/": b"", "a/b.txt": b"one"})
+    with Archive(path) as opened:
+        assert list(opened.members) == ["a/b.txt"]
+        assert opened.read("a/b.txt", 10) == b"one"
+        with pytest.raises(DataError, match="is missing"):
+            opened.read("c.txt", 10)
+        with pytest.raises(SecurityError, match="3 bytes unpacked, at most 2"):
+            opened.read("a/b.txt", 2)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name])
+def test_one_bad_name_refuses_the_archive(tmp_path: Path, name: str) -> None:
+    path = archive_of(tmp_path, {"good.txt": b"x", name: b"x"})
+    with pytest.raises(SecurityError, match="refused"):
+        Archive(path)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_links_and_devices_refuse_the_archive(tmp_path: Path, kind: int) -> None:
+    with pytest.raises(SecurityError, match="link or device"):
+        Archive(archive_of(tmp_path, {"a.txt": b"/etc/passwd"}, kind | 0o777))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_doubles_and_masses_refuse_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive_of(tmp_path, {"a.txt": b"x"})
+    with zipfile.ZipFile(path, "a") as opened:
+        opened.writestr("a.txt", b"y")
+    with pytest.raises(SecurityError, match="more than once"):
+        Archive(path)
+    monkeypatch.setattr("berunda.data.archive.MAX_MEMBERS", 1)
+    with pytest.raises(SecurityError, match="2 members, at most 1"):
+        Archive(path)
+
+
+def test_bombs_are_not_unpacked_into_memory(tmp_path: Path) -> None:
+    with (
+        Archive(archive_of(tmp_path, {"a.txt": bytes(20 << 20)})) as opened,
+        pytest.raises(SecurityError, match="times"),
+    ):
+        opened.read("a.txt", 1 << 30)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06"])
+def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be opened"):
+        Archive(path)

@@ -10,23 +10,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from berunda.api.bench_verb import bench
+    from berunda.api.datasets_verb import datasets
     from berunda.api.demo_verb import demo
     from berunda.api.info_verb import info
     from berunda.api.map_verb import map_scene
-    from berunda.api.outcome import MapOutcome, PredictOutcome
+    from berunda.api.outcome import BenchOutcome, MapOutcome, PatchOutcome, PredictOutcome, TrainOutcome
     from berunda.api.predict_verb import predict
+    from berunda.api.train_verb import train
     from berunda.assess.run import assess_map as assess
 
-__all__ = ["MapOutcome", "PredictOutcome", "assess", "demo", "info", "map_scene", "predict"]
+__all__ = [
+    "BenchOutcome",
+    "MapOutcome",
+    "PatchOutcome",
+    "PredictOutcome",
+    "TrainOutcome",
+    "assess",
+    "bench",
+    "datasets",
+    "demo",
+    "info",
+    "map_scene",
+    "predict",
+    "train",
+]
 
 _HOMES = {
+    "BenchOutcome": ("berunda.api.outcome", "BenchOutcome"),
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
+    "PatchOutcome": ("berunda.api.outcome", "PatchOutcome"),
     "PredictOutcome": ("berunda.api.outcome", "PredictOutcome"),
+    "TrainOutcome": ("berunda.api.outcome", "TrainOutcome"),
     "assess": ("berunda.assess.run", "assess_map"),
+    "bench": ("berunda.api.bench_verb", "bench"),
+    "datasets": ("berunda.api.datasets_verb", "datasets"),
     "demo": ("berunda.api.demo_verb", "demo"),
     "info": ("berunda.api.info_verb", "info"),
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),
+    "train": ("berunda.api.train_verb", "train"),
 }
 
 

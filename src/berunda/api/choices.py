@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from berunda.config import MapConfig
 from berunda.methods import check_method_name
 
-__all__ = ["check_choices"]
+if TYPE_CHECKING:
+    from berunda.options.train import TrainOptions
+
+__all__ = ["check_choices", "check_encoder"]
 
 
-def check_choices(config: MapConfig) -> None:
+def check_choices(config: MapConfig | TrainOptions) -> None:
     """Refuse a method, an option of it, an encoder or a device that is not there.
 
     Defaults need no check, so that the verdict on a file never waits for torch because of them.
@@ -21,11 +26,20 @@ def check_choices(config: MapConfig) -> None:
         from berunda.methods import make_method
 
         make_method(config.method, config.method_options)
-    if config.encoder != MapConfig.model_fields["encoder"].default:
+    check_encoder(config.encoder, config.device)
+
+
+def check_encoder(encoder: str, device: str) -> None:
+    """Refuse an encoder or a device that is not there.
+
+    Raises:
+        ConfigError: saying what there is instead.
+    """
+    if encoder != MapConfig.model_fields["encoder"].default:
         from berunda.models.encoders import check_encoder_name
 
-        check_encoder_name(config.encoder)
-    if config.device not in ("auto", "cpu"):
+        check_encoder_name(encoder)
+    if device not in ("auto", "cpu"):
         from berunda.models.device import resolve_device
 
-        resolve_device(config.device)
+        resolve_device(device)

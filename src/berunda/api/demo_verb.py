@@ -34,15 +34,19 @@ def demo_config(seed: int, progress: Progress | None = None) -> MapConfig:
     )
 
 
-def synthetic_config(folder: Path, config: MapConfig) -> MapConfig:
-    """Write a toy landscape with polygons into `folder`; return `config` with them in the place of scene and labels."""
-    from berunda.data.synthetic import Landscape, write_polygons, write_scene, write_truth
+def synthetic_config(folder: Path, config: MapConfig, *, writes: bool = True) -> MapConfig:
+    """Write a toy landscape with polygons into `folder`; return `config` with them in the place of scene and labels.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    landscape = Landscape(seed=config.seed, rows=768, cols=1024)
-    write_scene(folder / "scene.tif", landscape)
-    write_truth(folder / "truth.tif", landscape)
-    write_polygons(folder / "polygons.gpkg", landscape, per_class=20)
+    Without `writes` they are there already.
+    """
+    if writes:
+        from berunda.data.synthetic import Landscape, write_polygons, write_scene, write_truth
+
+        folder.mkdir(parents=True, exist_ok=True)
+        landscape = Landscape(seed=config.seed, rows=768, cols=1024)
+        write_scene(folder / "scene.tif", landscape)
+        write_truth(folder / "truth.tif", landscape)
+        write_polygons(folder / "polygons.gpkg", landscape, per_class=20)
     return config.replaced(
         scenes=(str(folder / "scene.tif"),),
         labels=str(folder / "polygons.gpkg"),

@@ -17,6 +17,7 @@ from berunda.assess.colors import class_colors
 from berunda.assess.ood import FeatureDistance, energy, threshold_at
 from berunda.config import MapConfig
 from berunda.data.scene_source import SceneSource
+from berunda.data.source import Source
 from berunda.data.splits import CALIBRATION, TRAIN
 from berunda.errors import CheckpointError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
@@ -35,16 +36,28 @@ from berunda.mapping.predictor import Predictor
 from berunda.methods import make_method
 from berunda.methods.contract import Method, NetSpec
 from berunda.progress import Progress, Silent
+from berunda.ranks import started_ranks
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained, train
 
-__all__ = ["EFFORT_STEPS", "MARGIN_PX", "WINDOW_PX", "Fitted", "fit", "passes_per_step", "spec_of", "train_config"]
+__all__ = [
+    "EFFORT_STEPS",
+    "MARGIN_PX",
+    "WINDOW_PX",
+    "Fitted",
+    "fit",
+    "passes_per_step",
+    "share_training",
+    "spec_of",
+    "train_config",
+    "train_or_resume",
+]
 
 EFFORT_STEPS: Mapping[str, int] = {"quick": 300, "standard": 1200, "thorough": 6000}
 """Training steps by effort; about 2, 6 and 30 minutes on two cores with everything around them."""
 N_LABELLED = 8
-WINDOW_PX = 256
-MARGIN_PX = 32
+WINDOW_PX = 448
+MARGIN_PX = 16
 _MAX_OOD_PIXELS = 20_000
 
 
@@ -67,8 +80,8 @@ class Fitted:
     temperature: Temperature
 
 
-def spec_of(prepared: Prepared, config: MapConfig) -> NetSpec:
-    """Return the specification of the net for this map."""
+def spec_of(method: Method, prepared: Prepared, config: MapConfig) -> NetSpec:
+    """Return the specification of the net that `method` gets for this map."""
     return NetSpec(
         task="segmentation",
         n_bands=len(prepared.band_names),
@@ -78,7 +91,7 @@ def spec_of(prepared: Prepared, config: MapConfig) -> NetSpec:
         pretrained=config.pretrained,
         crop_px=config.crop_px,
         pixel_path=True,
-        decoder=config.decoder,
+        decoder=config.decoder or method.needs().decoder,
     )
 
 
@@ -127,7 +140,7 @@ def fit(
         has_ood: fit the out-of-distribution layer; a model that draws no map needs none.
         progress: told of the training.
     """
-    trained = _trained(method, spec_of(prepared, config), source, settings, folder, progress or Silent())
+    trained = train_or_resume(method, spec_of(method, prepared, config), source, settings, folder, progress or Silent())
     bare = Bundle(
         _manifest(method, prepared, config, settings),
         make_tensors(trained.method, trained.model.net, trained.model.extra),
@@ -147,18 +160,30 @@ def fit(
     return Fitted(method, bundle, Predictor(bundle, config.device), trained, temperature)
 
 
+def share_training(
+    method: Method, prepared: Prepared, source: SceneSource, config: MapConfig, settings: TrainConfig, folder: Path
+) -> None:
+    """Take the part of a rank other than the first in what `fit` trains on the first; nothing of it is kept."""
+    train_or_resume(method, spec_of(method, prepared, config), source, settings, folder, Silent())
+
+
 def method_of(config: MapConfig) -> Method:
     """Return the method that `config` names, with its options."""
     return make_method(config.method, config.method_options)
 
 
 def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:
-    """Return the settings that give the supervised net as many image passes a step as `method` takes."""
-    return replace(settings, n_labelled=max(1, round(passes_per_step(method, settings.n_labelled))))
+    """Return the settings that give the supervised net as many image passes a step as `method` takes.
+
+    Of several ranks each takes as many.
+    """
+    n_ranks = started_ranks()[1] if settings.ranks == "auto" else 1
+    share = passes_per_step(method, settings.n_labelled) / n_ranks
+    return replace(settings, n_labelled=n_ranks * max(1, round(share)))
 
 
-def _trained(
-    method: Method, spec: NetSpec, source: SceneSource, settings: TrainConfig, folder: Path | None, progress: Progress
+def train_or_resume(
+    method: Method, spec: NetSpec, source: Source, settings: TrainConfig, folder: Path | None, progress: Progress
 ) -> Trained:
     """Train, going on from the checkpoints in `folder` where they are whole and of this run."""
     try:
@@ -168,10 +193,11 @@ def _trained(
             raise
         reason = str(error).rsplit("; ", 1)[0]
         progress.note(f"checkpoints of an earlier run are discarded, training starts anew: {reason}")
-        try:
-            shutil.rmtree(folder)
-        except OSError as failure:
-            raise failed_write(folder, 0, failure) from failure
+        if started_ranks()[0] == 0 or settings.ranks == "alone":  # the other ranks wait for the first
+            try:
+                shutil.rmtree(folder)
+            except OSError as failure:
+                raise failed_write(folder, 0, failure) from failure
     return train(method, spec, source, settings, folder=folder, progress=progress)
 
 
@@ -211,7 +237,7 @@ def _ood(distance: FeatureDistance, held_out: Answers) -> Ood:
 
 
 def _manifest(method: Method, prepared: Prepared, config: MapConfig, settings: TrainConfig) -> Manifest:
-    names = prepared.labels.class_names
+    names, spec = prepared.labels.class_names, spec_of(method, prepared, config)
     bands = zip(prepared.band_names, *prepared.scaling, strict=True)
     return Manifest(
         task="segmentation",
@@ -219,10 +245,10 @@ def _manifest(method: Method, prepared: Prepared, config: MapConfig, settings: T
         method_options=dict(config.method_options) if config.method == method.name else {},
         encoder=config.encoder,
         net=NetSettings(
-            encoder_depth=config.encoder_depth,
-            crop_px=config.crop_px,
-            pixel_path=True,
-            decoder=config.decoder,
+            encoder_depth=spec.encoder_depth,
+            crop_px=spec.crop_px,
+            pixel_path=spec.pixel_path,
+            decoder=spec.decoder,
         ),
         bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
         classes=tuple(

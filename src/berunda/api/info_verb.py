@@ -7,6 +7,7 @@ from pathlib import Path
 from berunda.errors import DataError
 from berunda.geo.raster import Scene, open_scenes
 from berunda.mapping.bundle import MANIFEST_NAME, load_bundle
+from berunda.mapping.manifest import Manifest
 
 __all__ = ["info"]
 
@@ -43,7 +44,7 @@ def _of_bundle(folder: Path) -> list[tuple[str, str]]:
     ]
     c = m.calibration
     lines.append(
-        ("confidence", f"temperature {c.temperature:.3g}, from {c.n_pixels} pixels of {c.n_groups} polygons")
+        ("confidence", f"temperature {c.temperature:.3g}, from {_held_out(m)}")
         if c.is_fitted and not c.warning
         else ("confidence", c.warning or "not calibrated")
     )
@@ -51,8 +52,16 @@ def _of_bundle(folder: Path) -> list[tuple[str, str]]:
         found = m.ood.warning if m.ood.threshold is None else f"flagged above {m.ood.threshold:.4g}"
         lines.append(("out of distribution", f"{m.ood.kind}, {found}"))
     lines += [("trained on", o.name) for o in m.training.scenes]
-    lines.append(("labels", f"{len(m.training.labels)} polygons"))
+    if m.task == "segmentation":
+        lines.append(("labels", f"{len(m.training.labels)} polygons"))
+    else:
+        lines += [("labels", o.name) for o in m.training.labels]
     return [*lines, *((f"version of {k}", v) for k, v in m.versions.items())]
+
+
+def _held_out(m: Manifest) -> str:
+    c = m.calibration
+    return f"{c.n_pixels} pixels of {c.n_groups} polygons" if m.task == "segmentation" else f"{c.n_pixels} images"
 
 
 def _of_scene(scene: Scene) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from berunda.errors import ConfigError, OutputError
 
-__all__ = ["check_no_run", "check_out"]
+__all__ = ["check_no_map", "check_no_run", "check_out"]
 
 _RASTERS = ("map.tif", "confidence.tif", "ood.tif")
 _OF_A_RUN = ("report.json", "run.yaml")
@@ -52,3 +52,14 @@ def check_no_run(out: Path) -> None:
             f"--out {out} is the folder of a map run ({found} is there), whose map would be replaced; choose another "
             "folder"
         )
+
+
+def check_no_map(out: Path) -> None:
+    """Refuse the folder of a map, whose report and model a training would replace.
+
+    Raises:
+        OutputError: naming what shows that it is one.
+    """
+    found = next((out / name for name in _RASTERS if (out / name).exists()), None)
+    if found is not None:
+        raise OutputError(f"--out {out} holds a map ({found} is there), expected a folder of its own; choose another")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from berunda.mapping.result import MapResult
 
-__all__ = ["MapOutcome", "PredictOutcome"]
+__all__ = ["BenchOutcome", "MapOutcome", "PatchOutcome", "PredictOutcome", "TrainOutcome"]
 
 
 @dataclass(frozen=True)
 class MapOutcome:
-    """A finished map run.
+    """A finished map run; on a rank other than the first, which only trained along, without results and figures.
 
     Attributes:
         out: the folder.
@@ -75,6 +75,102 @@ class PredictOutcome:
     def summary_lines(self) -> list[str]:
         """Return one line for each map."""
         return [_line(r) for r in self.results]
+
+
+@dataclass(frozen=True)
+class PatchOutcome:
+    """Images classified with a bundle.
+
+    Attributes:
+        table: predictions.csv, one line an image.
+        n_images: images in it.
+        class_counts: images by class (several labels: by their combination).
+        n_flagged: images unlike the labelled training images; None without a threshold.
+        warnings: in plain words.
+    """
+
+    table: Path
+    n_images: int
+    class_counts: Mapping[str, int]
+    n_flagged: int | None
+    warnings: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Always: the table is written whole or not at all."""
+        return True
+
+    def summary_lines(self) -> list[str]:
+        """Return what was found, in a few lines."""
+        lines = [f"predictions: {self.table} ({self.n_images} images)"]
+        lines += [f"  {name or '(no label)'}: {n}" for name, n in self.class_counts.items()]
+        if self.n_flagged is not None:
+            lines.append(f"unlike the labelled training images: {self.n_flagged}")
+        return lines
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """A finished training on a data set; on a rank other than the first, which only trained along, without figures.
+
+    Attributes:
+        out: the folder.
+        report_path: the report to open.
+        bundle_path: the folder of the model.
+        metrics: figures on the test images, fractions of 1.
+        comparison: rows in the form of the benchmark protocol.
+        counts: images by use.
+        warnings: in plain words.
+    """
+
+    out: Path
+    report_path: Path
+    bundle_path: Path
+    metrics: Mapping[str, Any]
+    comparison: tuple[Mapping[str, Any], ...]
+    counts: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+    def summary_lines(self) -> list[str]:
+        """Return what a reader wants to know first."""
+        lines = [f"images, {use}: {n}" for use, n in self.counts.items()]
+        if self.metrics:
+            lines.append(
+                f"on {self.metrics['n_test']} test images: overall accuracy {self.metrics['oa']:.4f}, macro F1 "
+                f"{self.metrics['macro_f1']:.4f}, calibration error {self.metrics['ece']:.4f}"
+            )
+        for row in self.comparison if len(self.comparison) > 1 else ():
+            lines.append(f"  {row['method']:<18} accuracy {row['metrics']['oa']:.4f}, {row['wall_s']:.0f} s")
+        return [*lines, f"model: {self.bundle_path}", f"report: {self.report_path}"]
+
+
+@dataclass(frozen=True)
+class BenchOutcome:
+    """A benchmark, with nothing missing but what failed.
+
+    Attributes:
+        rows_path: the rows, one a finished run.
+        files: tables and pictures.
+        n_runs: runs of this benchmark.
+        n_new: those of them that were missing and are done now.
+        warnings: in plain words: which runs failed, and why.
+    """
+
+    rows_path: Path
+    files: tuple[Path, ...]
+    n_runs: int
+    n_new: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no run failed."""
+        return not self.warnings
+
+    def summary_lines(self) -> list[str]:
+        """Return where the results are."""
+        lines = [f"{self.n_new} of {self.n_runs} runs are new: {self.rows_path}"]
+        return lines + [f"  {path}" for path in self.files]
 
 
 def _line(result: MapResult) -> str:

@@ -14,7 +14,15 @@ import numpy as np
 
 from berunda.api.compare import Result, forest_result, net_result, supervised_result
 from berunda.api.evaluate import PixelTable, check_table, gather_pixels
-from berunda.api.fit import Fitted, fit, method_of, passes_per_step, train_config
+from berunda.api.fit import (
+    Fitted,
+    fit,
+    method_of,
+    passes_per_step,
+    share_training,
+    supervised_settings,
+    train_config,
+)
 from berunda.api.outcome import MapOutcome
 from berunda.api.prepare import Prepared
 from berunda.api.reporting import build_report, label_counts
@@ -26,12 +34,13 @@ from berunda.data.splits import TEST, TRAIN
 from berunda.mapping.bundle import save_bundle
 from berunda.mapping.result import MapResult
 from berunda.mapping.run import WORK_NAME, map_scenes
+from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 
-__all__ = ["MapRun", "run_map"]
+__all__ = ["MapRun", "map_and_report", "start_run", "train_along", "train_and_compare"]
 
 
 @dataclass
@@ -41,6 +50,7 @@ class MapRun:
     Attributes:
         config: the options.
         prepared: scenes, labels, split.
+        source: training images.
         method: what it trains with.
         settings: of the training loop.
         table: labelled pixels.
@@ -55,6 +65,7 @@ class MapRun:
 
     config: MapConfig
     prepared: Prepared
+    source: SceneSource
     method: Method
     settings: TrainConfig
     table: PixelTable
@@ -73,23 +84,31 @@ class MapRun:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
+    @property
+    def compares_nets(self) -> bool:
+        """Whether a supervised net is trained for comparison."""
+        return self.config.compare and self.method.name != "supervised" and len(self.table.of(TEST)) > 0
 
-def run_map(
-    config: MapConfig, prepared: Prepared, folder: Path, progress: Progress, attribution: Sequence[str]
-) -> MapOutcome:
-    """Train, evaluate, map and report in `folder`, which the caller holds locked.
 
-    An interrupted run goes on from its last checkpoint and its last tile when it is called again alike.
-    """
+def start_run(config: MapConfig, prepared: Prepared, attribution: Sequence[str] = ()) -> MapRun:
+    """Gather the labelled pixels and return a run that has done nothing else yet."""
     method = method_of(config)
     start = time.perf_counter()
     table = gather_pixels(prepared)
     check_table(prepared, table)
     source = build_source(prepared.scenes, prepared.labels, prepared.split, prepared.scaling, config.crop_px)
     settings = train_config(config, run_key=_run_key(prepared))
-    run = MapRun(config, prepared, method, settings, table, attribution=tuple(attribution))
+    run = MapRun(config, prepared, source, method, settings, table, attribution=tuple(attribution))
     run.seconds["reading"] = time.perf_counter() - start
-    _train_and_compare(run, source, folder, progress)
+    return run
+
+
+def map_and_report(run: MapRun, folder: Path, progress: Progress) -> MapOutcome:
+    """Map with what was trained, and report, in `folder`, which the caller holds locked.
+
+    An interrupted run goes on from its last tile when it is called again alike.
+    """
+    config, prepared = run.config, run.prepared
     assert run.shipped is not None
     with run.phase("mapping"):
         save_bundle(folder / "model", run.shipped.bundle)
@@ -137,8 +156,12 @@ def _run_key(prepared: Prepared) -> str:
     return digest.hexdigest()[:16]
 
 
-def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress: Progress) -> None:
-    config, prepared, table = run.config, run.prepared, run.table
+def train_and_compare(run: MapRun, folder: Path, progress: Progress) -> None:
+    """Do every training of the run and evaluate it, in `folder`, which the caller holds locked.
+
+    An interrupted run goes on from its last checkpoint when it is called again alike.
+    """
+    config, prepared, source, table = run.config, run.prepared, run.source, run.table
     test = table.of(TEST)
     work = folder / WORK_NAME
     if config.pretrained and config.encoder != DEFAULT_ENCODER:
@@ -153,7 +176,7 @@ def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress:
         with run.phase("comparison: random forest"):
             progress.note("comparing: a random forest on the same labels")
             run.results.append(forest_result(prepared, table, config.seed))
-        if run.method.name != "supervised":
+        if run.compares_nets:
             with run.phase("comparison: supervised net"):
                 progress.note("comparing: the supervised net on the same labels, with as many image passes")
                 run.results.append(
@@ -171,14 +194,31 @@ def _train_and_compare(run: MapRun, source: SceneSource, folder: Path, progress:
             run.shipped = _refit(run, work / "refit", progress)
 
 
-def _refit(run: MapRun, folder: Path, progress: Progress) -> Fitted:
-    """Train on training and test polygons; the calibration polygons stay apart, to calibrate the new model."""
+def train_along(run: MapRun, folder: Path) -> None:
+    """Take the part of a rank other than the first in the trainings of `train_and_compare`, in the same order."""
+    config, prepared, source, work = run.config, run.prepared, run.source, folder / WORK_NAME
+    share_training(run.method, prepared, source, config, run.settings, work / "train")
+    if run.compares_nets:
+        equal = supervised_settings(run.settings, run.method)
+        share_training(make_method("supervised"), prepared, source, config, equal, work / "supervised")
+    if config.refit:
+        whole, source, settings = _all_labels(run)
+        share_training(run.method, whole, source, config, settings, work / "refit")
+
+
+def _all_labels(run: MapRun) -> tuple[Prepared, SceneSource, TrainConfig]:
+    """Return data and settings of a training on training and test polygons."""
     prepared = run.prepared
     part = np.where(prepared.split.part == TEST, TRAIN, prepared.split.part).astype(np.int8)
     blocks = tuple(np.zeros_like(b) for b in prepared.split.test_blocks)
     whole = replace(prepared, split=replace(prepared.split, part=part, test_blocks=blocks))
     source = build_source(whole.scenes, whole.labels, whole.split, whole.scaling, run.config.crop_px)
-    settings = replace(run.settings, run_key=_run_key(whole))
+    return whole, source, replace(run.settings, run_key=_run_key(whole))
+
+
+def _refit(run: MapRun, folder: Path, progress: Progress) -> Fitted:
+    """Train on training and test polygons; the calibration polygons stay apart, to calibrate the new model."""
+    whole, source, settings = _all_labels(run)
     table = gather_pixels(whole)
     run.shipped_counts = label_counts(whole, table)
     return fit(run.method, whole, source, table, run.config, settings, folder=folder, progress=progress)

@@ -1,4 +1,4 @@
-"""Applying a bundle to further scenes."""
+"""Applying a bundle to further scenes, or to images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from berunda.api.out_folder import check_no_run, check_out
-from berunda.api.outcome import PredictOutcome
+from berunda.api.outcome import PatchOutcome, PredictOutcome
+from berunda.api.patch_predict import are_scenes, list_patches, predict_patches
+from berunda.errors import ConfigError
 from berunda.geo.raster import open_scenes
 from berunda.mapping.backends import require_dask
-from berunda.mapping.bundle import load_bundle
+from berunda.mapping.bundle import Bundle, load_bundle
+from berunda.mapping.patches import ScenePredictor
 from berunda.mapping.run import map_scenes
 from berunda.models.device import resolve_device
-from berunda.progress import Progress
+from berunda.progress import Progress, Silent
 
 __all__ = ["PredictOptions", "PredictSettings", "predict"]
 
@@ -30,6 +33,8 @@ class PredictOptions(TypedDict, total=False):
     tile_px: int
     dask: str | None
     device: str
+    stride_px: int | None
+    skip_broken: bool
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class PredictSettings:
         dask: a cluster that maps, "tcp://host:port" or "local:N"; needs the extra `dask`, and folders that all
             workers share. In a script, call `predict` below `if __name__ == "__main__":`.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        stride_px: maps of models for whole images only: from one patch to the next; the side of a patch where None.
+        skip_broken: leave out images that cannot be read, instead of stopping at the first.
     """
 
     bands: Sequence[str] | None = None
@@ -54,6 +61,8 @@ class PredictSettings:
     tile_px: int = 1024
     dask: str | None = None
     device: str = "auto"
+    stride_px: int | None = None
+    skip_broken: bool = False
 
 
 def predict(
@@ -63,18 +72,20 @@ def predict(
     *,
     progress: Progress | None = None,
     **options: Unpack[PredictOptions],
-) -> PredictOutcome:
-    """Map scenes of any size with a model that `map_scene` or `train` wrote.
+) -> PredictOutcome | PatchOutcome:
+    """Map scenes of any size with a model that `map_scene` or `train` wrote, or classify images with one of `train`.
 
     Args:
         bundle: the folder `model/`, or the folder of the run that holds it.
-        scenes: raster files or folders; files on the same ground are the bands of one scene.
-        out: folder for the maps, not that of a map run; several scenes get a folder each in it.
+        scenes: raster files or folders; files on the same ground are the bands of one scene. With a model for whole
+            images: such scenes, which get one pixel a patch, or image files and folders of them.
+        out: folder for the maps or the table, not that of a run; several scenes get a folder each in it.
         progress: told of the mapping.
         **options: fields of `PredictSettings`.
 
     Returns:
-        The maps. Where tiles could not be made, `is_complete` is False, and the map is named accordingly.
+        The maps (where tiles could not be made, `is_complete` is False, and the map is named accordingly), or the table
+        of the images.
 
     Raises:
         BerundaError: the bundle or a scene is wrong, or a map could not be written; the message says what to do.
@@ -86,6 +97,10 @@ def predict(
         require_dask()
     resolve_device(settings.device)
     loaded = load_bundle(bundle)
+    if loaded.manifest.task != "segmentation" and not are_scenes(scenes, loaded.manifest.window_px):
+        return _classify(loaded, scenes, Path(out), settings, progress or Silent())
+    if settings.skip_broken:
+        raise ConfigError("--skip-broken is for images; of a scene, what cannot be read is left out and told")
     with ExitStack() as held:
         opened = open_scenes(
             list(scenes), bands=settings.bands, mask=settings.mask, allow_remote=settings.allow_remote
@@ -101,6 +116,26 @@ def predict(
             tile_px=settings.tile_px,
             dask=settings.dask,
             device=settings.device,
+            stride_px=settings.stride_px,
         )
     warnings = dict.fromkeys(w for r in results for w in r.warnings)
     return PredictOutcome(tuple(results), tuple(warnings))
+
+
+def _classify(
+    bundle: Bundle, images: Sequence[str | Path], out: Path, settings: PredictSettings, progress: Progress
+) -> PatchOutcome:
+    """Classify images, for which some options of scenes have no meaning."""
+    given = {"--mask": settings.mask, "--dask": settings.dask, "--stride": settings.stride_px}
+    needless = [name for name, value in given.items() if value is not None]
+    if needless:
+        raise ConfigError(f"{', '.join(needless)}: for scenes to map, found images to classify; leave it out")
+    return predict_patches(
+        ScenePredictor(bundle, settings.device),
+        list_patches(images),
+        out,
+        bands=settings.bands,
+        workers=settings.workers,
+        skip_broken=settings.skip_broken,
+        progress=progress,
+    )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from berunda.api.fit import Fitted
     from berunda.api.pipeline import MapRun
 
-__all__ = ["build_report", "cloud_scores", "label_counts"]
+__all__ = ["build_report", "cloud_scores", "label_counts", "loss_curves_of"]
 
 _PARTS = (("train", TRAIN), ("calibration", CALIBRATION), ("test", TEST), ("unused", UNUSED))
 _CURVE_POINTS = 100
@@ -188,7 +188,7 @@ def _training(run: MapRun) -> TrainingFacts:
         fingerprints=tuple(o.fingerprint for o in run.shipped.bundle.manifest.training.labels),
         is_refit=run.config.refit,
         label_counts=run.shipped_counts or label_counts(prepared, run.table),
-        curves=tuple(_curves(trained.log)),
+        curves=tuple(loss_curves_of(trained.log)),
     )
 
 
@@ -218,7 +218,7 @@ def _measured_on(run: MapRun) -> str:
     return f"test polygons (by the model before the refit, at its temperature {run.fitted.temperature.value:.2f})"
 
 
-def _curves(log: list[dict[str, float]]) -> Iterator[LossCurve]:
+def loss_curves_of(log: list[dict[str, float]]) -> Iterator[LossCurve]:
     """Yield the loss terms, averaged over about a hundred stretches of the training."""
     if not log:
         return

@@ -7,7 +7,7 @@ scaling, ECE); Kull et al., "Beyond temperature scaling", NeurIPS 2019 (class-wi
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from berunda.errors import DataError
 
 __all__ = [
     "MIN_GROUPS",
+    "MIN_IMAGES",
     "MIN_PIXELS",
     "CalibrationFigures",
     "ReliabilityTable",
@@ -32,6 +33,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 MIN_PIXELS = 50
 MIN_GROUPS = 2
+MIN_IMAGES = 20
 TEMPERATURE_RANGE = (0.05, 20.0)
 
 
@@ -113,18 +115,23 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
 
 
 def fit_temperature(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    *,
+    of: Literal["pixels", "images"] = "pixels",
 ) -> Temperature:
     """Fit the temperature that minimises the negative log likelihood of held-out labels.
 
     The NLL is convex in 1/T, so a bounded search on log T over 0.05 to 20 finds the minimum. With fewer than
     50 pixels, fewer than 2 groups, or a single class among the labels the temperature stays 1 and `warning`
-    says why: neighbouring pixels of one polygon say almost the same thing.
+    says why: neighbouring pixels of one polygon say almost the same thing. Whole images are less alike: 20 are enough.
 
     Args:
         logits: (n, C) real numbers.
         labels: (n,) class indices 0..C-1; negative ones are left out.
-        groups: (n,) polygon of each pixel; without it every pixel counts as its own group.
+        groups: (n,) polygon of each pixel; without it every pixel (or image) counts as its own group.
+        of: what a row of `logits` belongs to; it decides how many are enough.
 
     Returns:
         The temperature (above 1: the net was overconfident) with the NLL before and after.
@@ -141,7 +148,7 @@ def fit_temperature(
         )
     logits_NC, labels_N = logits_NC[keep], labels_N[keep]
     n_groups = int(np.unique(group_N[keep]).size)
-    problem = _too_little(labels_N, n_groups)
+    problem = _too_little(labels_N, n_groups) if of == "pixels" else _too_few_images(labels_N)
     if problem is not None:
         before = _nll_at(logits_NC, labels_N, 1.0) if labels_N.size else None
         return Temperature(1.0, False, int(labels_N.size), n_groups, before, before, problem)
@@ -175,6 +182,16 @@ def _too_little(labels_N: npt.NDArray[np.int64], n_groups: int) -> str | None:
         f"confidence is not calibrated: {labels_N.size} held-out labelled pixels of {n_classes} classes in "
         f"{n_groups} polygons found, at least {MIN_PIXELS} pixels of 2 classes in {MIN_GROUPS} polygons are "
         "needed; more polygons per class would allow it"
+    )
+
+
+def _too_few_images(labels_N: npt.NDArray[np.int64]) -> str | None:
+    n_classes = np.unique(labels_N).size
+    if labels_N.size >= MIN_IMAGES and n_classes >= 2:
+        return None
+    return (
+        f"confidence is not calibrated: {labels_N.size} labelled validation images of {n_classes} classes found, at "
+        f"least {MIN_IMAGES} of 2 classes are needed; more validation labels would allow it"
     )
 
 

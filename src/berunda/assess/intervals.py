@@ -1,4 +1,4 @@
-"""Percentile bootstrap over groups of pixels: how far the scores would move with other polygons or blocks.
+"""Percentile bootstrap over groups of pixels or over images: how far scores would move with other test samples.
 
 Neighbouring pixels are alike, so resampling single pixels would give intervals that are far too narrow. The
 unit drawn is a group: a polygon or a spatial block. The intervals describe agreement with polygons like
@@ -17,7 +17,14 @@ from berunda.assess.metrics import class_scores, optional
 from berunda.data.order import Randomness
 from berunda.errors import DataError
 
-__all__ = ["Interval", "ScoreDifferences", "ScoreIntervals", "bootstrap_interval", "paired_bootstrap"]
+__all__ = [
+    "Interval",
+    "ScoreDifferences",
+    "ScoreIntervals",
+    "accuracy_difference",
+    "bootstrap_interval",
+    "paired_bootstrap",
+]
 
 WHOLE = ("oa", "miou", "macro_f1")
 EACH = ("iou", "precision", "recall", "f1")
@@ -157,6 +164,41 @@ def paired_bootstrap(
         _interval((all_a["iou"] - all_b["iou"])[c], gap[:, c], int(m), level) for c, m in enumerate(n_support)
     )
     return ScoreDifferences(unit=unit, n_groups=n, level=level, iou=iou, **whole)
+
+
+def accuracy_difference(
+    right_a: npt.ArrayLike, right_b: npt.ArrayLike, *, n_draws: int = 10_000, level: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Estimate the difference in accuracy a - b of two methods on the same images, with a paired interval.
+
+    The images are resampled, the trained models are not: the interval says how far the difference would move with
+    other test images. An image counts with the mean over the seeds of each method.
+
+    Args:
+        right_a: (S, n) bool, whether the run of each of S seeds of method a is right about each of n images.
+        right_b: (T, n) bool of method b, the same images in the same order; T may differ from S.
+        n_draws: number of bootstrap draws.
+        level: share of the draws inside the interval, 0 to 1.
+        seed: equal seeds give equal intervals.
+
+    Returns:
+        The difference with its interval; None for fewer than two images.
+
+    Raises:
+        DataError: the images differ in number.
+    """
+    a_SN, b_TN = np.atleast_2d(right_a), np.atleast_2d(right_b)
+    if a_SN.shape[1] != b_TN.shape[1]:
+        raise DataError(
+            f"the two methods were tested on {a_SN.shape[1]} and {b_TN.shape[1]} images, expected the same ones"
+        )
+    n = a_SN.shape[1]
+    if n < 2:
+        return None
+    # Images with equal differences are interchangeable: draw how many of each value there are, not which.
+    values, counts = np.unique(a_SN.mean(0) - b_TN.mean(0), return_counts=True)
+    drawn = Randomness(seed).numpy("bootstrap", n).multinomial(n, counts / n, size=n_draws)
+    return _interval(values @ counts / n, drawn @ values / n, n, level)
 
 
 def _checked(matrices: npt.ArrayLike) -> npt.NDArray[np.float64]:

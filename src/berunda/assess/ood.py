@@ -4,8 +4,9 @@ Source: Lee, Lee, Lee, Shin, "A Simple Unified Framework for Detecting Out-of-Di
 2018 (Mahalanobis); Sun, Ming, Zhu, Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022
 (kNN); Liu, Wang, Owens, Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020 (energy); Ledoit,
 Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004 (shrinkage).
-Deviations: the kNN distance is taken in the space whitened by the shared covariance, not on length-normalised
-features, so that both kinds are in the same unit (standard deviations).
+Deviations: the kNN distance of `FeatureDistance` is taken in the space whitened by the shared covariance, not on
+length-normalised features, so that both kinds are in the same unit (standard deviations); `neighbour_distance` is the
+published form.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import numpy.typing as npt
 from berunda.data.order import Randomness
 from berunda.errors import CheckpointError, DataError
 
-__all__ = ["FeatureDistance", "aupr", "auroc", "energy", "fpr95", "threshold_at"]
+__all__ = ["FeatureDistance", "aupr", "auroc", "energy", "fpr95", "neighbour_distance", "threshold_at"]
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["mahalanobis", "knn"]
 KINDS: tuple[Kind, ...] = ("mahalanobis", "knn")
 CHUNK_ROWS = 4096
+NEIGHBOUR_ROWS = 512
 EIGENVALUE_FLOOR = 1e-3
 
 
@@ -209,6 +211,41 @@ def energy(logits: npt.ArrayLike, axis: int = -1) -> FloatArray:
     top = values.max(axis, keepdims=True)
     total = np.log(np.exp(values - top).sum(axis, keepdims=True)) + top
     return -np.squeeze(total, axis)
+
+
+def neighbour_distance(reference: npt.ArrayLike, features: npt.ArrayLike, k: int) -> npt.NDArray[np.float32]:
+    """Return the distance of each feature vector to its k-th nearest reference, all scaled to length 1.
+
+    Args:
+        reference: (R, D) finite features of training images, labelled or not.
+        features: (n, D) finite features.
+        k: which nearest one is taken, from 1; the farthest where there are fewer than k references.
+
+    Returns:
+        (n,) float32, 0 to 2; higher = less alike.
+
+    Raises:
+        DataError: the shapes do not fit, there is no reference, or k is below 1.
+
+    Source: Sun et al. 2022, section 3.
+    """
+    known, given = np.asarray(reference, np.float64), np.asarray(features, np.float64)
+    if known.ndim != 2 or given.ndim != 2 or known.shape[1] != given.shape[1] or not len(known) or k < 1:
+        raise DataError(
+            f"reference features of shape {known.shape}, features of shape {given.shape} and k {k} found, expected "
+            "(R, D) with R at least 1, (n, D), and k at least 1"
+        )
+    unit, at = _unit_length(known), min(k, len(known)) - 1
+    out = np.empty(len(given), np.float32)
+    for start in range(0, len(given), NEIGHBOUR_ROWS):
+        likeness = _unit_length(given[start : start + NEIGHBOUR_ROWS]) @ unit.T
+        nearest = np.partition(-likeness, at, axis=1)[:, at]
+        out[start : start + NEIGHBOUR_ROWS] = np.sqrt(np.maximum(2 + 2 * nearest, 0.0))
+    return out
+
+
+def _unit_length(features: FloatArray) -> FloatArray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def threshold_at(scores: npt.ArrayLike, share: float = 0.95) -> float:

@@ -43,7 +43,10 @@ __all__ = [
     "figure_svg",
     "loss_curves",
     "map_panels",
+    "new_figure",
+    "percent",
     "reliability_diagram",
+    "styled",
 ]
 
 INK, FAINT, ACCENT, SECOND = "#1d2826", "#c9cfca", "#0b6e69", "#c26a1b"
@@ -71,20 +74,20 @@ STYLE: Any = {
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _styled(draw: F) -> F:
+def styled(draw: F) -> F:
     """Run a drawing function in the house style: matplotlib reads settings when a text is made."""
 
     @wraps(draw)
-    def styled(*args: Any, **options: Any) -> Any:
+    def in_style(*args: Any, **options: Any) -> Any:
         import matplotlib
 
         with matplotlib.rc_context(STYLE):
             return draw(*args, **options)
 
-    return cast(F, styled)
+    return cast(F, in_style)
 
 
-def _figure(width_in: float, height_in: float, **grid: Any) -> tuple[Figure, npt.NDArray[Any]]:
+def new_figure(width_in: float, height_in: float, **grid: Any) -> tuple[Figure, npt.NDArray[Any]]:
     """Return a figure and its axes as a 2-D array."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -94,7 +97,7 @@ def _figure(width_in: float, height_in: float, **grid: Any) -> tuple[Figure, npt
     return figure, figure.subplots(squeeze=False, **grid)
 
 
-@_styled
+@styled
 def figure_svg(figure: Figure) -> str:
     """Return the figure as SVG text; equal figures give equal text."""
     buffer = io.StringIO()
@@ -102,7 +105,7 @@ def figure_svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-@_styled
+@styled
 def figure_png(figure: Figure, dpi: int = 150) -> bytes:
     """Return the figure as PNG bytes."""
     buffer = io.BytesIO()
@@ -110,10 +113,12 @@ def figure_png(figure: Figure, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-@_styled
-def reliability_diagram(before: CalibrationFigures | None, after: CalibrationFigures) -> Figure:
-    """Draw accuracy against confidence, before and after calibration, with the pixels of each bin below."""
-    figure, axes = _figure(4.8, 4.9, nrows=2, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+@styled
+def reliability_diagram(
+    before: CalibrationFigures | None, after: CalibrationFigures, unit: str = "pixels"
+) -> Figure:
+    """Draw accuracy against confidence, before and after calibration, with the pixels (`unit`) of each bin below."""
+    figure, axes = new_figure(4.8, 4.9, nrows=2, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
     top, bottom = axes[:, 0]
     top.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle="--", zorder=1)
     top.annotate("perfect", (0.12, 0.15), rotation=45, color="#66706b", fontsize=9, rotation_mode="anchor")
@@ -131,30 +136,39 @@ def reliability_diagram(before: CalibrationFigures | None, after: CalibrationFig
             markersize=4.5,
             label=label,
         )
-    top.set(ylabel="share of pixels that are right", xlim=(0, 1), ylim=(0, 1))
+    top.set(ylabel=f"share of {unit} that are right", xlim=(0, 1), ylim=(0, 1))
     top.legend(loc="upper left", fontsize=9)
     table = after.reliability
     share = table.count / max(1, table.count.sum())
     bottom.bar(table.edges[:-1], share, width=np.diff(table.edges), align="edge", color=ACCENT, alpha=0.5)
-    bottom.set(xlabel="stated confidence", ylabel="pixels")
+    bottom.set(xlabel="stated confidence", ylabel=unit)
     for axis in (top.xaxis, top.yaxis, bottom.xaxis, bottom.yaxis):
-        axis.set_major_formatter(_percent)
+        axis.set_major_formatter(percent)
     return figure
 
 
-def _percent(value: float, _: object = None) -> str:
+def percent(value: float, _: object = None) -> str:
+    """Return a fraction of 1 as percent, for an axis or a label."""
     return f"{100 * value:.0f}%"
 
 
-@_styled
-def confusion_heat(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix; each row (true class) is shown in percent of its pixels."""
+@styled
+def confusion_heat(
+    matrix: npt.ArrayLike, class_names: Sequence[str], *, predicted: str = "on the map"
+) -> Figure:
+    """Draw a confusion matrix; each row (true class) is shown in percent of its pixels or images.
+
+    Args:
+        matrix: (C, C) counts, truth in rows.
+        class_names: C names.
+        predicted: title of the columns.
+    """
     counts = np.asarray(matrix, dtype=np.float64)
     rows = counts.sum(1, keepdims=True)
     share = np.divide(counts, rows, out=np.full_like(counts, np.nan), where=rows > 0)
     n = len(class_names)
-    side = min(5.2, 1.9 + 0.6 * n)
-    figure, axes = _figure(side, side)
+    side = min(5.2, 1.9 + 0.6 * n + 0.05 * max(map(len, class_names)))
+    figure, axes = new_figure(side, side)
     ax: Axes = axes[0, 0]
     ax.imshow(share, cmap="GnBu", vmin=0, vmax=1)
     for i, j in np.ndindex(n, n):
@@ -165,18 +179,18 @@ def confusion_heat(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
             ax.text(j, i, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight)
     ax.set_xticks(range(n), class_names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(n), class_names)
-    ax.set(xlabel="on the map", ylabel="in the reference")
+    ax.set(xlabel=predicted, ylabel="in the reference")
     ax.set_title("% of each reference class")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return figure
 
 
-@_styled
+@styled
 def class_bars(scores: Scores, intervals: ScoreIntervals | None, colors: Sequence[str]) -> Figure:
     """Draw the F1 of each class with its interval; an absent class has no bar and says so."""
     n = len(scores.class_names)
-    figure, axes = _figure(5.2, 0.9 + 0.42 * n)
+    figure, axes = new_figure(5.2, 0.9 + 0.42 * n)
     ax: Axes = axes[0, 0]
     for i, (value, color) in enumerate(zip(scores.f1, colors, strict=True)):
         if value is None:
@@ -189,7 +203,7 @@ def class_bars(scores: Scores, intervals: ScoreIntervals | None, colors: Sequenc
     ax.set_yticks(range(n), scores.class_names)
     ax.set(xlim=(0, 1.12), xlabel="F1 (0 to 100%)")
     ax.set_xticks(np.linspace(0, 1, 6))
-    ax.xaxis.set_major_formatter(_percent)
+    ax.xaxis.set_major_formatter(percent)
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     return figure
@@ -204,7 +218,7 @@ def _whisker(ax: Axes, position: float, interval: Interval) -> float:
     return interval.high
 
 
-@_styled
+@styled
 def comparison_dots(
     values: Mapping[str, Sequence[float]], label: str, highlight: str | None = None
 ) -> Figure:
@@ -217,7 +231,7 @@ def comparison_dots(
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _figure(5.2, 1.0 + 0.48 * len(values))
+    figure, axes = new_figure(5.2, 1.0 + 0.48 * len(values))
     ax: Axes = axes[0, 0]
     for i, (name, runs) in enumerate(values.items()):
         color = ACCENT if name == highlight else "#6f7a75"
@@ -235,7 +249,7 @@ def comparison_dots(
         if len(runs) > 1:
             ax.plot([mean, mean], [i - 0.24, i + 0.24], color=color, linewidth=2.6, zorder=3)
         ax.annotate(
-            _percent(mean), (max(runs), i), (9, 0), textcoords="offset points", va="center", color=INK
+            percent(mean), (max(runs), i), (9, 0), textcoords="offset points", va="center", color=INK
         )
     everything = [v for runs in values.values() for v in runs]
     spread = max(max(everything) - min(everything), 0.05)
@@ -243,16 +257,16 @@ def comparison_dots(
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=3))
-    ax.xaxis.set_major_formatter(_percent)
+    ax.xaxis.set_major_formatter(percent)
     ax.set_xlabel(label)
     ax.tick_params(axis="y", length=0)
     return figure
 
 
-@_styled
+@styled
 def loss_curves(curves: Sequence[LossCurve]) -> Figure:
     """Draw each loss term over the training steps, in panels that share the step axis."""
-    figure, axes = _figure(5.2, 0.6 + 1.25 * len(curves), nrows=len(curves), sharex=True)
+    figure, axes = new_figure(5.2, 0.6 + 1.25 * len(curves), nrows=len(curves), sharex=True)
     for ax, curve in zip(axes[:, 0], curves, strict=True):
         values = np.asarray(curve.values, dtype=np.float64)
         smooth = max(1, len(values) // 25)
@@ -266,7 +280,7 @@ def loss_curves(curves: Sequence[LossCurve]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def map_panels(scene: ScenePictures, classes: Sequence[ClassInfo], threshold: float | None) -> Figure:
     """Draw scene, map, confidence and layer of unlikeness in one figure, 8 inches wide, for a README.
 
@@ -289,7 +303,7 @@ def map_panels(scene: ScenePictures, classes: Sequence[ClassInfo], threshold: fl
         panels.append(("Unlike the training data", picture, (OOD_MAP, low, high, "feature distance")))
     n_cols = 2 if width <= 2.5 * height else 1
     n_rows = -(-len(panels) // n_cols)
-    figure, axes = _figure(8.0, n_rows * (8.0 / n_cols * height / width + 0.75), nrows=n_rows, ncols=n_cols)
+    figure, axes = new_figure(8.0, n_rows * (8.0 / n_cols * height / width + 0.75), nrows=n_rows, ncols=n_cols)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (title, picture, legend) in zip(axes.flat, panels, strict=False):

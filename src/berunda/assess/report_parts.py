@@ -29,7 +29,12 @@ __all__ = [
     "training_view",
 ]
 
-METHOD_TITLES = {"random_forest": "Random forest on pixels", "supervised": "Supervised net"}
+METHOD_TITLES = {
+    "random_forest": "Random forest on pixels",
+    "supervised": "Supervised net",
+    "features_logreg": "Logistic regression on frozen features",
+    "features_propagate": "Label propagation on frozen features",
+}
 PART_TITLES = {
     "train": "training",
     "calibration": "calibration (held out)",
@@ -81,8 +86,17 @@ def class_rows(data: ReportData) -> list[dict[str, Any]]:
     return rows
 
 
-def confusion_rows(matrix: npt.ArrayLike, classes: Sequence[ClassInfo]) -> list[dict[str, Any]]:
-    """Return the confusion matrix as table rows; cells are percent of the true class, tinted by it."""
+def confusion_rows(
+    matrix: npt.ArrayLike, classes: Sequence[ClassInfo], *, unit: str = "pixels", verb: str = "mapped as"
+) -> list[dict[str, Any]]:
+    """Return the confusion matrix as table rows; cells are percent of the true class, tinted by it.
+
+    Args:
+        matrix: (C, C) counts, truth in rows.
+        classes: in order.
+        unit: what is counted.
+        verb: what happens to what is counted.
+    """
     counts = np.asarray(matrix, dtype=np.int64)
     rows = []
     for i, info in enumerate(classes):
@@ -90,11 +104,11 @@ def confusion_rows(matrix: npt.ArrayLike, classes: Sequence[ClassInfo]) -> list[
         cells = []
         for j, other in enumerate(classes):
             share = counts[i, j] / total if total else 0.0
-            verb = "rightly mapped" if i == j else f"mapped as {other.name}"
+            fate = f"rightly {verb.split()[0]}" if i == j else f"{verb} {other.name}"
             cells.append(
                 {
                     "text": f"{100 * share:.0f}" if total else NOT_AVAILABLE,
-                    "tip": f"{int(counts[i, j]):,} pixels of {info.name} {verb}",
+                    "tip": f"{int(counts[i, j]):,} {unit} of {info.name} {fate}",
                     "is_right": i == j,
                     "background": _tint(RIGHT_COLOR if i == j else WRONG_COLOR, share),
                     "ink": "#ffffff" if i == j and share > 0.62 else "#1d2826",

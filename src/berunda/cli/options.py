@@ -10,7 +10,15 @@ from pydantic import Field
 from berunda.config import DASK, DEVICE
 from berunda.schema import ClassMap, Options, PathList, PathText, Text, TextList
 
-__all__ = ["AssessOptions", "DemoOptions", "DoctorOptions", "InfoOptions", "MethodsOptions", "PredictOptions"]
+__all__ = [
+    "AssessOptions",
+    "DatasetsOptions",
+    "DemoOptions",
+    "DoctorOptions",
+    "InfoOptions",
+    "MethodsOptions",
+    "PredictOptions",
+]
 
 _FOLDER: Any = {"metavar": "DIR"}
 _FILE: Any = {"metavar": "FILE"}
@@ -32,11 +40,16 @@ class DemoOptions(Options):
 class PredictOptions(Options):
     """What `berunda predict` takes."""
 
-    arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "scenes": "SCENE..."}
+    arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "scenes": "SCENE...", "stride_px": "--stride"}
 
-    bundle: PathText = Field(description="Model folder that a map run wrote (DIR/model).")
-    scenes: PathList = Field(min_length=1, description="Raster files or folders to map.")
-    out: PathText = Field(description="Folder for the maps.", json_schema_extra=_FOLDER)
+    bundle: PathText = Field(description="Model folder that a map run or a training wrote (DIR/model).")
+    scenes: PathList = Field(
+        min_length=1,
+        description="Raster files or folders to map; with a model for whole images also images, or folders of them.",
+    )
+    out: PathText = Field(
+        description="Folder for the maps, or for predictions.csv.", json_schema_extra=_FOLDER
+    )
     bands: TextList | None = Field(
         None, description="Names of the scene's bands, in order, where the files do not carry them."
     )
@@ -55,6 +68,14 @@ class PredictOptions(Options):
         description="Side of a tile mapped at once; the map does not depend on it.",
         json_schema_extra={"unit": "px"},
     )
+    stride_px: int | None = Field(
+        None,
+        ge=1,
+        le=8192,
+        description="Model for whole images: from one patch of the scene to the next; a patch's side if not given.",
+        json_schema_extra={"unit": "px"},
+    )
+    skip_broken: bool = Field(False, description="Leave out images that cannot be read; they are counted.")
     dask: str | None = DASK
     device: str = DEVICE
     allow_remote: bool = Field(False, description="Let scenes be read over the network.")
@@ -100,6 +121,15 @@ class MethodsOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"name": "METHOD"}
 
     name: Text | None = Field(None, description="Show the hyper-parameters of this method.")
+    seed: int = _SEED
+
+
+class DatasetsOptions(Options):
+    """What `berunda datasets` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"name": "DATASET"}
+
+    name: Text | None = Field(None, description="Show where this data set is, or where to get it.")
     seed: int = _SEED
 
 

@@ -14,6 +14,7 @@ from typing import Protocol, TextIO
 
 from berunda.cli.progress import CommandProgress, make_progress
 from berunda.errors import BerundaError
+from berunda.ranks import started_ranks
 
 __all__ = ["INTERRUPTED", "Outcome", "Session", "exit_code_of"]
 
@@ -34,7 +35,10 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """The manner of one call: `quiet` prints errors only, `debug` shows tracebacks and library warnings."""
+    """The manner of one call: `quiet` prints errors only, `debug` shows tracebacks and library warnings.
+
+    Of several ranks that `torchrun` started the first one speaks; the others print errors only.
+    """
 
     quiet: bool = False
     debug: bool = False
@@ -42,12 +46,16 @@ class Session:
     @cached_property
     def progress(self) -> CommandProgress:
         """What the API tells its progress to."""
-        return make_progress(self.quiet)
+        return make_progress(self._is_silent)
 
     def say(self, text: str) -> None:
         """Print a line of the result."""
-        if not self.quiet:
+        if not self._is_silent:
             print(text)
+
+    @property
+    def _is_silent(self) -> bool:
+        return self.quiet or started_ranks()[0] > 0
 
     def table(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print names and values in two aligned columns."""
@@ -105,7 +113,9 @@ def _complain(text: str, session: Session) -> None:
     session.progress.close()
     if session.debug:
         traceback.print_exc()
-    for stream, line in ((sys.stdout, ""), (sys.stderr, f"berunda: {text}\n")):
+    rank = started_ranks()[0]
+    name = f"berunda (rank {rank})" if rank else "berunda"
+    for stream, line in ((sys.stdout, ""), (sys.stderr, f"{name}: {text}\n")):
         try:
             stream.write(line)
             stream.flush()
@@ -122,6 +132,7 @@ def _drop(stream: TextIO) -> None:
 
 
 def _silence_logging() -> None:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is imported, which warns to standard error
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.NullHandler())

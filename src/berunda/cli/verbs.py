@@ -88,6 +88,8 @@ def _predict(given: dict[str, Any], session: Session) -> int:
         tile_px=options.tile_px,
         dask=options.dask,
         device=options.device,
+        stride_px=options.stride_px,
+        skip_broken=options.skip_broken,
         bands=options.bands,
         mask=None if options.mask is None else Path(options.mask),
         allow_remote=options.allow_remote,
@@ -95,6 +97,59 @@ def _predict(given: dict[str, Any], session: Session) -> int:
     )
     session.show(outcome)
     return int(not outcome.is_complete)
+
+
+def _train(given: dict[str, Any], session: Session) -> None:
+    from berunda.options.train import TrainOptions, is_config_file, load_train_options
+
+    out = Path(given.pop("out"))
+    if is_config_file(given["dataset"]):
+        written = load_train_options(given.pop("dataset"))
+        given = {**written.model_dump(), **given}
+    options = TrainOptions.make(given, flags=True)
+    from berunda import api
+
+    session.show(api.train(options, out, progress=session.progress))
+
+
+def _train_flags() -> tuple[Flag, ...]:
+    from berunda.options.train import TrainOptions
+
+    flags = flags_of(TrainOptions)
+    own = Flag("out", "Folder for the model and the report.", metavar="DIR", required=True)
+    return (flags[0], own, *flags[1:])
+
+
+def _bench(given: dict[str, Any], session: Session) -> int:
+    from berunda.options.bench import BenchOptions
+
+    out = Path(given.pop("out"))
+    options = BenchOptions.make(given, flags=True)
+    from berunda import api
+
+    outcome = api.bench(options, out, progress=session.progress)
+    session.show(outcome)
+    return int(not outcome.is_complete)
+
+
+def _bench_flags() -> tuple[Flag, ...]:
+    from berunda.options.bench import BenchOptions
+
+    flags = flags_of(BenchOptions)
+    own = Flag("out", "Folder for rows, tables and pictures.", metavar="DIR", required=True)
+    return (flags[0], own, *flags[1:])
+
+
+def _datasets(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import DatasetsOptions
+
+    options = DatasetsOptions.make(given, flags=True)
+    from berunda import api
+    from berunda.cli.datasets import describe_dataset, list_datasets
+
+    found = api.datasets(options.name)
+    for line in list_datasets(found) if options.name is None else describe_dataset(found[0]):
+        session.say(line)
 
 
 def _assess(given: dict[str, Any], session: Session) -> None:
@@ -184,13 +239,25 @@ VERBS = (
     ),
     Verb(
         "predict",
-        "Apply a trained model to further scenes of any size; a stopped run goes on where it was.",
+        "Apply a trained model to further scenes of any size, or to images; a stopped map goes on where it was.",
         (
             "berunda predict run/model other.tif --out other",
             "berunda predict run/model other.tif --out other --dask tcp://10.0.0.1:8786",
+            "berunda predict trained/model images --out classified",
         ),
         _of("PredictOptions"),
         _predict,
+    ),
+    Verb(
+        "train",
+        "Train a classifier of images on few labels and all images of a data set, and report how good it is.",
+        (
+            "berunda train eurosat --method fixmatch --labels-per-class 5 --out trained",
+            "berunda train images --labels-per-class 20 --effort quick --out trained",
+            "berunda train trained/run.yaml --out again",
+        ),
+        _train_flags,
+        _train,
     ),
     Verb(
         "assess",
@@ -212,6 +279,23 @@ VERBS = (
         ("berunda methods", "berunda methods fixmatch"),
         _of("MethodsOptions"),
         _methods,
+    ),
+    Verb(
+        "datasets",
+        "List the data sets that are known by name: which are here, and where to get the others.",
+        ("berunda datasets", "berunda datasets eurosat"),
+        _of("DatasetsOptions"),
+        _datasets,
+    ),
+    Verb(
+        "bench",
+        "Compare methods on the same images, labels and image passes; a rerun does the missing runs.",
+        (
+            "berunda bench eurosat --methods supervised,fixmatch --labels 1,5 --seeds 3 --out results",
+            "berunda bench folder --data images --labels 5 --out results",
+        ),
+        _bench_flags,
+        _bench,
     ),
     Verb(
         "doctor",

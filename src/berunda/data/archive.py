@@ -1,18 +1,21 @@
-"""Unpacking of chosen members of a zip archive that somebody else made."""
+"""Reading and unpacking of chosen members of a zip archive that somebody else made."""
 
 from __future__ import annotations
 
+import lzma
 import os
+import re
 import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import TracebackType
 from typing import IO
 
 from berunda.errors import DataError, SecurityError
 
-__all__ = ["MAX_MEMBERS", "MAX_RATIO", "extract_members"]
+__all__ = ["MAX_MEMBERS", "MAX_RATIO", "Archive", "extract_members"]
 
 MAX_MEMBERS = 100_000
 """More members than this are refused."""
@@ -21,6 +24,81 @@ MAX_RATIO = 200
 """A member may unpack to at most this many times its packed size (and to 1 MiB in any case)."""
 
 _CHUNK = 1 << 20
+_PLAIN_NAME = re.compile(r"[\w-][\w .()+-]*(/[\w-][\w .()+-]*)*", re.ASCII)  # surely harmless, whatever the machine
+_DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError)
+
+
+class Archive:
+    """A zip archive, open for reading members into memory one after the other; nothing is written anywhere.
+
+    Args:
+        path: the archive.
+
+    Raises:
+        DataError: it cannot be read.
+        SecurityError: it holds too many members, one name twice, a name that is absolute or leaves the folder, or a
+            link or device.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._opened = zipfile.ZipFile(path)
+        except (OSError, ValueError, *_DAMAGE) as error:
+            raise DataError(f"{path}: archive cannot be opened: {error}; fetch it again") from error
+        try:
+            self.members = self._plain_files()
+        except SecurityError:
+            self._opened.close()
+            raise
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def _plain_files(self) -> dict[str, zipfile.ZipInfo]:
+        """Return the members that are files by name; each is checked, asked for or not."""
+        every = self._opened.infolist()
+        _check_count(self.path, len(every))
+        found: dict[str, zipfile.ZipInfo] = {}
+        for member in every:
+            if member.filename in found:
+                raise SecurityError(
+                    f"{self.path}: archive refused: it holds {member.filename!r} more than once; fetch it again"
+                )
+            if not _PLAIN_NAME.fullmatch(member.filename.removesuffix("/")):
+                _check_name(self.path, member.filename)
+            if not member.is_dir():
+                _check_kind(self.path, member)
+                found[member.filename] = member
+        return found
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return what a member holds.
+
+        Raises:
+            DataError: it is missing or damaged.
+            SecurityError: it would unpack to more than `max_bytes`, or to a great many times its packed size.
+        """
+        member = self.members.get(name)
+        if member is None:
+            raise DataError(f"{self.path}: member {name!r} is missing; fetch the archive again")
+        _check_sizes(self.path, [member], max_bytes)
+        try:
+            with self._opened.open(member) as source:
+                content = source.read(member.file_size + 1)
+        except (OSError, ValueError, *_DAMAGE) as error:
+            raise DataError(f"{self.path}: member {name!r} cannot be read: {error}; fetch the archive again") from error
+        if len(content) != member.file_size:
+            raise DataError(
+                f"{self.path}: member {name!r}: {len(content)} bytes found, {member.file_size} declared; "
+                "fetch the archive again"
+            )
+        return content
 
 
 def extract_members(
@@ -53,16 +131,13 @@ def extract_members(
             targets = [_target(archive, root, relative) for relative in members.values()]
             for member, target in zip(chosen, targets, strict=True):
                 _write(archive, opened, member, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(f"{archive}: archive cannot be unpacked: {error}; fetch it again") from error
     return tuple(targets)
 
 
 def _checked(archive: Path, opened: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    if len(opened.infolist()) > MAX_MEMBERS:
-        raise SecurityError(
-            f"{archive}: archive refused: {len(opened.infolist())} members, at most {MAX_MEMBERS} expected"
-        )
+    _check_count(archive, len(opened.infolist()))
     if [info.filename for info in opened.infolist()].count(name) > 1:
         raise SecurityError(f"{archive}: archive refused: it holds {name!r} more than once; fetch it again")
     try:
@@ -70,10 +145,20 @@ def _checked(archive: Path, opened: zipfile.ZipFile, name: str) -> zipfile.ZipIn
     except KeyError as error:
         raise DataError(f"{archive}: member {name!r} is missing; fetch the archive again") from error
     _check_name(archive, name)
+    _check_kind(archive, member)
+    return member
+
+
+def _check_count(archive: Path, n_members: int) -> None:
+    if n_members > MAX_MEMBERS:
+        raise SecurityError(f"{archive}: archive refused: {n_members} members, at most {MAX_MEMBERS} expected")
+
+
+def _check_kind(archive: Path, member: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if member.is_dir() or kind not in (0, stat.S_IFREG):
+        name = member.filename
         raise SecurityError(f"{archive}: member {name!r} refused: it is a folder, link or device, not a file")
-    return member
 
 
 def _check_name(archive: Path, name: str) -> None:
@@ -86,9 +171,7 @@ def _check_name(archive: Path, name: str) -> None:
 def _check_sizes(archive: Path, chosen: list[zipfile.ZipInfo], max_bytes: int) -> None:
     total = sum(member.file_size for member in chosen)
     if total > max_bytes:
-        raise SecurityError(
-            f"{archive}: archive refused: {total} bytes unpacked, at most {max_bytes} expected"
-        )
+        raise SecurityError(f"{archive}: archive refused: {total} bytes unpacked, at most {max_bytes} expected")
     for member in chosen:
         if member.file_size > max(_CHUNK, MAX_RATIO * member.compress_size):
             raise SecurityError(
@@ -129,6 +212,4 @@ def _copy(archive: Path, source: IO[bytes], file: IO[bytes], member: zipfile.Zip
             )
         file.write(chunk)
     if left:
-        raise DataError(
-            f"{archive}: member {member.filename!r} ends {left} bytes early; fetch the archive again"
-        )
+        raise DataError(f"{archive}: member {member.filename!r} ends {left} bytes early; fetch the archive again")

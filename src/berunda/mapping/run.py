@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from berunda.config import DASK_ADDRESS
 from berunda.data.scaling import Scaling, measure_scaling, radiometry_warnings
 from berunda.errors import ConfigError, DataError, GeoError
 from berunda.geo.raster import Scene
+from berunda.mapping.arrivals import Arrivals
 from berunda.mapping.assemble import Assembly, find_finished, write_legend
 from berunda.mapping.backends import MakeTiles, SetAside, require_dask
 from berunda.mapping.backends.local import make_tiles
@@ -33,10 +35,13 @@ from berunda.mapping.files import failed_write, write_atomic
 from berunda.mapping.journal import Journal, Receipt
 from berunda.mapping.lock import output_lock
 from berunda.mapping.manifest import Manifest
+from berunda.mapping.patch_map import PatchWork, check_patch_bundle, make_patch_plan
+from berunda.mapping.patches import ScenePredictor
 from berunda.mapping.plan import Plan, make_plan
 from berunda.mapping.predictor import Precision, Predictor
 from berunda.mapping.result import MapFiles, MapResult, MissingTile, Summary
 from berunda.mapping.tiles import TileStore, TileWork
+from berunda.memory import keep_freed_memory
 from berunda.progress import Progress, Silent
 
 __all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes"]
@@ -56,6 +61,7 @@ class MapOptions(TypedDict, total=False):
     device: str
     precision: Precision
     dask: str | None
+    stride_px: int | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class MapSettings:
         precision: "auto", "fp32", "bf16"; see `Predictor`.
         dask: where tiles are made if not in this process, see `berunda.mapping.backends.dask`; needs the extra
             `dask`, and a file system that all workers share.
+        stride_px: of models for whole images only, from one patch to the next; the side of a patch where None.
     """
 
     tile_px: int = 1024
@@ -78,6 +85,7 @@ class MapSettings:
     device: str = "auto"
     precision: Precision = "auto"
     dask: str | None = None
+    stride_px: int | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -98,7 +106,7 @@ def map_scenes(
     progress: Progress | None = None,
     **options: Unpack[MapOptions],
 ) -> list[MapResult]:
-    """Map every scene with the bundle.
+    """Map every scene with the bundle; a model for whole images gives a map with one pixel a patch.
 
     Args:
         bundle: the model.
@@ -117,10 +125,13 @@ def map_scenes(
         OutputError: another run writes to `out`, the disk is full, or a file did not verify.
     """
     settings = MapSettings(**options)
+    _check_fit(settings, bundle)
+    keep_freed_memory()
     chosen = [_with_bands(scene, bundle.manifest) for scene in scenes]
     folder = Path(out).absolute()
     with output_lock(folder):
-        predictor = Predictor(bundle, settings.device, precision=settings.precision)
+        kind = ScenePredictor if bundle.manifest.task == "scene" else Predictor
+        predictor = kind(bundle, settings.device, precision=settings.precision)
         with _backend(settings, bundle, folder) as make:
             run = _Run(bundle, predictor, settings, make, progress or Silent(), folder)
             results = [run.map(scene, name) for scene, name in zip(chosen, _folder_names(chosen), strict=True)]
@@ -129,6 +140,17 @@ def map_scenes(
         if all(result.is_complete for result in results):
             shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
     return results
+
+
+def _check_fit(settings: MapSettings, bundle: Bundle) -> None:
+    """Refuse options that go with the other kind of model."""
+    if bundle.manifest.task == "segmentation":
+        if settings.stride_px is not None:
+            raise ConfigError("--stride: the model maps single pixels, expected one for whole images; leave it out")
+        return
+    check_patch_bundle(bundle)
+    if settings.dask is not None:
+        raise ConfigError("--dask: the model is for whole images, whose maps are made in one process; leave it out")
 
 
 @contextmanager
@@ -146,7 +168,7 @@ def _backend(settings: MapSettings, bundle: Bundle, folder: Path) -> Iterator[Ma
 @dataclass(frozen=True)
 class _Run:
     bundle: Bundle
-    predictor: Predictor
+    predictor: Predictor | ScenePredictor
     settings: MapSettings
     make_tiles: MakeTiles
     progress: Progress
@@ -155,23 +177,38 @@ class _Run:
     def map(self, scene: Scene, name: str) -> MapResult:
         """Map one scene into `out` / name."""
         start = time.perf_counter()
-        plan = make_plan(self.bundle, scene, self.predictor, self.settings.tile_px)
+        plan = self._plan(scene)
         files = MapFiles.under(self.out / name)
         summary = find_finished(files, plan.identity) if self.settings.resume else None
         is_new, n_kept = summary is None, plan.n_tiles
         missing: tuple[MissingTile, ...] = ()
-        if summary is None:
-            files.map.parent.mkdir(parents=True, exist_ok=True)
-            work = self.out / WORK_NAME / "maps" / (name or "map")
-            summary, n_kept, missing = self._make(plan, scene, files, work)
-            if missing:
-                files = files.incomplete()
-            else:
-                shutil.rmtree(work, ignore_errors=True)
+        with ThreadPoolExecutor(1, "radiometry") as pool:
+            unlike = pool.submit(_radiometry, scene, self.bundle.manifest)
+            if summary is None:
+                files.map.parent.mkdir(parents=True, exist_ok=True)
+                work = self.out / WORK_NAME / "maps" / (name or "map")
+                summary, n_kept, missing = self._make(plan, scene, files, work)
+                if missing:
+                    files = files.incomplete()
+                else:
+                    shutil.rmtree(work, ignore_errors=True)
         seconds = time.perf_counter() - start
-        warnings = (*_missing_warnings(scene, files, missing, plan), *_warnings(scene, self.bundle.manifest, summary))
+        told = _warnings(scene, self.bundle.manifest, summary, unlike.result())
+        warnings = (*_missing_warnings(scene, files, missing, plan), *told)
         story = (seconds, is_new, n_kept, warnings, plan, missing)
         return _result(scene, files, self.bundle.manifest, summary, story)
+
+    def _plan(self, scene: Scene) -> Plan:
+        if isinstance(self.predictor, ScenePredictor):
+            settings = self.settings
+            return make_patch_plan(self.bundle, scene, self.predictor, settings.tile_px, settings.stride_px)
+        return make_plan(self.bundle, scene, self.predictor, self.settings.tile_px)
+
+    def _work(self, plan: Plan, scene: Scene, store: TileStore) -> TileWork | PatchWork:
+        if isinstance(self.predictor, ScenePredictor):
+            stride = self.settings.stride_px or plan.lattice.stride_px
+            return PatchWork(plan, scene, self.predictor, store, stride)
+        return TileWork(plan, scene, self.predictor, store)
 
     def _make(
         self, plan: Plan, scene: Scene, files: MapFiles, work: Path
@@ -183,24 +220,42 @@ class _Run:
             todo = [index for index in range(plan.n_tiles) if index not in kept]
             self.progress.start(f"mapping {scene.name}", plan.grid.shape.n_pixels)
             self.progress.advance(sum(plan.tile(i).shape.n_pixels for i in kept))
-            aside = self._record(TileWork(plan, scene, self.predictor, store), todo, journal)
+            arrivals = Arrivals({i: journal.receipts[i] for i in kept})
+            assembly = Assembly(plan, self.bundle.manifest, store, arrivals, work, files)
+            with ThreadPoolExecutor(1, "assemble") as pool:
+                summary = pool.submit(assembly.write)
+                try:
+                    aside = self._record(self._work(plan, scene, store), todo, journal, arrivals, summary)
+                finally:
+                    arrivals.end()
             self.progress.finish()
             if len(aside) == plan.n_tiles:
+                assembly.clean()
                 raise aside[0].error
             missing = tuple(MissingTile(plan.tile(a.index), a.n_tries, str(a.error)) for a in aside)
-            receipts = {**journal.receipts, **{a.index: Receipt(a.index, "", 0) for a in aside}}
-            assembly = Assembly(plan, self.bundle.manifest, store, receipts, work, files, missing)
-            return assembly.run(self.progress), len(kept), missing
+            assembly.finish(summary.result(), missing)
+            return summary.result(), len(kept), missing
 
-    def _record(self, tiles: TileWork, todo: Sequence[int], journal: Journal) -> list[SetAside]:
-        """Make tiles, write those that were made into the journal and return the others, in order."""
+    def _record(
+        self,
+        tiles: TileWork | PatchWork,
+        todo: Sequence[int],
+        journal: Journal,
+        arrivals: Arrivals,
+        summary: Future[Summary],
+    ) -> list[SetAside]:
+        """Make tiles, write those that were made into the journal, announce all, and return the others, in order."""
         start, done = time.perf_counter(), 0
         aside: list[SetAside] = []
         for outcome in self.make_tiles(tiles, todo) if todo else ():
             if isinstance(outcome, SetAside):
                 aside.append(outcome)
+                arrivals.add(Receipt(outcome.index, "", 0))
             else:
                 journal.record(outcome)
+                arrivals.add(outcome)
+            if summary.done():
+                summary.result()  # an error of the writer need not wait for the last tile
             n_pixels = tiles.plan.tile(outcome.index).shape.n_pixels
             done += n_pixels
             self.progress.advance(n_pixels, mpx_per_s=done / 1e6 / (time.perf_counter() - start))
@@ -270,10 +325,10 @@ def _missing_warnings(
     return tuple(told)
 
 
-def _warnings(scene: Scene, manifest: Manifest, summary: Summary) -> tuple[str, ...]:
+def _warnings(scene: Scene, manifest: Manifest, summary: Summary, unlike: list[str]) -> tuple[str, ...]:
     if not summary.n_valid:
         return (f"scene {scene.name} has no valid pixel: its map is nodata everywhere",)
-    told = [f"scene {scene.name}: {text}" for text in _radiometry(scene, manifest)]
+    told = [f"scene {scene.name}: {text}" for text in unlike]
     if scene.mask_misses:
         told.append(f"scene {scene.name}: the raster given with --mask covers none of it; nothing is masked there")
     if summary.n_above is None:
@@ -294,6 +349,8 @@ def _radiometry(scene: Scene, manifest: Manifest) -> list[str]:
     trained = Scaling(np.array([b.low for b in bands]), np.array([b.high for b in bands]))
     try:
         return list(radiometry_warnings(manifest.band_names, trained, measure_scaling(scene)))
+    except DataError:  # no valid pixel, which is told of by itself
+        return []
     except GeoError as error:  # of an incomplete map; it must not take the rest with it
         return [f"the range of its pixels could not be compared with the training's: {error}"]
 
@@ -324,7 +381,7 @@ def _result(
         ood_energy_share=share(summary.n_above_energy),
         mean_confidence=summary.confidence_sum / n_valid if n_valid else None,
         seconds=seconds,
-        mpx_per_s=summary.n_pixels / 1e6 / seconds if is_new else None,
+        mpx_per_s=scene.grid.shape.n_pixels / 1e6 / seconds if is_new else None,
         n_tiles=plan.n_tiles,
         n_tiles_kept=n_kept,
         warnings=warnings,

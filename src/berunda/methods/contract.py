@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from berunda.augment.geometry import Geometry
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
-from berunda.models.spec import NetSpec, Task
+from berunda.models.spec import Decoder, NetSpec, Task
 
 __all__ = [
     "IGNORE",
@@ -61,19 +61,24 @@ def setting(default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "",
 
 
 class SplitNet(Protocol):
-    """The parts of the house's nets, `net(x) = classify(decode(encode(x)))`; cast to it to use them."""
+    """The parts of the house's nets, `net(x) = restore(classify(decode(encode(x))), x)`; cast to it to use them."""
 
     feature_dim: int
     """Channels D of what `decode` returns."""
+    decoded_stride: int
+    """Pixels a side that one of the decoded features stands for."""
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
         """Return the features of `pixels` (N, B, H, W), fine to coarse."""
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Return decoded features (N, D, H, W), or (N, D) for whole images."""
+        """Return decoded features (N, D, h, w), `decoded_stride` times coarser than pixels, or (N, D) of whole images."""
 
     def classify(self, decoded: Tensor) -> Tensor:
-        """Return logits of decoded features."""
+        """Return logits of decoded features, at their resolution."""
+
+    def restore(self, maps: Tensor, pixels: Tensor) -> Tensor:
+        """Return `maps` of the decoded features' resolution at that of `pixels`, which they were made of."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Needs:
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
             loop applies the first prefix that matches, 1 elsewhere.
+        decoder: the net's decoder for maps where the user names none.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
     """
 
@@ -121,6 +127,7 @@ class Needs:
     forward_passes: float = 0.0
     trained_passes: float = 0.0
     parameter_groups: tuple[tuple[str, float], ...] = ()
+    decoder: Decoder = "slim"
     sharpness_rho: float = 0.0
 
 
@@ -283,7 +290,8 @@ class Method(ABC):
         """
         if type(self).predict is not Method.predict:
             return self.predict(net, extra, pixels)
-        return cast(SplitNet, net).classify(decoded)
+        parts = cast(SplitNet, net)
+        return parts.restore(parts.classify(decoded), pixels)
 
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""

@@ -49,7 +49,7 @@ class CoTrain(Method):
     lambda_u: float = setting(1.0, "weight of what the teachers say on unlabelled pixels", valid=(0, 100))
     mu: float = setting(2.0, "unlabelled images for each labelled one", valid=(0, 64))
     prior: float = setting(0.5, "power of the class shares seen on unlabelled images", valid=(0, 1))
-    width: int = setting(64, "width of the spectrum classifier", valid=(4, 1024), unit="channels")
+    width: int = setting(32, "width of the spectrum classifier", valid=(4, 1024), unit="channels")
     warmup: float = setting(
         0.1, "share of the training over which the weight rises", valid=(0, 1), unit="share"
     )
@@ -70,6 +70,7 @@ class CoTrain(Method):
             teacher=True,
             forward_passes=1.0,
             trained_passes=1.0,
+            decoder="slim4",
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
@@ -87,9 +88,11 @@ class CoTrain(Method):
         n = labelled.pixels.shape[0]
         shown = [labelled.pixels] if unlabelled is None else [labelled.pixels, unlabelled.pixels]
         parts, heads = cast(SplitNet, net), cast(Any, extra)
-        decoded = parts.decode(parts.encode(torch.cat(shown)))
-        student = parts.classify(decoded)
-        answers = (heads.context(decoded[:n]), heads.spectrum(labelled.pixels), student[:n])
+        pixels = torch.cat(shown)
+        decoded = parts.decode(parts.encode(pixels))
+        student = parts.restore(parts.classify(decoded), pixels)
+        context = parts.restore(heads.context(decoded[:n]), labelled.pixels)
+        answers = (context, heads.spectrum(labelled.pixels), student[:n])
         context, spectrum, own = (
             losses.supervised_loss(a, labelled.labels, labelled.valid, balance=self.balance) for a in answers
         )
@@ -113,9 +116,9 @@ class CoTrain(Method):
 
     def classify(self, net: nn.Module, extra: nn.Module, pixels: Tensor, decoded: Tensor) -> Tensor:
         """Return the joint logits of both classifiers, from decoded features."""
-        del net
         heads = cast(Any, extra)
-        context, spectrum = (_precise(answer) for answer in (heads.context(decoded), heads.spectrum(pixels)))
+        context = cast(SplitNet, net).restore(_precise(heads.context(decoded)), pixels)
+        spectrum = _precise(heads.spectrum(pixels))
         return losses.join_views(context, spectrum, heads.shares.to(context.dtype), self.prior)
 
     def kept(self) -> tuple[str, ...]:
@@ -127,7 +130,7 @@ class CoTrain(Method):
         """Return what the teachers say of each pixel (N, C, H, W), and the mean of that before it is weighted (C,)."""
         heads = cast(Any, teacher).extra
         parts = cast(SplitNet, cast(Any, teacher).net)
-        context = heads.context(parts.decode(parts.encode(pixels)))
+        context = parts.restore(heads.context(parts.decode(parts.encode(pixels))), pixels)
         spectrum = heads.spectrum(pixels)
         plain = losses.join_views(context, spectrum, heads.shares, 0.0).softmax(1)
         joint = losses.join_views(context, spectrum, heads.shares, self.prior).softmax(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,16 @@ from berunda import losses
 from berunda.augment.mix import draw_cutmix
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
-from berunda.methods.contract import (
-    Batch,
-    BufferUpdate,
-    Images,
-    Loss,
-    Method,
-    Needs,
-    NetSpec,
-    Step,
-    View,
-    setting,
-    zero_like,
+from berunda.methods._consistency import (
+    answers,
+    needs_of_strong,
+    running,
+    terms_of,
+    unlabelled_views,
+    updates_of,
+    used_terms,
 )
+from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, setting
 
 __all__ = ["FixMatch"]
 
@@ -39,8 +36,8 @@ class FixMatch(Method):
 
     Maps: the strong view is photometric plus CutMix on the geometry of the weak view, so that labels agree
     pixel by pixel; each pixel is believed or not on its own; pixels without data take part in nothing.
-    Whole images: the strong view is photometric only. Costs one teacher pass and one trained pass an
-    unlabelled image.
+    Whole images: the strong view is photometric, on the weak view's geometry or its own. Costs one teacher pass and
+    one trained pass an unlabelled image.
 
     Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form).
@@ -48,9 +45,7 @@ class FixMatch(Method):
 
     name: ClassVar[str] = "fixmatch"
 
-    threshold: float = setting(
-        0.95, "confidence from which a prediction is a label", valid=(0, 1), source=_PAPER
-    )
+    threshold: float = setting(0.95, "confidence from which a prediction is a label", valid=(0, 1), source=_PAPER)
     lambda_u: float = setting(1.0, "weight of the unlabelled loss", valid=(0, 100), source=_PAPER)
     mu: float = setting(7.0, "unlabelled images for each labelled one", valid=(0, 64), source=_PAPER)
     q_from: str = setting("teacher", "which model labels the weak view", valid=("teacher", "student"))
@@ -66,10 +61,13 @@ class FixMatch(Method):
         valid=(False, True),
         source="Zhang et al. 2021 (FlexMatch), eq. 6 and 11",
     )
-    cutmix: float = setting(
-        1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE
-    )
+    cutmix: float = setting(1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE)
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
+    geometry: str = setting(
+        "shared",
+        "turn and shift of the strong view of a whole image: those of the weak one, or its own",
+        valid=("shared", "own"),
+    )
     decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
     balance: bool = setting(
         True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
@@ -77,19 +75,21 @@ class FixMatch(Method):
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
-        from_teacher = self.q_from == "teacher"
-        return Needs(
-            tasks=("segmentation", "scene"),
-            unlabelled=(View("weak", "weak"), View("strong", "strong", like="weak", strength=self.strength)),
-            unlabelled_ratio=self.mu,
-            teacher=from_teacher,
-            forward_passes=1.0 if from_teacher else 0.0,
-            trained_passes=1.0 if from_teacher else 2.0,
-        )
+        like = "weak" if self.geometry == "shared" else None
+        return needs_of_strong(self.mu, self.q_from, self.strength, tasks=("segmentation", "scene"), like=like)
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
-        """Return running class distributions of the labels, predictions and confident predictions."""
+        """Return running class distributions of the labels, predictions and confident predictions.
+
+        Raises:
+            ConfigError: a map's strong view is to have a geometry of its own.
+        """
         del net
+        if spec.task == "segmentation" and self.geometry == "own":
+            raise ConfigError(
+                "method 'fixmatch': option 'geometry' is 'own', expected 'shared' for segmentation, where labels are "
+                "passed on pixel by pixel"
+            )
         extra = nn.Module()
         for name in ("labelled_classes", "predicted_classes", "confident_classes"):
             extra.register_buffer(name, torch.full((spec.n_classes,), 1 / spec.n_classes))
@@ -97,36 +97,26 @@ class FixMatch(Method):
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
         """Return supervised + lambda_u * unsupervised, with all that is trained in one forward pass."""
-        labelled, n_classes = batch.labelled["weak"], extra.get_buffer("labelled_classes").numel()
-        weak, strong = batch.unlabelled.get("weak"), batch.unlabelled.get("strong")
-        if weak is None or strong is None or weak.pixels.shape[0] == 0:
-            logits = self.predict(net, extra, labelled.pixels)
-            loss = losses.supervised_loss(logits, labelled.labels, labelled.valid, balance=self.balance)
-            return Loss(loss, _terms(loss, zero_like(loss), zero_like(loss), loss.new_zeros(n_classes)))
+        labelled, (weak, strong) = batch.labelled["weak"], unlabelled_views(batch, "weak", "strong")
         mixed = self._mixing(labelled, strong, rng)
-        shown = [labelled.pixels, mixed(strong.pixels)]
-        if self.q_from == "student":
-            shown.append(weak.pixels)
-        parts = self.predict(net, extra, torch.cat(shown)).split([x.shape[0] for x in shown])
-        guess = parts[2] if self.q_from == "student" else self._taught(step, weak.pixels)
-        raw = losses.probabilities_of(guess)
+        (own, hard), guess = answers(self, (net, extra), step, [labelled.pixels, mixed(strong.pixels)], weak.pixels)
+        raw, n_classes = losses.probabilities_of(guess), guess.shape[1]
         labels, sure = losses.pseudo_labels(self._aligned(raw, extra), self._threshold(extra))
         seen = losses.is_labelled(labels, weak.valid)
-        supervised = losses.supervised_loss(parts[0], labelled.labels, labelled.valid, balance=self.balance)
-        unsupervised = losses.fixmatch_loss(parts[1], mixed(labels), mixed(sure), mixed(weak.valid))
+        supervised = losses.supervised_loss(own, labelled.labels, labelled.valid, balance=self.balance)
+        unsupervised = losses.fixmatch_loss(hard, mixed(labels), mixed(sure), mixed(weak.valid))
         shown_classes = {
             "labelled_classes": _given_shares(labelled, n_classes),
             "predicted_classes": losses.class_means(raw, seen),
             "confident_classes": losses.class_shares(labels, sure & seen, n_classes),
         }
-        updates = {
-            name: BufferUpdate(
-                losses.running_distribution(extra.get_buffer(name), new, step.index, self.decay)
-            )
-            for name, new in shown_classes.items()
-        }
-        terms = _terms(supervised, unsupervised, *losses.used_shares(labels, sure, seen, n_classes))
-        return Loss(supervised + self.lambda_u * unsupervised, terms, updates)
+        updates = {name: running(extra, name, new, step, self.decay) for name, new in shown_classes.items()}
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised)
+        return Loss(
+            supervised + self.lambda_u * unsupervised,
+            terms | used_terms(labels, sure, seen, n_classes),
+            updates_of(**updates),
+        )
 
     def _mixing(self, labelled: Images, strong: Images, rng: Randomness) -> Callable[[Tensor], Tensor]:
         """Return what mixes pixels, labels and masks of the strong views alike; nothing for whole images."""
@@ -135,13 +125,6 @@ class FixMatch(Method):
         n, _, n_rows, n_cols = strong.pixels.shape
         generator = rng.torch("fixmatch.cutmix", device=strong.pixels.device)
         return draw_cutmix((n, n_rows, n_cols), generator, probability=self.cutmix).apply
-
-    def _taught(self, step: Step, pixels: Tensor) -> Tensor:
-        if step.teacher is None:
-            raise ConfigError("method 'fixmatch': found no teacher, expected one with q_from=teacher")
-        teacher: Any = step.teacher
-        with torch.no_grad():
-            return self.predict(teacher.net, teacher.extra, pixels)
 
     def _aligned(self, probabilities: Tensor, extra: nn.Module) -> Tensor:
         if self.align == "none":
@@ -162,12 +145,3 @@ def _given_shares(labelled: Images, n_classes: int) -> Tensor:
         return labelled.pixels.new_zeros(n_classes)
     known = losses.is_labelled(labelled.labels, labelled.valid)
     return losses.class_shares(labelled.labels, known, n_classes)
-
-
-def _terms(
-    supervised: Tensor, unsupervised: Tensor, used: Tensor, used_by_class: Tensor
-) -> dict[str, Tensor]:
-    """Return the losses and the shares of positions that were sure: a high threshold starves rare classes."""
-    terms = {"supervised": supervised, "unsupervised": unsupervised, "used": used}
-    terms |= {f"used_{c}": share for c, share in enumerate(used_by_class.unbind())}
-    return {name: term.detach() for name, term in terms.items()}

@@ -33,8 +33,9 @@ def build_net(spec: NetSpec) -> Net:
     if spec.task != "segmentation":
         return PooledNet(encoder, spec.n_classes)
     pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None
-    build = SlimNet if spec.decoder == "slim" else UNet
-    return build(encoder, spec.n_classes, pixel_path=pixel_path)
+    if spec.decoder == "unet":
+        return UNet(encoder, spec.n_classes, pixel_path=pixel_path)
+    return SlimNet(encoder, spec.n_classes, pixel_path=pixel_path, stride=4 if spec.decoder == "slim4" else 2)
 
 
 def _check(spec: NetSpec) -> None:

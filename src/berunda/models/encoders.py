@@ -1,4 +1,4 @@
-"""Encoders for any number of bands: EfficientNet-Lite0 with its packaged weights, or any timm encoder."""
+"""Encoders for any number of bands: EfficientNet-Lite0 with its packaged weights, wide ResNets, any of timm's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from berunda.errors import ConfigError, FetchError, SecurityError
 from berunda.models.hub import quiet_hub
+from berunda.models.wide_resnet import WIDE_RESNETS, build_wide_resnet
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -36,7 +37,7 @@ def build_encoder(name: str, *, n_bands: int, depth: int, pretrained: bool) -> n
     `out_channels`.
 
     Args:
-        name: "efficientnet_lite0" for the packaged one, else a name that timm knows.
+        name: "efficientnet_lite0" for the packaged one, one of `WIDE_RESNETS`, else a name that timm knows.
         n_bands: bands of the input, at least 1.
         depth: stages in use, 1 to 5. Stages behind the last one in use are removed.
         pretrained: start from pretrained weights; for names other than the default timm fetches them.
@@ -49,6 +50,8 @@ def build_encoder(name: str, *, n_bands: int, depth: int, pretrained: bool) -> n
         encoder = _create(_DEFAULT_TIMM, n_bands, depth, pretrained=False)
         if pretrained:
             _load_packaged(encoder.model, n_bands)
+    elif name in WIDE_RESNETS:
+        return build_wide_resnet(name, n_bands=n_bands, depth=depth, pretrained=pretrained)
     else:
         check_encoder_name(name)
         encoder = _create(name, n_bands, depth, pretrained=pretrained)
@@ -150,19 +153,21 @@ def _first_line(error: Exception) -> str:
 
 
 def check_encoder_name(name: str) -> None:
-    """Raise unless timm knows the encoder.
+    """Raise unless the encoder is one of the project's own or of timm's.
 
     Raises:
-        ConfigError: it does not; names near it are told.
+        ConfigError: it is not; names near it are told.
     """
+    if name in (DEFAULT_ENCODER, *WIDE_RESNETS):
+        return
     import timm
 
     if timm.is_model(name.split(".")[0]):
         return
-    near = difflib.get_close_matches(name, [DEFAULT_ENCODER, *timm.list_models()], n=3)
+    near = difflib.get_close_matches(name, [DEFAULT_ENCODER, *WIDE_RESNETS, *timm.list_models()], n=3)
+    own = ", ".join(map(repr, (DEFAULT_ENCODER, *WIDE_RESNETS)))
     raise ConfigError(
-        f"encoder {name!r} is unknown; expected {DEFAULT_ENCODER!r} or a timm name"
-        + (f", such as {', '.join(near)}" if near else "")
+        f"encoder {name!r} is unknown; expected {own} or a timm name" + (f", such as {', '.join(near)}" if near else "")
     )
 
 

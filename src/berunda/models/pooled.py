@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from berunda.models.resolution import FullResolution
 from berunda.models.unet import pad_to_stride
 
 __all__ = ["PooledNet"]
 
 
-class PooledNet(nn.Module):
+class PooledNet(FullResolution, nn.Module):
     """`forward = classify(decode(encode(x)))`; `decode` is the global average of the coarsest features.
 
     Attributes:

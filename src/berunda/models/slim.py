@@ -1,7 +1,7 @@
-"""A light net for segmentation: encoder stages summed top-down, one convolution at stride 2, and a per-pixel path.
+"""A light net for segmentation: encoder stages summed top-down, one convolution, and a spectral path.
 
-A step costs about half of that with the U-Net on the same encoder (`benchmarks/results/training.json`): nothing wide
-runs at full resolution.
+Features stay at stride 2 or 4; only logits are brought to full resolution. A step costs about half of that with the
+U-Net on the same encoder (`benchmarks/results/training.json`).
 """
 
 from __future__ import annotations
@@ -20,33 +20,37 @@ WIDTH = 32
 
 
 class SlimNet(nn.Module):
-    """`forward = classify(decode(encode(x)))`, as the U-Net offers it.
+    """`forward = restore(classify(decode(encode(x))))`, as the U-Net offers it.
 
-    Every encoder stage is projected to 32 channels; from the coarsest to stride 2 each is added to the upsampled sum
-    of those before; a 3x3 convolution follows, then bilinear upsampling to full resolution.
+    The encoder's stages from `stride` on are projected to 32 channels; from the coarsest to the finest each is added to
+    the upsampled sum of those before; a 3x3 convolution follows. The pixel path looks at means of as many pixels.
 
     Source: Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017 (top-down sums).
-    Deviations: one output level, batch norm on the projections, and the pixel path beside it.
+    Deviations: one output level, batch norm on the projections, and the pixel path beside it. A pixel path at full
+        resolution costs three times the rest of the decoder and gained nothing (docs/adr/0009).
 
     Attributes:
         feature_dim: channels D of the decoded features.
+        decoded_stride: pixels a side that one of them stands for: `stride`, or that of the encoder's finest stage if
+            it is coarser, or that of its only one.
         stride: coarsest stride; sizes that are no multiple of it are padded inside and cropped back.
     """
 
-    def __init__(self, encoder: Any, n_classes: int, *, pixel_path: PixelPath | None = None) -> None:
+    def __init__(self, encoder: Any, n_classes: int, *, pixel_path: PixelPath | None = None, stride: int = 2) -> None:
         super().__init__()
         stages = encoder.out_channels[1:]
+        last = len(stages) - 1
+        self.first_stage = next(i for i, n in enumerate(stages) if n and (2 ** (i + 1) >= stride or i == last))
         self.encoder = encoder
         self.project = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(n, WIDTH, 1, bias=False), nn.BatchNorm2d(WIDTH))
-            for n in stages
-            if n  # encoders that start at stride 4 have no stage of stride 2
+            nn.Sequential(nn.Conv2d(n, WIDTH, 1, bias=False), nn.BatchNorm2d(WIDTH)) for n in stages[self.first_stage :]
         )
         self.fuse = nn.Sequential(
             nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU(inplace=True)
         )
         self.pixel_path = pixel_path
         self.stride = 2 ** len(stages)
+        self.decoded_stride = 2 ** (self.first_stage + 1)
         self.feature_dim = WIDTH + (pixel_path.width if pixel_path is not None else 0)
         self.head = nn.Conv2d(self.feature_dim, n_classes, 1)
 
@@ -55,26 +59,32 @@ class SlimNet(nn.Module):
         return [pixels, *self.encoder(pad_to_stride(pixels, self.stride))[1:]]
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Return decoded features (N, feature_dim, H, W) of a pyramid from `encode`."""
+        """Return decoded features (N, feature_dim, H / s, W / s), s the decoded stride, of a pyramid from `encode`.
+
+        The padding up to whole strides is included.
+        """
         pixels, *stages = features
-        rows, cols = pixels.shape[-2:]
-        there = [stage for stage in stages if stage.shape[1]]
-        parts = [project(stage) for project, stage in zip(self.project, there, strict=True)]
+        parts = [project(stage) for project, stage in zip(self.project, stages[self.first_stage :], strict=True)]
         summed = parts[-1]
         for part in reversed(parts[:-1]):
             summed = part + F.interpolate(summed, size=part.shape[-2:], mode="bilinear", align_corners=False)
         fused = self.fuse(F.relu(summed))
-        whole = [side + -side % self.stride for side in (rows, cols)]
-        decoded = F.interpolate(fused, size=whole, mode="bilinear", align_corners=False)[..., :rows, :cols]
         if self.pixel_path is None:
-            return decoded
-        return torch.cat([decoded, self.pixel_path(pixels)], dim=1)
+            return fused
+        means = F.avg_pool2d(pad_to_stride(pixels, self.stride), self.decoded_stride)
+        return torch.cat([fused, self.pixel_path(means)], dim=1)
 
     def classify(self, decoded: Tensor) -> Tensor:
-        """Return logits (N, n_classes, H, W) of decoded features."""
+        """Return logits (N, n_classes, ...) of decoded features, at their resolution."""
         logits: Tensor = self.head(decoded)
         return logits
 
+    def restore(self, maps: Tensor, pixels: Tensor) -> Tensor:
+        """Return `maps` (N, K, ...) of the decoded features' resolution at that of `pixels` (N, B, H, W)."""
+        rows, cols = pixels.shape[-2:]
+        wide = F.interpolate(maps, scale_factor=self.decoded_stride, mode="bilinear", align_corners=False)
+        return wide[..., :rows, :cols]
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (N, n_classes, H, W) of `pixels` (N, B, H, W) with any H, W >= 1."""
-        return self.classify(self.decode(self.encode(pixels)))
+        return self.restore(self.classify(self.decode(self.encode(pixels))), pixels)

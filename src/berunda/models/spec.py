@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["Decoder", "NetSpec", "Task"]
 
 Task = Literal["segmentation", "scene", "multilabel"]
-Decoder = Literal["unet", "slim"]
+Decoder = Literal["unet", "slim", "slim4"]
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class NetSpec:
         task: "segmentation", "scene" or "multilabel".
         n_bands: bands of the input, at least 1.
         n_classes: classes of the output, at least 2.
-        encoder: "efficientnet_lite0" (packaged weights) or any timm name.
+        encoder: "efficientnet_lite0" (packaged weights), "wide_resnet28_2" and its kin, or any timm name.
         encoder_depth: number of stages of the encoder in use (1 to 5); the coarsest stride is 2 ** depth.
         pretrained: start the encoder from its pretrained weights.
         crop_px: side of a training image in pixels.
         pixel_path: segmentation only: add a per-pixel path at full resolution (two 1x1 convolutions on the
             bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
-        decoder: segmentation only: "unet", or "slim" (top-down sums; about half the cost of a step).
+        decoder: segmentation only: "unet", "slim" (top-down sums at stride 2; about half the cost of a step) or "slim4"
+            (the same at stride 4, for methods that look at single pixels by themselves).
     """
 
     task: Task

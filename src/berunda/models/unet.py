@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from berunda.models.resolution import FullResolution
+
 __all__ = ["DECODER_CHANNELS", "PixelPath", "UNet", "pad_to_stride"]
 
 DECODER_CHANNELS = (256, 128, 96, 64, 32)
@@ -50,7 +52,7 @@ class PixelPath(nn.Sequential):
         self.width = width
 
 
-class UNet(nn.Module):
+class UNet(FullResolution, nn.Module):
     """`forward = classify(decode(encode(x)))`, with each part open to methods that split or perturb it.
 
     It has no skip at full resolution: the last decoder block sees the encoder's stride 2 upsampled. The pixel

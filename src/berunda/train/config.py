@@ -46,6 +46,8 @@ class TrainConfig:
         ranks: "auto" trains together with the processes that `torchrun` started; "alone" without them.
         silence_s: seconds without a sign of life after which another rank is given up; above 1.
         run_key: anything else that must be the same when a run resumes (a fingerprint of the data).
+        rates: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1), behind those that the
+            method asks for.
     """
 
     steps: int = 300
@@ -67,6 +69,7 @@ class TrainConfig:
     ranks: Together = "auto"
     silence_s: float = 15.0
     run_key: str = ""
+    rates: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         low = {

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -26,25 +28,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from berunda.errors import BerundaError, ConfigError, RanksError
 from berunda.methods.contract import BufferUpdate
-from berunda.ranks import among
+from berunda.ranks import among, started_ranks
 from berunda.train.config import TrainConfig
 from berunda.train.pulse import Pulse, end_process
 from berunda.train.signals import StopRequest
 
-__all__ = ["Group", "joined", "local_rank", "started_ranks"]
+__all__ = ["Group", "joined", "local_rank", "together"]
 
 _STUCK = timedelta(minutes=10)
 """A collective operation that a living rank does not join for so long fails: that rank is stuck."""
 
 _joins = itertools.count()
 _store: list[Any] = []
-
-
-def started_ranks() -> tuple[int, int]:
-    """Return this process's rank and the number of ranks that `torchrun` started; (0, 1) without it."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+_POLL_S = 0.1
 
 
 def local_rank() -> int:
@@ -65,6 +61,9 @@ class Group:
     def largest(self, number: int) -> int:
         """Return the largest `number` of all ranks, once every rank has come to this point."""
         return number
+
+    def meet(self) -> None:
+        """Wait until every rank has come to this point, however long another one takes."""
 
     def mean(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return scalars averaged over the ranks, the same bits on each."""
@@ -95,9 +94,11 @@ class Several(Group):
         if not _store:
             _store.append(next(iter(rendezvous("env://"))))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        self._store = dist.PrefixStore(prefix, _store[0][0])
+        self._meetings = itertools.count()
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore(prefix, _store[0][0]),
+            store=self._store,
             rank=self.rank,
             world_size=self.size,
             timeout=_STUCK,
@@ -123,6 +124,22 @@ class Several(Group):
         shared = torch.tensor(number)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared.item())
+
+    def meet(self) -> None:
+        """Wait until every rank has come to this point, however long another one takes.
+
+        Raises:
+            RanksError: a rank ended before.
+        """
+        place = f"meeting/{next(self._meetings)}"
+        self._store.add(place, 1)
+        with StopRequest() as stop:
+            while self._store.add(place, 0) < self.size:
+                found = self._pulse.blame(wait_s=2) if stop.requested else self._pulse.ended()
+                if found and self._store.add(place, 0) < self.size:  # else it left after the meeting
+                    raise RanksError(self._message(found))
+                stop.leave()
+                time.sleep(_POLL_S)
 
     def sum(self, x: Tensor) -> Tensor:
         """Return the sum of `x` over the ranks, the same bits on each; no gradient."""
@@ -205,6 +222,8 @@ class Several(Group):
 def joined(config: TrainConfig) -> Iterator[Group]:
     """Join the ranks that `torchrun` started, for one training; a group of one without it.
 
+    Within `together` it is that group, which goes on afterwards.
+
     Raises:
         ConfigError: this process is in a process group of another program already.
         RanksError: another rank ended before the training was over.
@@ -212,14 +231,40 @@ def joined(config: TrainConfig) -> Iterator[Group]:
     if config.ranks == "alone" or started_ranks()[1] == 1:
         yield Group()
         return
+    held = _held.get()
+    if held is None:
+        with together(config.silence_s), joined(config) as group:
+            yield group
+        return
+    held.meet()  # another rank may have had more to do since the training before
+    with among(held):
+        yield held
+
+
+@contextmanager
+def together(silence_s: float = TrainConfig.silence_s) -> Iterator[Group]:
+    """Join the ranks that `torchrun` started, for all that is done within the block; a group of one without it.
+
+    The ranks need not do the same within the block, but must come to the same trainings and meetings.
+
+    Args:
+        silence_s: see `TrainConfig`.
+
+    Raises:
+        ConfigError: this process is in a process group already.
+        RanksError: another rank ended before its time.
+    """
+    if started_ranks()[1] == 1:
+        yield Group()
+        return
     if dist.is_initialized():
         raise ConfigError("training on several ranks: found a process group, expected to make it; destroy it first")
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    group = Several(f"berunda/{attempt}/{next(_joins)}", config.silence_s)
+    group = Several(f"berunda/{attempt}/{next(_joins)}", silence_s)
+    token = _held.set(group)
     try:
-        with among(group):
-            yield group
-            group.largest(0)  # none leaves while another may still need it
+        yield group
+        group.meet()  # none leaves while another may still need it
     except BaseException as error:
         with StopRequest():  # the launcher asks to stop, but first the reason
             lost = group.lost(error)
@@ -227,7 +272,12 @@ def joined(config: TrainConfig) -> Iterator[Group]:
         if lost is None:
             raise
         raise lost from error
+    finally:
+        _held.reset(token)
     group.leave(None)
+
+
+_held: ContextVar[Several | None] = ContextVar("berunda_group", default=None)
 
 
 class _Trainable(nn.Module):

@@ -19,6 +19,7 @@ from torch import nn
 from berunda.data.order import Randomness, key_of
 from berunda.data.source import Source
 from berunda.errors import ConfigError, OutputError
+from berunda.memory import keep_freed_memory
 from berunda.methods.contract import Batch, Loss, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics
 from berunda.models.teacher import Averaged
@@ -97,6 +98,7 @@ def train(
         RanksError: another rank ended before the training was over.
         SystemExit: SIGTERM came; a checkpoint was written. KeyboardInterrupt likewise for Ctrl-C.
     """
+    keep_freed_memory()
     with (
         StopRequest(enabled=folder is not None) as stop,
         joined(config) as group,

@@ -38,6 +38,7 @@ class Pulse:
         self._every_s = min(0.5, silence_s / 8)
         self._beats: dict[int, tuple[bytes, float]] = {}
         self._ends: dict[int, str] = {}
+        self._left: set[int] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._store.set(f"state/{rank}", _RUNNING)
@@ -57,13 +58,19 @@ class Pulse:
             except RuntimeError:
                 return  # the launcher is gone, nobody is left to tell
 
+    def ended(self) -> str:
+        """Return which rank is known to have ended, and how; "" for none."""
+        if self._ends:
+            rank, words = min(self._ends.items())
+            return f"rank {rank} ended with {words}"
+        return f"rank {min(self._left)} has ended" if self._left else ""
+
     def blame(self, wait_s: float) -> str:
         """Return which rank ended or is silent, waiting up to `wait_s` for that to show; "" if none is found."""
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             if self._ends:
-                rank, words = min(self._ends.items())
-                return f"rank {rank} ended with {words}"
+                return self.ended()
             for rank, (_, seen) in list(self._beats.items()):
                 if time.monotonic() - seen > 4 * self._every_s:
                     return f"rank {rank} gives no sign of life"
@@ -91,7 +98,9 @@ class Pulse:
     def _note(self, rank: int, state: str, beat: bytes, now: float, *, was_away: bool) -> None:
         if state != _RUNNING:
             self._beats.pop(rank, None)
-            if state != _LEFT:
+            if state == _LEFT:
+                self._left.add(rank)
+            else:
                 self._ends[rank] = state
             return
         last = self._beats.get(rank)

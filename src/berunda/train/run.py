@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,24 +75,42 @@ class Run:
         self.monitor = Monitor(self.device, self.state.rows)
 
     def resume(self, progress: Progress) -> None:
-        """Go to where the newest whole checkpoint in the folder was written, if there is one."""
-        checkpoint = None if self.folder is None else load_checkpoint(self.folder, self.group.rank)
-        step = -1 if checkpoint is None else checkpoint.step
+        """Go to where the newest whole checkpoint in the folder was written, if there is one.
+
+        Raises:
+            CheckpointError: on every rank, where one cannot go there.
+            ConfigError: the ranks were not given the same.
+        """
+        self._check_alike()
+        fault, step = None, -1
+        said: tuple[str, ...] = ()
+        try:
+            checkpoint = None if self.folder is None else load_checkpoint(self.folder, self.group.rank)
+            if checkpoint is not None:
+                said = self._restore(checkpoint)
+                step = checkpoint.step
+        except CheckpointError as error:
+            fault, step = error, -2
         first, last = -self.group.largest(-step), self.group.largest(step)
+        if fault is not None:
+            raise fault
         if first != last:
             raise CheckpointError(
-                f"checkpoints in {self.folder}: the ranks find steps {first} to {last} (-1 for none), expected the "
-                "same; choose a folder that all of them share"
+                f"checkpoints in {self.folder}: the ranks find steps {first} to {last} (-1 for none, -2 for one that "
+                "does not fit), expected the same; choose a folder that all of them share"
             )
-        if checkpoint is None:
-            return
+        for text in said:
+            progress.note(text)
+
+    def _restore(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Go to where `checkpoint` was written; return what there is to say about it."""
         check_same_run(checkpoint, self.identity)
-        self._check_ranks(checkpoint, progress)
+        told = self._check_ranks(checkpoint)
         while self.state.stage < checkpoint.meta["stage"]:
             self.enter(self.stages[self.state.stage + 1])
         unpack(checkpoint, self.state)
         self.saved_at = self.state.step
-        progress.note(f"resuming at step {self.state.step} of {self.config.steps} from {checkpoint.folder}")
+        return *told, f"resuming at step {self.state.step} of {self.config.steps} from {checkpoint.folder}"
 
     def enter(self, stage: PlannedStage) -> None:
         """Begin `stage` with the averaged model of the stage before, a fresh optimizer and a fresh
@@ -128,17 +148,27 @@ class Run:
             save_checkpoint(self.folder, self.state.step, tensors, meta, keep=self.config.keep)
         self.saved_at = self.state.step
 
-    def _check_ranks(self, checkpoint: Checkpoint, progress: Progress) -> None:
-        """Refuse the shards of another number of ranks; without shards, say that the bits will differ."""
+    def _check_alike(self) -> None:
+        """Refuse ranks that would compute slices of different batches."""
+        told = json.dumps(self.identity, sort_keys=True).encode()
+        number = int.from_bytes(hashlib.sha256(told).digest()[:7])
+        if -self.group.largest(-number) != self.group.largest(number):
+            raise ConfigError(
+                f"training on {self.group.size} ranks: found settings or data that differ between them, expected the "
+                "same; give every rank the same command and the same files"
+            )
+
+    def _check_ranks(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Refuse the shards of another number of ranks; without shards, return that the bits will differ."""
         found, expected = checkpoint.meta.get("ranks", 1), self.group.size
         if found == expected:
-            return
+            return ()
         if checkpoint.meta.get("shards", False):
             raise CheckpointError(
                 f"checkpoint {checkpoint.folder}: holds buffers ({', '.join(checkpoint.meta['per_rank'])}) of each of "
                 f"{found} ranks, found {expected} ranks; start {found} again, or use another folder"
             )
-        progress.note(f"the checkpoint is of {found} ranks, now {expected}: sums are rounded differently from here on")
+        return (f"the checkpoint is of {found} ranks, now {expected}: sums are rounded differently from here on",)
 
     def update(self) -> None:
         """Let the optimizer make its step, which the device itself skips from the first bad figure on."""
@@ -182,7 +212,8 @@ class Run:
         net.train()
         extra.train()
         pair = nn.ModuleDict({"net": net, "extra": extra})
-        optimizer = build_optimizer(pair, self.config, stage.method.needs().parameter_groups)
+        factors = (*stage.method.needs().parameter_groups, *self.config.rates)
+        optimizer = build_optimizer(pair, self.config, factors)
         return TrainState(net, extra, averaged, optimizer)
 
 

@@ -24,8 +24,8 @@ Predictor = Callable[[Tensor], Tensor]
 
 
 def move(images: RawImages, device: torch.device) -> RawImages:
-    """Return `images` on `device`; index and its order stay on the CPU."""
-    if device.type == "cpu":
+    """Return `images` on `device`, where they may lie already; index and its order stay on the CPU."""
+    if images.pixels.device.type == device.type:
         return images
 
     def there(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from berunda.assess.intervals import Interval, bootstrap_interval, paired_bootstrap
+from berunda.assess.intervals import Interval, accuracy_difference, bootstrap_interval, paired_bootstrap
 from berunda.errors import DataError
 
 
@@ -96,3 +96,34 @@ def test_intervals_are_plain_json_values() -> None:
         [bootstrap_interval(groups(0)).as_dict(), paired_bootstrap(groups(0), groups(0)).as_dict()]
     )
     assert '"unit": "polygons"' in text
+
+
+def test_accuracy_difference_covers_the_true_one() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for draw in range(200):
+        right_a, right_b = rng.random((2, 400)) < 0.8, rng.random((3, 400)) < 0.7
+        found = accuracy_difference(right_a, right_b, n_draws=1000, seed=draw)
+        assert found is not None
+        assert found.estimate == pytest.approx(right_a.mean() - right_b.mean())
+        hits += found.low <= 0.1 <= found.high
+    assert 180 <= hits <= 199
+
+
+def test_accuracy_difference_equals_resampling_images_one_by_one() -> None:
+    rng = np.random.default_rng(1)
+    right_a, right_b = rng.random((3, 300)) < 0.9, rng.random((2, 300)) < 0.85
+    found = accuracy_difference(right_a, right_b)
+    gap = right_a.mean(0) - right_b.mean(0)
+    drawn = gap[rng.integers(0, 300, (10_000, 300))].mean(1)
+    assert found is not None
+    np.testing.assert_allclose([found.low, found.high], np.quantile(drawn, [0.025, 0.975]), atol=2e-3)
+
+
+def test_accuracy_difference_needs_the_same_images() -> None:
+    with pytest.raises(DataError, match="3 and 4 images"):
+        accuracy_difference(np.ones((2, 3), bool), np.ones((1, 4), bool))
+    assert accuracy_difference([True], [False]) is None
+    same = accuracy_difference(np.ones(9, bool), np.ones(9, bool))
+    assert same is not None
+    assert (same.low, same.high) == (0.0, 0.0)

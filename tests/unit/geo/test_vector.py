@@ -132,6 +132,17 @@ def test_broken_and_empty_geometries(tmp_path: Path) -> None:
     assert (index[:8, :8] >= 0).sum() == pytest.approx(expected.sum(), abs=16)
 
 
+def test_a_polygon_beyond_repair_is_left_out(tmp_path: Path) -> None:
+    """Its corners lie so far off that no valid polygon can be computed of it."""
+    far = shapely.Polygon([(1e308, 4999700), (500160, 4999700), (-1e308, 4999760), (500100, 4999760)])
+    with pytest.raises(shapely.GEOSException):
+        shapely.make_valid(far)
+    bow = shapely.Polygon([NORTH_UP * p for p in ((0, 0), (8, 8), (8, 0), (0, 8))])
+    shapes = [bow, far, square(20, 2, 3)]
+    labels = read(write_geojson(tmp_path / "l.geojson", [(g, {"class": "a"}) for g in shapes]))
+    assert (len(labels), labels.n_repaired, labels.n_empty) == (2, 1, 1)
+
+
 def test_points_are_refused(tmp_path: Path) -> None:
     path = write_geojson(tmp_path / "l.geojson", [(shapely.Point(5e5, 5e6), {"class": "a"})])
     with pytest.raises(GeoError, match="holds Point features: expected polygons; buffer them"):

@@ -18,14 +18,19 @@ def test_dense_net_takes_any_number_of_bands(n_bands: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 9), (16, 17), (64, 64)])
 @pytest.mark.parametrize("pixel_path", [False, True])
-@pytest.mark.parametrize("decoder", ["unet", "slim"])
+@pytest.mark.parametrize("decoder", ["unet", "slim", "slim4"])
 def test_dense_net_takes_any_size(shape: tuple[int, int], pixel_path: bool, decoder: Decoder) -> None:
     net = build_net(NetSpec("segmentation", 4, 3, pretrained=False, pixel_path=pixel_path, decoder=decoder)).eval()
     x = torch.randn(2, 4, *shape)
     decoded = net.decode(net.encode(x))
-    assert decoded.shape == (2, net.feature_dim, *shape)
+    scale = net.decoded_stride
+    assert scale == {"unet": 1, "slim": 2, "slim4": 4}[decoder]
+    assert decoded.shape[:2] == (2, net.feature_dim)
+    assert [scale * cells >= px for cells, px in zip(decoded.shape[2:], shape, strict=True)] == [True, True]
     assert net.feature_dim == (64 if pixel_path else 32)
-    assert torch.equal(net.classify(decoded), net(x))
+    logits = net(x)
+    assert logits.shape == (2, 3, *shape)
+    assert torch.equal(net.restore(net.classify(decoded), x), logits)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])

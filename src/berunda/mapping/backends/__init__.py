@@ -15,6 +15,7 @@ from berunda.errors import BerundaError, ConfigError
 
 if TYPE_CHECKING:
     from berunda.mapping.journal import Receipt
+    from berunda.mapping.patch_map import PatchWork
     from berunda.mapping.tiles import TileWork
 
 __all__ = ["TRIES", "MakeTiles", "SetAside", "require_dask"]
@@ -38,7 +39,7 @@ class SetAside:
     error: BerundaError
 
 
-MakeTiles = Callable[["TileWork", Sequence[int]], Iterator["Receipt | SetAside"]]
+MakeTiles = Callable[["TileWork | PatchWork", Sequence[int]], Iterator["Receipt | SetAside"]]
 """Makes the tiles of these numbers and yields what became of each, in any order."""
 
 

@@ -33,6 +33,7 @@ from berunda.mapping.backends import TRIES, MakeTiles, SetAside
 from berunda.mapping.backends.local import single_passes
 from berunda.mapping.bundle import Bundle, load_bundle, save_bundle
 from berunda.mapping.journal import Receipt
+from berunda.mapping.patch_map import PatchWork
 from berunda.mapping.plan import Plan, make_plan
 from berunda.mapping.predictor import Precision, Predictor
 from berunda.mapping.tiles import TileStore, TileWork
@@ -69,7 +70,8 @@ def dask_tiles(address: str, bundle: Bundle, folder: Path) -> Iterator[MakeTiles
         shared.parent.mkdir(parents=True, exist_ok=True)
         save_bundle(shared, bundle)
 
-        def make(work: TileWork, indices: Sequence[int]) -> Iterator[Outcome]:
+        def make(work: TileWork | PatchWork, indices: Sequence[int]) -> Iterator[Outcome]:
+            assert isinstance(work, TileWork)  # models for whole images are refused before
             return _Farm(client, _Job.of(work, shared)).outcomes(indices)
 
         yield make

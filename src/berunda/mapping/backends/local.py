@@ -12,12 +12,13 @@ import torch
 from berunda.errors import GeoError
 from berunda.mapping.backends import TRIES, SetAside
 from berunda.mapping.journal import Receipt
+from berunda.mapping.patch_map import PatchWork
 from berunda.mapping.tiles import TileWork
 
 __all__ = ["make_tiles", "single_passes"]
 
 
-def make_tiles(work: TileWork, indices: Sequence[int], workers: int) -> Iterator[Receipt | SetAside]:
+def make_tiles(work: TileWork | PatchWork, indices: Sequence[int], workers: int) -> Iterator[Receipt | SetAside]:
     """Make the tiles and yield what became of each, in the order of `indices`.
 
     One thread reads ahead, one writes, and in between `workers` tiles are under way, whose batches share as
@@ -49,14 +50,14 @@ def make_tiles(work: TileWork, indices: Sequence[int], workers: int) -> Iterator
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _submit(work: TileWork, index: int, pools: dict[str, ThreadPoolExecutor]) -> Future[Receipt]:
+def _submit(work: TileWork | PatchWork, index: int, pools: dict[str, ThreadPoolExecutor]) -> Future[Receipt]:
     """Queue the three steps of a tile; each waits for the one before, which was queued before it."""
     loaded = pools["read"].submit(work.load, index)
     planes = pools["tile"].submit(lambda: work.predict(loaded.result(), pools["net"].map))
     return pools["write"].submit(lambda: work.keep(index, planes.result()))
 
 
-def _outcome(work: TileWork, index: int, first: Future[Receipt]) -> Receipt | SetAside:
+def _outcome(work: TileWork | PatchWork, index: int, first: Future[Receipt]) -> Receipt | SetAside:
     """Return what became of a tile; where its pixels could not be read, it is tried again here."""
     try:
         return first.result()

@@ -13,6 +13,7 @@ from berunda.augment.views import make_view, recipe_named
 from berunda.data.order import Randomness
 from berunda.data.source import RawImages
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, View
+from berunda.models.resolution import FullResolution
 
 __all__ = ["NetFactory", "PointNet", "Trial", "make_images", "make_trial"]
 
@@ -21,7 +22,7 @@ NetFactory = Callable[[NetSpec], nn.Module]
 N_BANDS, N_CLASSES, SIDE_PX = 4, 3, 12
 
 
-class PointNet(nn.Module):
+class PointNet(FullResolution, nn.Module):
     """A net that looks at each pixel by itself, so that whatever passes between pixels is the method's doing.
 
     Attributes:

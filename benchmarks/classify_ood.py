@@ -1,0 +1,217 @@
+"""How well a classifier of EuroSAT tells images unlike its training ones: UC Merced, and classes that it never saw.
+
+Usage: python benchmarks/classify_ood.py [--method fixmatch --labels 5 --seeds 3 --effort standard] [--bundle DIR]
+
+Each seed trains two nets: one on all classes, and one on a data set without the held-out classes; with --bundle a
+trained one is taken instead, and the classes of EuroSAT that it does not know are the held-out ones. Inside are the
+test images of its classes. Outside are UC Merced, area-averaged to EuroSAT's 64 px, and the test images of the held-out
+classes. kNN and Mahalanobis rest on all training images with the classes that the net itself gives them: no label is
+used but those it was trained with. Rows go to benchmarks/results/eurosat_ood.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from berunda.api.drawn import Drawn, draw_images
+from berunda.api.fit import passes_per_step
+from berunda.api.scene_fit import classified, fit_scene
+from berunda.api.scene_pipeline import protocol_of
+from berunda.api.scene_recipe import recipe_of
+from berunda.api.scene_result import RunInfo, SceneResult, scene_row
+from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, ood_figures
+from berunda.bench.rows import RowFile
+from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
+from berunda.errors import DataError
+from berunda.mapping.bundle import load_bundle
+from berunda.mapping.patches import ScenePredictor
+from berunda.methods import make_method
+from berunda.options.train import TrainOptions
+
+RESULTS = Path(__file__).resolve().parent / "results" / "eurosat_ood.json"
+SUITE = "eurosat_ood"
+HELD_OUT = "HerbaceousVegetation,Highway,SeaLake"
+"""One class near to others (Pasture), one that hides in others (River), one far from all."""
+
+
+def main(arguments: list[str]) -> None:
+    """Do the missing runs."""
+    options = _parsed(arguments)
+    rows, images = RowFile(options.results), open_images("eurosat", folder=options.data)
+    merced = averaged(open_images("ucmerced", task="scene", folder=options.merced), images.size[0])
+    command = shlex.join(["python", "benchmarks/classify_ood.py", *arguments])
+    if options.bundle is not None:
+        rows.add([of_bundle(options, images, merced) | {"command": command}])
+        return
+    for seed in range(options.seeds):
+        for held_out in ((), tuple(options.held_out.split(","))):
+            variant = f"without {', '.join(held_out)}" if held_out else "all classes"
+            key = {"method": options.method, "labels": options.labels, "encoder": options.encoder, "seed": seed}
+            if not rows.has(suite=SUITE, variant=variant, **key):
+                row = trained_row(options, seed, without(images, held_out), outside(images, held_out, merced), variant)
+                rows.add([row | {"command": command}])
+                _tell(row)
+
+
+def trained_row(
+    options: argparse.Namespace, seed: int, images: ImageSet, others: Mapping[str, ImageSet], variant: str
+) -> dict[str, Any]:
+    """Train a net as `berunda train` does and return its row."""
+    chosen = TrainOptions(
+        dataset="eurosat",
+        method=options.method,
+        labels_per_class=options.labels,
+        effort=options.effort,
+        steps=options.steps,
+        encoder=options.encoder,
+        pretrained=not options.encoder.startswith("wide_resnet"),
+        seed=seed,
+        device=options.device,
+    )
+    method, recipe = make_method(options.method), recipe_of(chosen)
+    drawn = draw_images(images, options.labels, "per_class", seed)
+    net = recipe.net(chosen, max(images.size))
+    settings = recipe.train_config(chosen, seed=seed, run_key=drawn.key(net.image_px))
+    fitted = fit_scene(method, drawn, net, settings)
+    figures, test = measured(fitted.predictor, drawn, fitted.validation, others)
+    passes = settings.steps * passes_per_step(method, settings.n_labelled)
+    seconds = fitted.trained.seconds
+    result = SceneResult(options.method, options.encoder, figures, test, seconds, passes, passes / seconds)
+    said = f"{protocol_of(drawn, net.image_px, passes)}; {_MEASURED}"
+    return _row(result, drawn, RunInfo(SUITE, options.labels, "per_class", seed, "", said, variant))
+
+
+def of_bundle(options: argparse.Namespace, images: ImageSet, merced: ImageSet) -> dict[str, Any]:
+    """Return the row of a trained bundle; `--labels` and its seed draw the validation images."""
+    bundle = load_bundle(options.bundle)
+    known, seed = [entry.name for entry in bundle.manifest.classes], bundle.manifest.training.seed
+    unknown = [name for name in known if name not in images.classes]
+    if unknown:
+        raise DataError(f"{options.bundle}: class {unknown[0]!r} found, expected classes of {images.name}")
+    held_out = tuple(name for name in images.classes if name not in known)
+    predictor = ScenePredictor(bundle, options.device)
+    drawn = draw_images(without(images, held_out), options.labels, "per_class", seed)
+    validation = classified(predictor, drawn, drawn.validation)
+    figures, test = measured(predictor, drawn, validation, outside(images, held_out, merced))
+    result = SceneResult(bundle.manifest.method, bundle.manifest.encoder, figures, test, 0.0, 0.0, 0.0)
+    said = f"bundle {bundle.fingerprint[:16]}; {_MEASURED}"
+    row = _row(result, drawn, RunInfo(SUITE, options.labels, "per_class", seed, "", said, "bundle"))
+    _tell(row)
+    return row
+
+
+_MEASURED = (
+    "inside: test images of its classes; outside: UC Merced area-averaged to 64 px, test images of held-out classes; "
+    f"kNN: {N_NEIGHBOURS}th nearest of all training images, features of length 1; Mahalanobis: classes as predicted"
+)
+
+
+def measured(
+    predictor: ScenePredictor, drawn: Drawn, validation: Classified, others: Mapping[str, ImageSet]
+) -> tuple[dict[str, Any], Classified]:
+    """Return the classifier's figures with those of unlikeness, and what it makes of the test images."""
+    test = classified(predictor, drawn, drawn.test)
+    seen = classified(predictor, drawn, drawn.unlabelled)
+    train = replace(seen, labels=seen.logits.argmax(1))  # the true ones are not the classifier's to know
+    found = {}
+    for name, images in others.items():
+        all_of = replace(drawn, images=images)
+        found[name] = ood_figures(train, test, classified(predictor, all_of, np.arange(len(images))))
+    figures = classifier_figures(validation, test, class_names=drawn.classes) | {"ood": found}
+    against, scores = list(found.items())[-1]  # the held-out classes, where there are some
+    figures |= {"auroc_against": against, **{f"auroc_{name}": scores[name]["auroc"] for name in scores}}
+    return figures, test
+
+
+def _row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
+    return scene_row(result, drawn, info) | {"ood_k": N_NEIGHBOURS}
+
+
+def without(images: ImageSet, held_out: tuple[str, ...]) -> ImageSet:
+    """Return the data set as if the held-out classes did not exist.
+
+    Raises:
+        DataError: a class is not one of the data set's.
+    """
+    strange = [name for name in held_out if name not in images.classes]
+    if strange:
+        raise DataError(f"class {strange[0]!r} to hold out: expected one of {', '.join(images.classes)}")
+    if not held_out:
+        return images
+    kept = [number for number, name in enumerate(images.classes) if name not in held_out]
+    number_of = np.full(len(images.classes) + 1, NO_LABEL, np.int64)
+    number_of[kept] = np.arange(len(kept))
+    chosen = _chosen(images, np.flatnonzero(np.isin(images.labels, [NO_LABEL, *kept])))
+    classes = tuple(images.classes[number] for number in kept)
+    said = f"{images.fingerprint} without {held_out}"
+    return replace(chosen, labels=number_of[chosen.labels], classes=classes, fingerprint=said)
+
+
+def outside(images: ImageSet, held_out: tuple[str, ...], merced: ImageSet) -> dict[str, ImageSet]:
+    """Return the sets of images that are unlike the training ones, by name."""
+    if not held_out:
+        return {"UC Merced": merced}
+    numbers = [images.classes.index(name) for name in held_out]
+    held = _chosen(images, np.flatnonzero((images.parts == TEST) & np.isin(images.labels, numbers)))
+    return {"UC Merced": merced, "held-out classes": held}
+
+
+def _chosen(images: ImageSet, index: np.ndarray) -> ImageSet:
+    return replace(
+        images,
+        pixels=images.pixels[index],
+        labels=images.labels[index],
+        parts=images.parts[index],
+        names=tuple(images.names[i] for i in index),
+    )
+
+
+def averaged(images: ImageSet, side_px: int) -> ImageSet:
+    """Return the images at `side_px`, each pixel the mean of those it covers.
+
+    Raises:
+        DataError: the side does not divide.
+    """
+    n, n_bands, rows, cols = images.pixels.shape
+    if rows != cols or rows % side_px:
+        raise DataError(f"data set {images.name}: {cols} x {rows} px found, expected a multiple of {side_px} px")
+    factor = rows // side_px
+    blocks = images.pixels.reshape(n, n_bands, side_px, factor, side_px, factor)
+    return replace(images, pixels=blocks.mean((3, 5), dtype=np.float32))
+
+
+def _tell(row: dict[str, Any]) -> None:
+    metrics = row["metrics"]
+    print(f"seed {row['seed']}, {row['variant']}: accuracy {metrics['oa']:.3f}")
+    for name, scores in metrics["ood"].items():
+        said = ", ".join(f"{score} {figures['auroc']:.3f}" for score, figures in scores.items())
+        print(f"  AUROC against {name}: {said}", flush=True)
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, help="folder of a trained bundle, instead of training")
+    parser.add_argument("--method", default="fixmatch")
+    parser.add_argument("--labels", type=int, default=5, help="labels a class")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--effort", default="standard")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--encoder", default="efficientnet_lite0")
+    parser.add_argument("--held-out", default=HELD_OUT)
+    parser.add_argument("--data", type=Path, help="folder of EuroSAT")
+    parser.add_argument("--merced", type=Path, help="folder of UC Merced")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,276 @@
+"""The runs of a benchmark: what is planned, what of it is there, and how one is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from berunda.api.drawn import Drawn, Labels, draw_images
+from berunda.api.fit import passes_per_step, supervised_settings
+from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
+from berunda.api.outcome import BenchOutcome
+from berunda.api.scene_fit import Net
+from berunda.api.scene_pipeline import check_serves, protocol_of
+from berunda.api.scene_recipe import recipe_of
+from berunda.api.scene_result import RunInfo, SceneResult, net_result, scene_row
+from berunda.assess.page import json_text, write_text
+from berunda.bench.rows import RowFile
+from berunda.bench.suite import FLOORS, REFERENCE, Suite
+from berunda.bench.tables import write_tables
+from berunda.data.images import ImageSet
+from berunda.errors import ConfigError, DivergedError
+from berunda.methods import make_method, method_names
+from berunda.methods.contract import Method
+from berunda.models.encoders import DEFAULT_ENCODER
+from berunda.options.bench import BenchOptions, parse_labels
+from berunda.progress import Progress
+from berunda.train.config import TrainConfig
+
+__all__ = ["Bench", "Case"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a method, how many labels, and the seed."""
+
+    method: str
+    labels: Labels
+    labels_unit: str
+    seed: int
+
+    def __str__(self) -> str:
+        unit = "" if self.labels == "all" else f" {self.labels_unit.replace('_', ' ')}"
+        return f"{self.method}, labels {self.labels}{unit}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark that is ready to run: every method, option and draw has been checked.
+
+    Attributes:
+        options: every option.
+        suite: what they left open.
+        drawn: the images by (labels, unit, seed).
+        net: which net all methods train.
+        base: the loop's settings of the reference method.
+        methods: the nets' methods by name, with their options.
+        cases: all runs, in order.
+        rows: the file of the finished ones.
+        work: folder of the checkpoints.
+    """
+
+    options: BenchOptions
+    suite: Suite
+    drawn: Mapping[tuple[Labels, str, int], Drawn]
+    net: Net
+    base: TrainConfig
+    methods: Mapping[str, Method]
+    cases: tuple[Case, ...]
+    rows: RowFile
+    work: Path
+
+    @classmethod
+    def planned(cls, options: BenchOptions, suite: Suite, images: ImageSet, out: Path, work: Path) -> Bench:
+        """Check everything and return the benchmark.
+
+        Raises:
+            ConfigError: a method does not serve the task or an option of it is wrong.
+            DataError: there are not that many labels.
+        """
+        names = options.methods or suite.methods or (*FLOORS, *_serving())
+        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
+        for method in methods.values():
+            check_serves(method)
+        numbers = [parse_labels(text) for text in options.labels or suite.labels]
+        has_shares = any(isinstance(labels, float) for labels in numbers)
+        unit_of_all = options.labels_unit or ("fraction" if has_shares else "per_class")
+        drawn: dict[tuple[Labels, str, int], Drawn] = {}
+        cases = []
+        for seed in range(options.seed, options.seed + (options.seeds or suite.n_seeds)):
+            for labels in numbers:
+                unit: Literal["per_class", "fraction"] = "fraction" if isinstance(labels, float) else "per_class"
+                if labels == "all":
+                    unit = unit_of_all
+                drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
+                cases += [Case(name, labels, unit, seed) for name in names]
+        recipe = recipe_of(options)
+        return cls(
+            options=options,
+            suite=suite,
+            drawn=drawn,
+            net=recipe.net(options, max(images.size)),
+            base=recipe.train_config(options, seed=options.seed),
+            methods=methods,
+            cases=tuple(cases),
+            rows=RowFile(out / f"{suite.name}.json"),
+            work=work,
+        )
+
+    @property
+    def budget(self) -> float:
+        """Image passes of a run: those of the reference method."""
+        return self.base.steps * passes_per_step(make_method(REFERENCE), self.base.n_labelled)
+
+    def run(self, progress: Progress) -> BenchOutcome:
+        """Do the missing runs, then write the tables."""
+        self._check_rows()
+        missing = [case for case in self.cases if not self.rows.has(**self._key(case))]
+        features = self._features(missing)
+        failed, out = [], self.rows.path.parent
+        self._note_labels(out / f"{self.suite.name}_labels.json")
+        for number, case in enumerate(missing, start=1):
+            progress.note(f"run {number} of {len(missing)}: {case}")
+            folder = self.work / hashlib.sha256(repr(self._key(case)).encode()).hexdigest()[:16]
+            try:
+                result = self._result(case, features, folder, progress)
+            except DivergedError as error:
+                failed.append(f"{case}: {error}")
+                continue
+            self.rows.add([self._row(case, result)])
+            shutil.rmtree(folder, ignore_errors=True)
+            oa, seconds = result.figures["oa"], result.wall_s
+            progress.note(f"  accuracy {oa:.4f}, {seconds:.0f} s, {result.images_per_s:.0f} images/s")
+        files = write_tables(self.rows.path, out) if self.rows.path.exists() else []
+        return BenchOutcome(
+            rows_path=self.rows.path,
+            files=tuple(files),
+            n_runs=len(self.cases),
+            n_new=len(missing) - len(failed),
+            warnings=tuple(failed),
+        )
+
+    def settings_of(self, case: Case) -> TrainConfig:
+        """Return the loop's settings of a run: as many image passes as any other.
+
+        Without unlabelled images a step has more labelled ones, as in `supervised_settings`; with others than the
+        reference's there are more or fewer steps.
+        """
+        method, drawn = self.methods[case.method], self._drawn(case)
+        base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
+        if not method.needs().unlabelled:
+            return supervised_settings(base, make_method(REFERENCE))
+        return replace(base, steps=max(1, round(self.budget / passes_per_step(method, base.n_labelled))))
+
+    def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
+        drawn = self._drawn(case)
+        if case.method in FLOORS:
+            assert features is not None
+            learn = regression_result if case.method == "features_logreg" else propagation_result
+            return learn(features, drawn, progress)
+        return net_result(
+            self.methods[case.method],
+            drawn,
+            self.net,
+            self.settings_of(case),
+            options=self.options.options_of(case.method),
+            folder=folder,
+            progress=progress,
+        )
+
+    def _drawn(self, case: Case) -> Drawn:
+        return self.drawn[case.labels, case.labels_unit, case.seed]
+
+    def _features(self, missing: list[Case]) -> FrozenFeatures | None:
+        if not any(case.method in FLOORS for case in missing):
+            return None
+        images = self._drawn(missing[0]).images
+        return FrozenFeatures(images, self.net.encoder, pretrained=self.net.pretrained, device=self.options.device)
+
+    def _encoder(self, case: Case) -> str:
+        return self.net.encoder if self.net.pretrained or case.method not in FLOORS else DEFAULT_ENCODER
+
+    def _variant(self, case: Case) -> str:
+        given = self.options.options_of(case.method)
+        return ", ".join(f"{name}={value}" for name, value in sorted(given.items()))
+
+    def _key(self, case: Case) -> dict[str, Any]:
+        return {
+            "suite": self.suite.name,
+            "dataset": self._drawn(case).images.name,
+            "task": "scene",
+            "method": case.method,
+            "variant": self._variant(case),
+            "encoder": self._encoder(case),
+            "labels": case.labels,
+            "labels_unit": case.labels_unit,
+            "seed": case.seed,
+        }
+
+    def _row(self, case: Case, result: SceneResult) -> dict[str, Any]:
+        drawn = self._drawn(case)
+        info = RunInfo(
+            suite=self.suite.name,
+            labels=case.labels,
+            labels_unit=case.labels_unit,
+            seed=case.seed,
+            command=self._command(case),
+            protocol=protocol_of(drawn, self.net.image_px, self.budget),
+            variant=self._variant(case),
+        )
+        row = scene_row(result, drawn, info)
+        return row if case.method in FLOORS else {**row, **self._setting()}
+
+    def _setting(self) -> dict[str, Any]:
+        """Return what all nets of a table share, for the rows."""
+        return {
+            "setting": {
+                "image_passes": round(self.budget),
+                "image_px": self.net.image_px,
+                "is_pretrained": self.net.pretrained,
+                "learning_rate": self.base.learning_rate,
+                "n_labelled": self.base.n_labelled,
+            }
+        }
+
+    def _check_rows(self) -> None:
+        """Refuse to add runs to others that were trained for longer or otherwise."""
+        own, dataset = self._setting()["setting"], next(iter(self.drawn.values())).images.name
+        for row in self.rows.rows():
+            other = row.get("setting", own)
+            if (row.get("dataset"), row.get("encoder")) != (dataset, self.net.encoder) or other == own:
+                continue
+            told = ", ".join(f"{key} {other.get(key)} (now {own[key]})" for key in own if other.get(key) != own[key])
+            raise ConfigError(
+                f"{self.rows.path}: its runs were trained otherwise: {told}; expected the same of all runs of a table: "
+                "give the options they were made with, or choose another --out"
+            )
+
+    def _command(self, case: Case) -> str:
+        chosen = {"methods": case.method, "labels": case.labels, "seeds": 1, "seed": case.seed}
+        words = ["berunda", "bench", self.suite.name]
+        words += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+        left = {"suite", "methods", "labels", "seeds", "seed", "method_options"}
+        for name, value in self.options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                words += [flag, Path(value).name if name == "data" else str(value)]
+        for name, value in self.options.options_of(case.method).items():
+            words += ["--option", f"{case.method}.{name}={value}"]
+        return shlex.join([*words, "--out", "DIR"])
+
+    def _note_labels(self, path: Path) -> None:
+        """Add the labelled images of every draw to a file, so that anybody can draw the same."""
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        images = next(iter(self.drawn.values())).images
+        of_data = known.get(images.name, {})
+        if of_data.get("fingerprint") != images.fingerprint:
+            of_data = {"fingerprint": images.fingerprint, "subsets": {}}
+        for (labels, unit, seed), drawn in self.drawn.items():
+            told = "all" if labels == "all" else " ".join(map(str, sorted(drawn.train.tolist())))
+            of_data["subsets"].setdefault(f"{labels} {unit}", {})[str(seed)] = told
+        write_text(path, json_text({**known, images.name: of_data}))
+
+
+def _serving() -> Iterator[str]:
+    """Yield the names of the methods that classify images."""
+    for name in method_names():
+        if "scene" in make_method(name).needs().tasks:
+            yield name

@@ -1,0 +1,70 @@
+"""A benchmark: methods on the same images, labels and number of image passes, run by run, each a row."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from berunda.api.choices import check_encoder
+from berunda.api.outcome import BenchOutcome
+from berunda.bench.suite import FLOORS, Suite
+from berunda.bench.suites import load_suite
+from berunda.data.images import open_images
+from berunda.errors import ConfigError
+from berunda.mapping.lock import output_lock
+from berunda.methods import check_method_name
+from berunda.options.bench import BenchOptions
+from berunda.progress import Progress, Silent
+
+__all__ = ["bench"]
+
+WORK_NAME = ".work"
+
+
+def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None = None) -> BenchOutcome:
+    """Do the missing runs of a suite, and write its tables and pictures anew.
+
+    Every net gets as many image passes. A run that is a row already is not repeated; one that was interrupted goes on
+    from its last checkpoint. A run that diverges is told, and the others go on.
+
+    Args:
+        options: every option, see `BenchOptions`.
+        out: folder for `<suite>.json` (the rows), `<suite>_labels.json` (which images were labelled), `<suite>.md`,
+            `<suite>.csv` and `<suite>_*.png`; it may hold those of other suites.
+        progress: told of every run.
+
+    Raises:
+        BerundaError: the input is wrong, the rows there are of another protocol, or a file cannot be written.
+
+    Example:
+        >>> bench(BenchOptions(suite="eurosat", methods="supervised,fixmatch", labels="5"), "out")  # doctest: +SKIP
+    """
+    suite, told = load_suite(options.suite), progress or Silent()
+    check_encoder(options.encoder, options.device)
+    for name in options.methods or ():
+        if name not in FLOORS:
+            check_method_name(name)
+    dataset, folder = _data(options, suite)
+    place = Path(out).absolute()
+    work = place / WORK_NAME / suite.name
+    with output_lock(work):
+        images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
+        from berunda.api.bench_runs import Bench
+
+        outcome = Bench.planned(options, suite, images, place, work).run(told)
+    if outcome.is_complete:
+        shutil.rmtree(work, ignore_errors=True)
+    return outcome
+
+
+def _data(options: BenchOptions, suite: Suite) -> tuple[str, Path | None]:
+    """Return the data set and the folder it lies in, if one was named."""
+    folder = None if options.data is None else Path(options.data)
+    if suite.dataset:
+        return suite.dataset, folder
+    if options.data is None:
+        raise ConfigError(
+            f"--data: found none, expected the data set that suite '{suite.name}' is to run on: a folder with one "
+            "sub-directory a class, a .csv table, or a name that `berunda datasets` lists"
+        )
+    return options.data, None

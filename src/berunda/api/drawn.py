@@ -1,0 +1,86 @@
+"""Which images of a data set serve what in one run: the labelled ones are drawn by seed, nested and by class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from berunda.data.images import TEST, TRAIN, UNLABELLED, ImageSet
+from berunda.data.subsets import label_subset, validation_subset
+from berunda.errors import DataError
+
+__all__ = ["Drawn", "Labels", "draw_images"]
+
+Labels = int | float | Literal["all"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The images of one run, as indices into `images`.
+
+    Attributes:
+        images: the data set.
+        train: whose labels are trained on.
+        validation: whose labels set the temperature and the thresholds; at most as many as `train`.
+        unlabelled: shown without their labels: all training and unlabelled images, those of `train` included.
+        test: with a label, for the figures.
+    """
+
+    images: ImageSet
+    train: np.ndarray
+    validation: np.ndarray
+    unlabelled: np.ndarray
+    test: np.ndarray
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.images.classes
+
+    def labels(self, index: np.ndarray) -> np.ndarray:
+        """Return the labels of some images, (n,) int64."""
+        return np.asarray(self.images.labels[index])
+
+    def key(self, *settings: object) -> str:
+        """Return 16 hex digits of the data, the draw and further `settings` that decide a training."""
+        digest = hashlib.sha256(self.images.fingerprint.encode())
+        for index in (self.train, self.validation, self.unlabelled):
+            digest.update(np.ascontiguousarray(index, dtype="<i8").tobytes() + b"|")
+        digest.update(repr(settings).encode())
+        return digest.hexdigest()[:16]
+
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Yield what images are used for, and how many."""
+        yield "training, with labels", len(self.train)
+        yield "training, shown without labels", len(self.unlabelled)
+        yield "validation labels (temperature, thresholds)", len(self.validation)
+        yield "test", len(self.test)
+        if self.images.skipped:
+            yield "broken, left out", len(self.images.skipped)
+
+
+def draw_images(images: ImageSet, labels: Labels, unit: Literal["per_class", "fraction"], seed: int) -> Drawn:
+    """Return the images of one run.
+
+    Raises:
+        DataError: there are not that many labels in a class, or no test image has a label.
+    """
+    train = label_subset(images, labels, unit, seed)
+    test = images.of(TEST)
+    test = test[np.asarray(images.labels[test]) >= 0]
+    if not len(test):
+        raise DataError(
+            f"data set {images.name}: no labelled test image found, expected some to measure the accuracy on; add more "
+            "labelled images"
+        )
+    return Drawn(
+        images=images,
+        train=train,
+        validation=validation_subset(images, len(train), seed),
+        unlabelled=np.flatnonzero((images.parts == TRAIN) | (images.parts == UNLABELLED)),
+        test=test,
+    )

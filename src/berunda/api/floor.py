@@ -1,0 +1,186 @@
+"""The classical floor of every table: what learns on the features of a pretrained encoder that is trained no further.
+
+Both ways see the same labelled images as the nets they stand beside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from berunda.api.drawn import Drawn
+from berunda.api.scene_result import SceneResult
+from berunda.assess.classify import Classified, classifier_figures
+from berunda.data.images import ImageSet
+from berunda.data.resampling import resample_images
+from berunda.mapping.predictor import resolve_precision
+from berunda.models.build import build_net
+from berunda.models.device import resolve_device
+from berunda.models.encoders import DEFAULT_ENCODER
+from berunda.models.fold import fold_batch_norms
+from berunda.models.propagation import fit_projection, inductive, knn_graph, propagate
+from berunda.models.spec import NetSpec
+from berunda.progress import Progress, Silent
+
+__all__ = ["FLOOR_PX", "FrozenFeatures", "propagation_result", "regression_result"]
+
+FLOOR_PX = 128
+"""Images are shown at this side at least: features of the coarsest stage need room, and nothing is trained at it."""
+_CHUNK = 64
+_LEAST = 1e-6  # probability of a class without a label
+_N_COMPONENTS, _N_NEIGHBOURS = 64, 15
+
+
+class Cost(NamedTuple):
+    """What features cost: images described, seconds that took, and the clock when all were there."""
+
+    n_images: int
+    seconds: float
+    start: float
+
+
+class FrozenFeatures:
+    """Features of the images of a data set by an encoder as it was pretrained; each image is described once.
+
+    Attributes:
+        encoder: its name; the packaged one where the encoder asked for has no pretrained weights.
+        seconds: spent on the images so far.
+        n_done: images described so far.
+    """
+
+    def __init__(
+        self, images: ImageSet, encoder: str, *, pretrained: bool = True, device: str = "auto", px: int = FLOOR_PX
+    ) -> None:
+        self.encoder = encoder if pretrained else DEFAULT_ENCODER
+        self.seconds = 0.0
+        self.n_done = 0
+        self._images = images
+        self._px = px
+        self._device = resolve_device(device)
+        is_bf16 = resolve_precision("auto", self._device) == "bf16"
+        self._dtype = torch.bfloat16 if is_bf16 else torch.float32
+        spec = NetSpec("scene", len(images.bands), max(2, len(images.classes)), self.encoder, encoder_depth=5)
+        net = build_net(spec).eval().requires_grad_(False)
+        fold_batch_norms(net)
+        self._net = net.to(self._device, self._dtype).to(memory_format=torch.channels_last)
+        self._rows = np.zeros((len(images), net.feature_dim), np.float32)
+        self._is_done = np.zeros(len(images), bool)
+
+    def of(self, index: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """Return the features (n, D) float32 of some images."""
+        missing = np.unique(index[~self._is_done[index]])
+        told = progress or Silent()
+        start = time.perf_counter()
+        if len(missing):
+            told.start(f"features ({self.encoder})", len(missing))
+        for at in range(0, len(missing), _CHUNK):
+            piece = missing[at : at + _CHUNK]
+            self._rows[piece] = self._describe(self._images.scaled(piece))
+            told.advance(len(piece))
+        if len(missing):
+            told.finish()
+        self._is_done[missing] = True
+        self.seconds += time.perf_counter() - start
+        self.n_done += len(missing)
+        return self._rows[index]
+
+    def parts(self, drawn: Drawn, learned_from: np.ndarray, progress: Progress | None) -> tuple[np.ndarray, Cost]:
+        """Describe what a run needs.
+
+        Args:
+            drawn: the images of the run.
+            learned_from: images that it learns from.
+            progress: told of those that were not described before.
+
+        Returns:
+            The features of the images learned from, and what all images of the run cost, as if none had been described
+            before.
+        """
+        needed = np.concatenate([learned_from, drawn.validation, drawn.test])
+        self.of(needed, progress)
+        seconds = self.seconds / max(1, self.n_done) * len(needed)
+        return self.of(learned_from), Cost(len(needed), seconds, time.perf_counter())
+
+    @torch.inference_mode()
+    def _describe(self, pixels: np.ndarray) -> np.ndarray:
+        given = resample_images(torch.from_numpy(pixels).to(self._device), self._px)
+        given = given.to(self._dtype, memory_format=torch.channels_last)
+        return self._net.decode(self._net.encode(given)).float().cpu().numpy()
+
+
+def regression_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
+    """Return what a logistic regression on the frozen features reaches, trained on the labelled images alone."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rows, cost = features.parts(drawn, drawn.train, progress)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model.fit(rows, drawn.labels(drawn.train))
+
+    def says(given: np.ndarray) -> np.ndarray:
+        shares = np.zeros((len(given), len(drawn.classes)))
+        if len(given):
+            shares[:, model.classes_] = model.predict_proba(given)
+        return shares
+
+    return _result("features_logreg", features, drawn, says, cost)
+
+
+def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
+    """Return what labels reach that spread over the graph of the unlabelled images; no test image is in the graph.
+
+    Source: as in `berunda.models.propagation`.
+    """
+    index = drawn.unlabelled
+    rows, cost = features.parts(drawn, index, progress)
+    projection = fit_projection(rows, _N_COMPONENTS)
+    points = projection.apply(rows)
+    k = min(_N_NEIGHBOURS, len(points) - 1)
+    labels = np.where(np.isin(index, drawn.train), drawn.labels(index), -1)
+    soft = propagate(knn_graph(points, k), labels, len(drawn.classes))
+
+    def says(given: np.ndarray) -> np.ndarray:
+        if not len(given):
+            return np.zeros((0, len(drawn.classes)))
+        return inductive(projection.apply(given), points, soft, k)
+
+    return _result("features_propagate", features, drawn, says, cost)
+
+
+def _result(
+    name: str,
+    features: FrozenFeatures,
+    drawn: Drawn,
+    says: Callable[[np.ndarray], np.ndarray],
+    cost: Cost,
+) -> SceneResult:
+    """Return a result on frozen features.
+
+    Args:
+        name: of the method.
+        features: what it rests on.
+        drawn: the images.
+        says: from features (n, D) to probabilities (n, C).
+        cost: of the features, and when learning began.
+    """
+
+    def said(index: np.ndarray) -> Classified:
+        described = features.of(index)
+        return Classified(np.log(np.maximum(says(described), _LEAST)), drawn.labels(index), described)
+
+    validation, test = said(drawn.validation), said(drawn.test)
+    wall_s = time.perf_counter() - cost.start + cost.seconds
+    return SceneResult(
+        method=name,
+        encoder=features.encoder,
+        figures=classifier_figures(validation, test, class_names=drawn.classes),
+        test=test,
+        wall_s=wall_s,
+        image_passes=cost.n_images / 3,
+        images_per_s=cost.n_images / max(wall_s, 1e-9),
+    )

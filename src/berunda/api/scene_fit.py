@@ -1,0 +1,243 @@
+"""From drawn images to a bundle: train a net, calibrate it, and fit what tells unlike images apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from berunda.api.drawn import Drawn
+from berunda.api.fit import train_or_resume
+from berunda.assess.calibration import Temperature
+from berunda.assess.classify import Classified, fit_image_temperature
+from berunda.assess.colors import class_colors
+from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.data.image_source import ImageSource
+from berunda.data.resampling import ResampledSource
+from berunda.data.source import Source
+from berunda.errors import DataError
+from berunda.mapping.bundle import Bundle, current_versions, make_tensors
+from berunda.mapping.manifest import (
+    BandScale,
+    Calibration,
+    ClassEntry,
+    Manifest,
+    NetSettings,
+    Ood,
+    Origin,
+    Training,
+)
+from berunda.mapping.patches import PatchAnswers, ScenePredictor
+from berunda.methods.contract import Method, NetSpec
+from berunda.progress import Progress, Silent
+from berunda.train.config import TrainConfig
+from berunda.train.loop import Trained
+
+__all__ = ["Net", "SceneFitted", "ask_images", "classified", "fit_scene", "source_of"]
+
+_CHUNK = 512
+_MIN_SIDE_PX, _MAX_CLASSES = 16, 255
+
+
+@dataclass(frozen=True)
+class Net:
+    """The net of a run on images.
+
+    Attributes:
+        encoder: its name.
+        depth: stages of it in use.
+        pretrained: whether it starts from pretrained weights.
+        image_px: side of the images it is shown.
+    """
+
+    encoder: str
+    depth: int
+    pretrained: bool
+    image_px: int
+
+    def spec(self, drawn: Drawn) -> NetSpec:
+        """Return the specification of the net for these images."""
+        return NetSpec(
+            task="scene",
+            n_bands=len(drawn.images.bands),
+            n_classes=len(drawn.classes),
+            encoder=self.encoder,
+            encoder_depth=self.depth,
+            pretrained=self.pretrained,
+            crop_px=self.image_px,
+        )
+
+
+@dataclass(frozen=True)
+class SceneFitted:
+    """A trained and calibrated classifier of images.
+
+    Attributes:
+        method: what it was trained with.
+        bundle: ready to save and to predict with.
+        predictor: the bundle, ready to be asked.
+        trained: what the loop left behind.
+        temperature: how the confidence was calibrated.
+        validation: what it makes of the validation images.
+        labelled: what it makes of the training images with labels.
+    """
+
+    method: Method
+    bundle: Bundle
+    predictor: ScenePredictor
+    trained: Trained
+    temperature: Temperature
+    validation: Classified
+    labelled: Classified
+
+
+def source_of(drawn: Drawn, image_px: int) -> Source:
+    """Return what the training draws from."""
+    source = ImageSource(drawn.images, drawn.train, drawn.unlabelled, drawn.images.scaling())
+    return source if drawn.images.size == (image_px, image_px) else ResampledSource(source, image_px)
+
+
+def fit_scene(
+    method: Method,
+    drawn: Drawn,
+    net: Net,
+    settings: TrainConfig,
+    *,
+    options: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> SceneFitted:
+    """Train `method` and return it calibrated, with its thresholds of unlikeness.
+
+    Checkpoints in `folder` that belong to another run or are damaged are discarded, and the training starts anew.
+
+    Args:
+        method: what to train with.
+        drawn: the images.
+        net: which net.
+        settings: the loop's.
+        options: the method's hyper-parameters that differ from its defaults, for the bundle.
+        folder: where checkpoints go; None keeps none.
+        progress: told of the training.
+
+    Raises:
+        DataError: the images are too small, or of too many classes, for a bundle.
+    """
+    _check(drawn)
+    source = source_of(drawn, net.image_px)
+    trained = train_or_resume(method, net.spec(drawn), source, settings, folder, progress or Silent())
+    bare = Bundle(
+        _manifest(trained.method, drawn, net, settings, options if trained.method == method else None),
+        make_tensors(trained.method, trained.model.net, trained.model.extra),
+    )
+    predictor = ScenePredictor(bare, settings.device)
+    validation, labelled = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.train))
+    temperature = fit_image_temperature(validation)
+    distance = FeatureDistance.fit(labelled.features, labelled.labels)  # type: ignore[arg-type]
+    update = {"calibration": _calibration(temperature), "ood": _ood(distance, validation)}
+    bundle = Bundle(
+        bare.manifest.model_copy(update=update),
+        make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays()),
+    )
+    return SceneFitted(
+        method=method,
+        bundle=bundle,
+        predictor=ScenePredictor(bundle, settings.device),
+        trained=trained,
+        temperature=temperature,
+        validation=validation,
+        labelled=labelled,
+    )
+
+
+def ask_images(predictor: ScenePredictor, drawn: Drawn, index: np.ndarray) -> PatchAnswers | None:
+    """Return what the net says about some images, None of none; they are read piece by piece."""
+    pieces = [index[start : start + _CHUNK] for start in range(0, len(index), _CHUNK)]
+    answers = [predictor.predict(drawn.images.scaled(piece, predictor.scaling)) for piece in pieces]
+    return PatchAnswers.joined(answers) if answers else None
+
+
+def classified(predictor: ScenePredictor, drawn: Drawn, index: np.ndarray) -> Classified:
+    """Return what the net makes of some images, beside their labels."""
+    answers, labels = ask_images(predictor, drawn, index), drawn.labels(index)
+    if answers is None:
+        return Classified(np.zeros((0, len(drawn.classes)), np.float32), labels, None)
+    return Classified(answers.logits, labels, answers.features)
+
+
+def _check(drawn: Drawn) -> None:
+    name, n_classes = drawn.images.name, len(drawn.classes)
+    if min(drawn.images.size) < _MIN_SIDE_PX:
+        rows, cols = drawn.images.size
+        raise DataError(f"data set {name}: images of {cols} x {rows} px found, expected at least {_MIN_SIDE_PX} px")
+    if not 2 <= n_classes <= _MAX_CLASSES:
+        raise DataError(f"data set {name}: {n_classes} classes found, expected 2 to {_MAX_CLASSES}")
+
+
+def _calibration(temperature: Temperature) -> Calibration:
+    told = temperature.as_dict()
+    told["temperature"] = told.pop("value")
+    return Calibration(**told)
+
+
+def _ood(distance: FeatureDistance, held_out: Classified) -> Ood:
+    if held_out.features is None:
+        return Ood(
+            kind=distance.kind,
+            k=distance.k,
+            warning="no labelled validation image was left to set the out-of-distribution threshold on",
+        )
+    return Ood(
+        kind=distance.kind,
+        k=distance.k,
+        threshold=threshold_at(distance.distance(held_out.features)),
+        threshold_energy=threshold_at(energy(held_out.logits)),
+        n_pixels=len(held_out.labels),
+    )
+
+
+def _manifest(
+    method: Method, drawn: Drawn, net: Net, settings: TrainConfig, options: Mapping[str, Any] | None
+) -> Manifest:
+    images, names = drawn.images, drawn.classes
+    bands = zip(images.bands, *images.scaling(), strict=True)
+    notes: dict[str, str | int | float | bool | None] = {
+        "n_labelled_a_step": settings.n_labelled,
+        "torch_threads": torch.get_num_threads(),
+        "zero_is_missing": images.zero_is_missing,
+    }
+    return Manifest(
+        task="scene",
+        method=method.name,
+        method_options=dict(options or {}),
+        encoder=net.encoder,
+        net=NetSettings(encoder_depth=net.depth, crop_px=net.image_px),
+        bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
+        classes=tuple(
+            ClassEntry(id=i, name=name, color=color)
+            for i, (name, color) in enumerate(zip(names, class_colors(names), strict=True), start=1)
+        ),
+        window_px=round(float(np.sqrt(images.size[0] * images.size[1]))),
+        margin_px=0,
+        training=Training(
+            scenes=(Origin(name=images.name, fingerprint=images.fingerprint),),
+            labels=(_origin("training", drawn, drawn.train), _origin("validation", drawn, drawn.validation)),
+            seed=settings.seed,
+            steps=settings.steps,
+            notes=notes,
+        ),
+        versions=current_versions(),
+    )
+
+
+def _origin(use: str, drawn: Drawn, index: np.ndarray) -> Origin:
+    """Return which labelled images were used for what; the fingerprint is that of their names and labels."""
+    digest = hashlib.sha256()
+    for i in np.sort(index):
+        digest.update(f"{drawn.images.names[i]}\0{drawn.images.labels[i]}\n".encode())
+    return Origin(name=f"{len(index)} labelled images for {use}", fingerprint=digest.hexdigest())

@@ -1,0 +1,287 @@
+"""The steps of a training on images, from opened images to the report."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from berunda._version import __version__
+from berunda.api.compare import hardware
+from berunda.api.drawn import Drawn, draw_images
+from berunda.api.fit import passes_per_step, supervised_settings, train_or_resume
+from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
+from berunda.api.outcome import TrainOutcome
+from berunda.api.reporting import loss_curves_of
+from berunda.api.scene_fit import Net, source_of
+from berunda.api.scene_recipe import recipe_of
+from berunda.api.scene_result import RunInfo, SceneResult, net_result, scene_row
+from berunda.assess.calibration import calibration_figures
+from berunda.assess.classify import right_of
+from berunda.assess.intervals import accuracy_difference
+from berunda.assess.ood import FeatureDistance
+from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
+from berunda.assess.scene_report import SceneReport, write_scene_report
+from berunda.config import dump_config
+from berunda.data.images import ImageSet
+from berunda.errors import ConfigError
+from berunda.mapping.bundle import save_bundle
+from berunda.mapping.run import WORK_NAME
+from berunda.methods import make_method
+from berunda.methods.contract import Method
+from berunda.options.train import TrainOptions
+from berunda.progress import Progress, Silent
+from berunda.train.config import TrainConfig
+
+__all__ = ["SceneRun", "check_serves", "command_of", "protocol_of", "start_run", "train_along", "train_and_report"]
+
+
+@dataclass
+class SceneRun:
+    """What a training on images has found so far; the report is made of it.
+
+    Attributes:
+        options: every option.
+        drawn: the images.
+        net: which net.
+        method: what it trains with.
+        settings: of the training loop.
+        seconds: wall time by phase, in order.
+        results: of each method on the test images, the run's own last.
+    """
+
+    options: TrainOptions
+    drawn: Drawn
+    net: Net
+    method: Method
+    settings: TrainConfig
+    seconds: dict[str, float] = field(default_factory=dict)
+    results: list[SceneResult] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the wall time of the block to phase `name`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    @property
+    def compares_nets(self) -> bool:
+        """Whether a supervised net is trained for comparison."""
+        return self.options.compare and self.method.name != "supervised"
+
+    @property
+    def equal(self) -> TrainConfig:
+        """The settings of that net: as many image passes."""
+        return supervised_settings(self.settings, self.method)
+
+
+def check_serves(method: Method) -> None:
+    """Refuse a method that does not classify images.
+
+    Raises:
+        ConfigError: naming the tasks it serves.
+    """
+    tasks = method.needs().tasks
+    if "scene" not in tasks:
+        raise ConfigError(
+            f"method {method.name!r} serves {', '.join(tasks)}, expected scene; `berunda methods` lists the others"
+        )
+
+
+def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
+    """Draw the labelled images and return a run that has trained nothing yet.
+
+    Raises:
+        ConfigError, DataError: the method does not serve images, or there are not that many labels.
+    """
+    method = make_method(options.method, options.method_options)
+    check_serves(method)
+    recipe = recipe_of(options)
+    drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
+    net = recipe.net(options, max(images.size))
+    settings = recipe.train_config(options, seed=options.seed, run_key=drawn.key(net.image_px))
+    return SceneRun(options, drawn, net, method, settings)
+
+
+def train_along(run: SceneRun, folder: Path) -> TrainOutcome:
+    """Take part in the trainings of the first rank, which holds `folder` locked; nothing is written here."""
+    work, spec = folder / WORK_NAME, run.net.spec(run.drawn)
+    source = source_of(run.drawn, run.net.image_px)
+    if run.compares_nets:
+        train_or_resume(make_method("supervised"), spec, source, run.equal, work / "supervised", Silent())
+    train_or_resume(run.method, spec, source, run.settings, work / "train", Silent())
+    return TrainOutcome(folder, folder / "report.html", folder / "model", {}, (), {}, ())
+
+
+def train_and_report(run: SceneRun, folder: Path, progress: Progress) -> TrainOutcome:
+    """Train, test, save the bundle and report, in `folder`, which the caller holds locked."""
+    _train_all(run, folder / WORK_NAME, progress)
+    own = run.results[-1]
+    assert own.fitted is not None
+    with run.phase("report"):
+        save_bundle(folder / "model", own.fitted.bundle)
+        dump_config(run.options.resolved(), folder / "run.yaml", verb="train")
+        report = _report(run)
+        page = write_scene_report(folder, report)
+    shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
+    return TrainOutcome(
+        out=folder,
+        report_path=page,
+        bundle_path=folder / "model",
+        metrics=own.figures,
+        comparison=report.comparison,
+        counts=report.counts,
+        warnings=report.warnings,
+    )
+
+
+def protocol_of(drawn: Drawn, image_px: int, image_passes: float) -> str:
+    """Return in words how a run is trained and tested."""
+    images, (rows, cols) = drawn.images, drawn.images.size
+    counts = "/".join(str(len(images.of(part))) for part in range(3))
+    shown = "" if (rows, cols) == (image_px, image_px) else f", shown at {image_px} px"
+    return (
+        f"{images.name}, {counts} images for training/validation/test, {len(images.bands)} bands, {cols} x {rows} px"
+        f"{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
+        f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
+        "model; temperature from at most as many validation labels as training labels; features_* rest on frozen "
+        f"features of {FLOOR_PX} px, without any training of the net"
+    )
+
+
+def _train_all(run: SceneRun, work: Path, progress: Progress) -> None:
+    drawn, net = run.drawn, run.net
+    if run.options.compare:
+        with run.phase("comparison: logistic regression"):
+            progress.note("comparing: a logistic regression on the frozen features of the encoder")
+            features = FrozenFeatures(drawn.images, net.encoder, pretrained=net.pretrained, device=run.options.device)
+            run.results.append(regression_result(features, drawn, progress))
+    if run.compares_nets:
+        with run.phase("comparison: supervised net"):
+            progress.note("comparing: the supervised net on the same labels, with as many image passes")
+            supervised = make_method("supervised")
+            run.results.append(
+                net_result(supervised, drawn, net, run.equal, folder=work / "supervised", progress=progress)
+            )
+    with run.phase("training and test"):
+        progress.note(f"training {run.method.name}: {run.settings.steps} steps")
+        given, folder = run.options.method_options, work / "train"
+        run.results.append(
+            net_result(run.method, drawn, net, run.settings, options=given, folder=folder, progress=progress)
+        )
+
+
+def _report(run: SceneRun) -> SceneReport:
+    drawn, own = run.drawn, run.results[-1]
+    fitted = own.fitted
+    assert fitted is not None
+    entries = fitted.bundle.manifest.classes
+    logits, labels, right = own.test.logits, own.test.labels, right_of(own.figures)
+    return SceneReport(
+        title=f"Classifier of {drawn.images.name}",
+        classes=tuple(ClassInfo(name=entry.name, color=entry.color) for entry in entries),
+        figures=own.figures,
+        interval=accuracy_difference(right, np.zeros_like(right)),
+        temperature=fitted.temperature,
+        before=calibration_figures(logits, labels),
+        after=calibration_figures(logits, labels, fitted.temperature.value),
+        ood=_ood_facts(own),
+        training=_training_facts(run),
+        counts=dict(drawn.counts()),
+        comparison=tuple(scene_row(result, drawn, _info(run)) for result in run.results),
+        timing=dict(run.seconds),
+        warnings=tuple(_warnings(run)),
+        provenance={
+            "Made by": f"Berunda {__version__}",
+            "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "Command": command_of(run.options),
+            "Hardware": hardware(),
+        },
+    )
+
+
+def _info(run: SceneRun) -> RunInfo:
+    options = run.options
+    passes = run.settings.steps * passes_per_step(run.method, run.settings.n_labelled)
+    return RunInfo(
+        suite="train",
+        labels=options.labels,
+        labels_unit=options.labels_unit,
+        seed=options.seed,
+        command=command_of(options),
+        protocol=protocol_of(run.drawn, run.net.image_px, passes),
+    )
+
+
+def command_of(options: TrainOptions) -> str:
+    """Return a command line that makes this run again in a folder DIR, local folders by name."""
+    path = Path(options.dataset)
+    words = ["berunda", "train", path.name if path.exists() else options.dataset]
+    for key, value in options.model_dump(mode="json", exclude_defaults=True, exclude={"dataset"}).items():
+        flag = "--" + key.replace("_", "-")
+        if key == "method_options":
+            words += [word for name, given in value.items() for word in ("--option", f"{name}={given}")]
+        elif isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, Path(value).name if key == "data" else str(value)]
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def _ood_facts(own: SceneResult) -> OodFacts | None:
+    assert own.fitted is not None
+    bundle = own.fitted.bundle
+    ood = bundle.manifest.ood
+    if ood is None or ood.threshold is None or own.test.features is None:
+        return None
+    distance = FeatureDistance.from_arrays(bundle.distance_arrays()).distance(own.test.features)
+    return OodFacts(
+        threshold=ood.threshold,
+        threshold_energy=ood.threshold_energy,
+        share_test=float((distance > ood.threshold).mean()),
+        n_held_out_px=ood.n_pixels,
+    )
+
+
+def _training_facts(run: SceneRun) -> TrainingFacts:
+    own, settings, options = run.results[-1], run.settings, run.options
+    assert own.fitted is not None
+    unit = "a class" if options.labels_unit == "per_class" else "of the training images"
+    return TrainingFacts(
+        method=run.method.name,
+        encoder=run.net.encoder,
+        n_steps=settings.steps,
+        images_seen=own.fitted.trained.images_seen,
+        seed=options.seed,
+        facts={
+            "Labels": "all" if options.labels == "all" else f"{options.labels} {unit}",
+            "Images shown at": f"{run.net.image_px} px",
+            "Labelled images a step": str(settings.n_labelled),
+            "Optimizer": f"{settings.optimizer}, rate {settings.learning_rate:g}, decay {settings.weight_decay:g}",
+            "Image passes": f"{own.image_passes:,.0f} (forward alone counts a third)",
+            "Speed": f"{own.images_per_s:,.0f} image passes a second",
+        },
+        curves=tuple(loss_curves_of(own.fitted.trained.log)),
+    )
+
+
+def _warnings(run: SceneRun) -> Iterator[str]:
+    own, images = run.results[-1], run.drawn.images
+    assert own.fitted is not None
+    if images.skipped:
+        shown = ", ".join(images.skipped[:3]) + (", ..." if len(images.skipped) > 3 else "")
+        yield f"{len(images.skipped)} images cannot be read and were left out: {shown}"
+    if not len(run.drawn.validation):
+        yield "No validation label was there: confidence is not calibrated, and no image is flagged as unlike."
+    elif own.fitted.temperature.warning:
+        yield own.fitted.temperature.warning
+    if run.method.needs().unlabelled and len(run.drawn.unlabelled) <= len(run.drawn.train):
+        yield "There are no images without labels: the method learned from the labelled images alone."

@@ -1,0 +1,99 @@
+"""The recipe of training on images, by kind of encoder: the one place where it is tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from berunda.api.scene_fit import Net
+from berunda.models.wide_resnet import WIDE_RESNETS
+from berunda.options.bench import BenchOptions
+from berunda.options.train import TrainOptions
+from berunda.train.config import Optimizer, TrainConfig
+
+__all__ = ["SceneRecipe", "recipe_of"]
+
+_STEPS = {"quick": 200, "standard": 600, "thorough": 3000}
+"""About 2, 6 and 30 minutes of FixMatch with the packaged encoder at 64 px on two cores."""
+
+
+@dataclass(frozen=True)
+class SceneRecipe:
+    """How a net is trained on images, whatever the method; a method brings its own ratio of unlabelled images.
+
+    Attributes:
+        optimizer: "adamw" or "sgd" (Nesterov, momentum .9).
+        learning_rate: peak rate of the head.
+        body_rate: factor on it for the encoder.
+        weight_decay: decoupled for adamw, L2 for sgd.
+        ema_decay: of the averaged model, which is the one that is kept.
+        warmup_steps: steps of the linear rise.
+        clip_norm: largest norm of the gradient; 0 for no clipping.
+        n_labelled: labelled images a step.
+        encoder_depth: stages of the encoder in use, 1 to 5.
+        largest_px: larger images are resampled to this side.
+        has_weights: whether there are pretrained weights of the encoder at all.
+        steps: training steps by effort.
+    """
+
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 1e-3
+    body_rate: float = 1.0
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.99
+    warmup_steps: int = 20
+    clip_norm: float = 1.0
+    n_labelled: int = 16
+    encoder_depth: int = 5
+    largest_px: int = 128
+    has_weights: bool = True
+    steps: Mapping[str, int] = field(default_factory=lambda: dict(_STEPS))
+
+    def train_config(self, options: TrainOptions | BenchOptions, *, seed: int, run_key: str = "") -> TrainConfig:
+        """Return the loop's settings of one run."""
+        return TrainConfig(
+            steps=options.steps or self.steps[options.effort],
+            n_labelled=self.n_labelled,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            ema_decay=self.ema_decay,
+            clip_norm=self.clip_norm,
+            seed=seed,
+            device=options.device,
+            optimizer=self.optimizer,
+            run_key=run_key,
+            rates=() if self.body_rate == 1.0 else (("net.encoder", self.body_rate),),
+        )
+
+    def net(self, options: TrainOptions | BenchOptions, native_px: int) -> Net:
+        """Return the net for images whose longer side is `native_px`."""
+        return Net(
+            encoder=options.encoder,
+            depth=self.encoder_depth,
+            pretrained=options.pretrained and self.has_weights,
+            image_px=options.image_px or min(native_px, self.largest_px),
+        )
+
+
+_PRETRAINED = SceneRecipe()
+_FROM_SCRATCH = SceneRecipe(
+    optimizer="sgd",
+    learning_rate=0.03,
+    weight_decay=5e-4,
+    ema_decay=0.999,
+    clip_norm=0.0,
+    encoder_depth=2,
+    has_weights=False,
+)
+"""Source: Sohn et al. 2020 (FixMatch), table 4; Castillo-Navarro 2022, section 3.4."""
+
+
+def recipe_of(options: TrainOptions | BenchOptions) -> SceneRecipe:
+    """Return the recipe of the encoder, with what the options change of it."""
+    base = _FROM_SCRATCH if options.encoder in WIDE_RESNETS else _PRETRAINED
+    return replace(
+        base,
+        n_labelled=options.n_labelled or base.n_labelled,
+        learning_rate=options.learning_rate or base.learning_rate,
+    )

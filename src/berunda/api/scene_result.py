@@ -1,0 +1,125 @@
+"""What a method reaches on the test images of a data set, as figures and as a row of the benchmark protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from berunda._version import __version__
+from berunda.api.compare import hardware
+from berunda.api.drawn import Drawn
+from berunda.api.fit import passes_per_step
+from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
+from berunda.assess.classify import Classified, classifier_figures
+from berunda.methods.contract import Method
+from berunda.progress import Progress
+from berunda.train.config import TrainConfig
+
+__all__ = ["RunInfo", "SceneResult", "net_result", "scene_row"]
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """What one method reached.
+
+    Attributes:
+        method: its name.
+        encoder: its encoder.
+        figures: of `berunda.assess.classify.classifier_figures`.
+        test: what it makes of the test images.
+        wall_s: wall time of the run: training, calibration and evaluation, over all the processes that it took.
+        image_passes: images it was trained on, counted with repetition; forward passes alone as a third.
+        images_per_s: those passes a second of training; images a second where nothing is trained.
+        is_transductive: whether it saw the test images without their labels.
+        fitted: the trained net; None for a method that trains none.
+    """
+
+    method: str
+    encoder: str
+    figures: dict[str, Any]
+    test: Classified
+    wall_s: float
+    image_passes: float
+    images_per_s: float
+    is_transductive: bool = False
+    fitted: SceneFitted | None = None
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a row says of the run beside its result.
+
+    Attributes:
+        suite: the benchmark, or "train".
+        labels: how many labels were used, and in which unit.
+        labels_unit: "per_class" or "fraction".
+        seed: of the run.
+        command: a command line that makes it again.
+        protocol: how it was trained and tested, in words.
+        variant: settings that differ from the method's defaults, "" for none.
+    """
+
+    suite: str
+    labels: int | float | str
+    labels_unit: str
+    seed: int
+    command: str
+    protocol: str
+    variant: str = ""
+
+
+def net_result(
+    method: Method,
+    drawn: Drawn,
+    net: Net,
+    settings: TrainConfig,
+    *,
+    options: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    progress: Progress,
+) -> SceneResult:
+    """Train a net, calibrate it, and measure it on the test images; arguments as those of `fit_scene`."""
+    start = time.perf_counter()
+    fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
+    test = classified(fitted.predictor, drawn, drawn.test)
+    figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
+    trained, passes = fitted.trained.seconds, settings.steps * passes_per_step(method, settings.n_labelled)
+    return SceneResult(
+        method=method.name,
+        encoder=net.encoder,
+        figures=figures,
+        test=test,
+        # A resumed run trained in earlier processes too; what is around the training is done by this one.
+        wall_s=max(trained, time.perf_counter() - start),
+        image_passes=passes,
+        images_per_s=passes / max(trained, 1e-9),
+        fitted=fitted,
+    )
+
+
+def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
+    """Return a result as a row of the benchmark protocol."""
+    return {
+        "suite": info.suite,
+        "dataset": drawn.images.name,
+        "task": "scene",
+        "method": result.method,
+        "variant": info.variant,
+        "encoder": result.encoder,
+        "labels": info.labels,
+        "labels_unit": info.labels_unit,
+        "seed": info.seed,
+        "metrics": result.figures,
+        "wall_s": round(result.wall_s, 2),
+        "images_per_s": round(result.images_per_s, 1),
+        "image_passes": round(result.image_passes),
+        "is_transductive": result.is_transductive,
+        "n_labelled": len(drawn.train),
+        "protocol": info.protocol,
+        "hardware": hardware(),
+        "command": info.command,
+        "version": __version__,
+    }

@@ -1,0 +1,118 @@
+"""What a training step cannot do without: forward and backward of the net on as many images, and nothing else.
+
+The share of a step that this bound takes says how much the loop, the views, the loss and the optimizer add to it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from berunda.methods.contract import Method, NetSpec
+from berunda.train.config import TrainConfig
+from berunda.train.run import Run
+
+__all__ = ["Bound", "StepImages", "images_per_step", "measure_bound"]
+
+_WARM_UP = 3
+_BLOCKS = 5
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """Images that go through the net in one step: `trained` forward and backward, `forward` only forward (teacher)."""
+
+    trained: int
+    forward: int
+
+    @property
+    def passes(self) -> float:
+        """Image passes: one for forward and backward, a third for forward alone."""
+        return self.trained + self.forward / 3
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bare cost of a step, in seconds.
+
+    Attributes:
+        images: of one step.
+        trained_s: forward and backward of the trained images, as one batch.
+        forward_s: forward of the others, as one batch, without gradient; 0 for none.
+    """
+
+    images: StepImages
+    trained_s: float
+    forward_s: float
+
+    @property
+    def step_s(self) -> float:
+        """Both together."""
+        return self.trained_s + self.forward_s
+
+
+def images_per_step(method: Method, n_labelled: int) -> StepImages:
+    """Return how many images a step of `method` puts through the net, as its `needs` declare."""
+    needs = method.needs()
+    n_unlabelled = max(1, round(n_labelled * needs.unlabelled_ratio)) if needs.unlabelled else 0
+    return StepImages(
+        n_labelled + round(n_unlabelled * needs.trained_passes), round(n_unlabelled * needs.forward_passes)
+    )
+
+
+def measure_bound(method: Method, spec: NetSpec, config: TrainConfig, *, repeats: int = 4) -> Bound:
+    """Measure the bare cost of a step on images that are in place already.
+
+    The net is the method's own, laid out, in the precision and on the device as the loop has it; the images are noise,
+    and the loss is the cross-entropy with labels of noise. No optimizer, no average, no views.
+
+    Args:
+        method: its `needs` say how many images a step takes.
+        spec: of the net, task "scene".
+        config: device, precision, images a step.
+        repeats: steps in each of five blocks, the median of which is taken.
+    """
+    run, images = Run(method, spec, config, None), images_per_step(method, config.n_labelled)
+    net, averaged = run.state.net, run.state.averaged.net
+    shown = torch.randn(max(images.trained, images.forward), spec.n_bands, spec.crop_px, spec.crop_px)
+    pixels = shown.to(run.device).contiguous(memory_format=torch.channels_last)
+    labels = (torch.arange(images.trained) % spec.n_classes).to(run.device)
+
+    def train() -> None:
+        net.zero_grad(set_to_none=True)
+        with run.autocast():
+            loss = functional.cross_entropy(net(pixels[: images.trained]), labels)
+        loss.backward()
+
+    @torch.no_grad()
+    def forward() -> None:
+        with run.autocast():
+            averaged(pixels[: images.forward])
+
+    trained_s = _seconds(train, run.device, repeats)
+    return Bound(images, trained_s, _seconds(forward, run.device, repeats) if images.forward else 0.0)
+
+
+def _seconds(act: Callable[[], None], device: torch.device, repeats: int) -> float:
+    """Return the median over blocks of the mean time of `act`."""
+    for _ in range(_WARM_UP):
+        act()
+    means = []
+    for _ in range(_BLOCKS):
+        start = _now(device)
+        for _ in range(repeats):
+            act()
+        means.append((_now(device) - start) / repeats)
+    return statistics.median(means)
+
+
+def _now(device: torch.device) -> float:
+    """Return the time when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,186 @@
+"""The contract of a data set in the catalogue: facts about it, and how its published layout is read.
+
+A file of this folder defines one class that derives from `Entry` and whose `name` is the file's. Nothing else has to
+be told of it.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from berunda.cache import cache_folder
+from berunda.data.listing import PHOTO_SUFFIXES, File, Listing, Sample, files_of, labels_of, split_by_name
+from berunda.errors import ConfigError, DataError
+from berunda.models.spec import Task
+
+__all__ = ["ClassFolders", "Download", "Entry"]
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file as it is published.
+
+    Attributes:
+        file: its name on disk.
+        url: where it can be had; a page when there is no direct address.
+        checksum: "md5:..." or "sha256:..."; None where none is known for certain: such a file is never fetched, but may
+            be put in place by hand.
+    """
+
+    file: str
+    url: str
+    checksum: str | None = None
+
+
+class Entry(ABC):
+    """One data set. The facts are class attributes; the two methods read its layout.
+
+    Attributes:
+        name: as `--data-set` takes it; the name of the file.
+        title: one line for people.
+        tasks: the tasks it has labels for; the first one where none is asked for.
+        folders: usual names of its folder below `BERUNDA_DATA`, first one preferred.
+        about: size and number of its images, in words.
+        licence: what is known of it, and what to cite.
+        downloads: where its files can be had.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    tasks: ClassVar[tuple[Task, ...]] = ("scene",)
+    folders: ClassVar[tuple[str, ...]] = ()
+    about: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
+    downloads: ClassVar[tuple[Download, ...]] = ()
+
+    @abstractmethod
+    def is_here(self, root: Path) -> bool:
+        """Say whether `root` (a folder, or an archive or table) looks as if it held the data set; reads no image."""
+
+    @abstractmethod
+    def list_samples(self, root: Path, task: Task) -> Listing:
+        """Return the images below `root`, where `is_here`, with the labels for `task`, one of `tasks`.
+
+        Raises:
+            DataError, SecurityError: the layout is not as published, or refused.
+        """
+
+    def listing(self, root: Path, task: Task | None = None) -> Listing:
+        """Return the images below `root` with the labels for `task`, the first of `tasks` where None.
+
+        Raises:
+            ConfigError: the data set has no labels for this task.
+            DataError, SecurityError: the layout is not as published, or refused.
+        """
+        if task is not None and task not in self.tasks:
+            raise ConfigError(f"data set {self.name}: task {task!r} found, expected one of {', '.join(self.tasks)}")
+        return self.list_samples(root, task or self.tasks[0])
+
+    def places(self) -> tuple[Path, ...]:
+        """Return the folders where the data set is looked for when none is named."""
+        above = [Path(text).expanduser()] if (text := os.environ.get("BERUNDA_DATA", "").strip()) else []
+        return tuple(place / folder for place in (*above, cache_folder() / "datasets") for folder in self.folders)
+
+    def locate(self, folder: Path | None = None) -> Path | None:
+        """Return where the data set lies: `folder`, else the first of `places` that holds it; None if nowhere."""
+        looked = self.places() if folder is None else (folder,)
+        return next((place for place in looked if place.exists() and self.is_here(place)), None)
+
+    def is_present(self, folder: Path | None = None) -> bool:
+        """Say whether the data set can be opened from `folder`, or from where it is looked for."""
+        return self.locate(folder) is not None
+
+    def missing(self, folder: Path | None = None) -> DataError:
+        """Return the error that says what to fetch, from where, into which folder."""
+        places = self.places() if folder is None else (folder,)
+        wanted = "; ".join(
+            f"{item.file} from {item.url} ({item.checksum or 'no checksum known'})" for item in self.downloads
+        )
+        looked = " nor in ".join(str(place) for place in places) or "a folder (none was named)"
+        into = f"put into {places[0]}: {wanted}" if wanted and places else "name the folder that holds it with --data"
+        return DataError(f"data set {self.name}: not found in {looked}; {into}")
+
+
+class ClassFolders(Entry):
+    """A data set of images in one folder a class, as a folder at any depth or as archives.
+
+    Attributes:
+        classes: names of the folders, in the order of the class numbers.
+        archives: names that the archive has been published under.
+        suffixes: of its images.
+        bands: names of the bands.
+        side_px: resample all images to this side, where the published ones differ; None where they do not.
+    """
+
+    classes: ClassVar[tuple[str, ...]]
+    archives: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = PHOTO_SUFFIXES
+    bands: ClassVar[tuple[str, ...]] = ("red", "green", "blue")
+    side_px: ClassVar[int | None] = None
+
+    def is_here(self, root: Path) -> bool:
+        """Say whether there is one of the archives, or a class folder with an image."""
+        if root.is_file():
+            return root.suffix.lower() == ".zip"
+        return self._archive(root) is not None or any(self._is_image(path.parts) for path in _some_files(root))
+
+    def _is_image(self, parts: Sequence[str]) -> bool:
+        return len(parts) > 1 and parts[-2] in self.classes and os.path.splitext(parts[-1])[1].lower() in self.suffixes
+
+    def _archive(self, root: Path) -> Path | None:
+        if root.is_file():
+            return root
+        return next((root / name for name in self.archives if (root / name).is_file()), None)
+
+    def files(self, root: Path) -> dict[str, File]:
+        """Return the images by "class/name".
+
+        Raises:
+            DataError: two images have the same class and name.
+        """
+        found: dict[str, File] = {}
+        for name, file in files_of(self._archive(root) or root, self.suffixes).items():
+            parts = name.split("/")
+            if not self._is_image(parts):
+                continue
+            short = "/".join(parts[-2:])
+            if short in found:
+                raise DataError(
+                    f"data set {self.name}: image {short!r} is in {root} twice, the second time as {name!r}; "
+                    "expected one copy of the data set"
+                )
+            found[short] = file
+        if not found:
+            raise DataError(
+                f"data set {self.name}: no image {' or '.join(self.suffixes)} in a folder named like a class found in "
+                f"{root}, expected folders {', '.join(self.classes[:3])}, ..."
+            )
+        return found
+
+    def parts(self, root: Path, names: Sequence[str], labels: Sequence[int]) -> Sequence[int]:
+        """Return the part of each image: 60/20/20 of each class by the sha256 of the file's name."""
+        del root
+        return split_by_name(names, labels).tolist()
+
+    def list_samples(self, root: Path, task: Task) -> Listing:
+        """Return the images with their folders as labels."""
+        files = self.files(root)
+        names = list(files)
+        labels = labels_of(names, [name.split("/")[0] for name in names], self.classes, f"data set {self.name}")
+        parts = self.parts(root, names, labels)
+        samples = map(Sample, names, files.values(), labels, parts)
+        return Listing(self.name, task, self.classes, tuple(samples), self.bands, self.side_px)
+
+
+def _some_files(root: Path, depth: int = 8) -> Iterator[Path]:
+    """Yield a few files of every folder below `root`: enough to recognise a layout by."""
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if len(Path(folder).relative_to(root).parts) >= depth:
+            below.clear()
+        yield from (Path(folder, name) for name in sorted(names)[:20])

@@ -1,0 +1,90 @@
+"""Any table of images: file and label, or file and one column a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from berunda.data.catalog.contract import Entry
+from berunda.data.catalog.folder import complete_parts
+from berunda.data.images import NO_LABEL, TRAIN, UNLABELLED
+from berunda.data.listing import File, Listing, Sample, labels_of, natural
+from berunda.data.tables import Table, read_table
+from berunda.errors import DataError, SecurityError
+from berunda.models.spec import Task
+
+__all__ = ["TableOfImages"]
+
+
+class TableOfImages(Entry):
+    """A .csv table with a header, and images beside it or below.
+
+    One class an image: columns `file` and `label` (or `class`), an empty cell is no label. Several labels: columns
+    `file` and one a class, which hold 1, 0 or nothing for unknown. A column `split` (train, validation, test,
+    unlabelled) is optional: without it 60/20/20 by the sha256 of the file's name, of every class where there is one.
+    """
+
+    name = "csv"
+    title = "any table: file,label[,split] or one column a class"
+    tasks = ("scene", "multilabel")
+    about = "paths count from the table's folder; JPEG, PNG, WebP, BMP, TIFF or GeoTIFF of one size"
+    licence = "your own"
+
+    def is_here(self, root: Path) -> bool:
+        """Say whether it is a table."""
+        return root.is_file() and root.suffix.lower() == ".csv"
+
+    def listing(self, root: Path, task: Task | None = None) -> Listing:
+        """Return the images; where no task is asked for, the table's columns tell."""
+        if task is None:
+            task = "scene" if read_table(root, with_values=False).names else "multilabel"
+        return super().listing(root, task)
+
+    def list_samples(self, root: Path, task: Task) -> Listing:
+        """Return the images with the table's labels."""
+        table = read_table(root, with_values=task == "multilabel")
+        files = [_file(root, name) for name in table.files]
+        said: list[int | None] = list(table.parts) or [None] * len(files)
+        if task == "scene":
+            classes, labels = _scene_labels(table, said)
+            parts = complete_parts(table.files, labels, said)
+            samples = map(Sample, table.files, files, labels, parts)
+            return Listing(root.resolve().stem, task, classes, tuple(samples))
+        if not table.classes:
+            raise DataError(
+                f"{root}: no column for a class found, expected one column a class that holds 1, 0 or nothing"
+            )
+        known = [NO_LABEL if all(map(math.isnan, row)) else 0 for row in table.values]
+        known = [NO_LABEL if part == UNLABELLED else label for part, label in zip(said, known, strict=True)]
+        parts = complete_parts(table.files, known, said)
+        several = map(Sample, table.files, files, table.values, parts)
+        return Listing(root.resolve().stem, task, table.classes, tuple(several))
+
+
+def _scene_labels(table: Table, said: Sequence[int | None]) -> tuple[tuple[str, ...], list[int]]:
+    """Return the classes that training images have, and the class number of each image."""
+    if not table.names:
+        raise DataError(f"{table.path}: no column label or class found, expected one for the class of each image")
+    names = ["" if part == UNLABELLED else name for name, part in zip(table.names, said, strict=True)]
+    taught = {name for name, part in zip(names, said, strict=True) if name and part in (None, TRAIN)}
+    classes = tuple(sorted(taught, key=natural))
+    return classes, labels_of(table.files, names, classes, str(table.path))
+
+
+def _file(table: Path, name: str) -> File:
+    """Return an image of the table's folder.
+
+    Raises:
+        SecurityError: its path is absolute or leaves the folder.
+        DataError: it is missing.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or name.startswith("/") or PureWindowsPath(name).drive:
+        raise SecurityError(f"{table}: file {name!r} refused: expected a path below {table.parent} without '..'")
+    path = table.parent / name
+    try:
+        state = path.stat()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{table}: file {name!r} is not in {table.parent}; correct the column file") from error
+    return File(path, "", state.st_size, state.st_mtime_ns)

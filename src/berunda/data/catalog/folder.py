@@ -1,0 +1,117 @@
+"""Any folder of images with one sub-directory a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from berunda.data.catalog.contract import Entry
+from berunda.data.images import NO_LABEL, TRAIN, UNLABELLED, VALIDATION
+from berunda.data.listing import (
+    PHOTO_SUFFIXES,
+    RASTER_SUFFIXES,
+    File,
+    Listing,
+    Sample,
+    files_of,
+    labels_of,
+    natural,
+    split_by_name,
+)
+from berunda.data.tables import PART_WORDS
+from berunda.errors import DataError
+from berunda.models.spec import Task
+
+__all__ = ["Folder"]
+
+
+class Folder(Entry):
+    """A folder (or zip archive) with one sub-directory a class, and images in them at any depth.
+
+    - `unlabelled/` (or `unlabeled/`) holds images without labels.
+    - With `train/`, and perhaps `validation/` and `test/`, the classes lie in those; without `validation/` 20% of the
+      training images of every class validate. Otherwise 60/20/20 of every class by the sha256 of the file's name.
+    - A folder of images without sub-directories is a set of images without labels.
+    """
+
+    name = "folder"
+    title = "any folder, one sub-directory a class"
+    about = "JPEG, PNG, WebP, BMP, TIFF or GeoTIFF of one size; unlabelled/, train/, validation/, test/ are optional"
+    licence = "your own"
+
+    def is_here(self, root: Path) -> bool:
+        """Say whether it is a folder or a zip archive."""
+        return root.is_dir() or root.suffix.lower() == ".zip"
+
+    def list_samples(self, root: Path, task: Task) -> Listing:
+        """Return the images with their folders as labels."""
+        files = _without_top(files_of(root, (*PHOTO_SUFFIXES, *RASTER_SUFFIXES)), root)
+        if not files:
+            expected = ", ".join((*PHOTO_SUFFIXES, *RASTER_SUFFIXES))
+            raise DataError(f"{root}: no images found, expected files {expected} in one sub-directory a class")
+        folders = {name: PurePosixPath(name).parts[:-1] for name in files}
+        tops = {parts[0] for parts in folders.values() if parts}
+        has_parts = any(PART_WORDS.get(top.lower()) == TRAIN for top in tops) and all(
+            t.lower() in PART_WORDS for t in tops
+        )
+        places = [_place(root, name, parts, has_parts, bool(tops)) for name, parts in folders.items()]
+        names, class_names, said = list(files), [place[0] for place in places], [place[1] for place in places]
+        taught = {c for c, part in zip(class_names, said, strict=True) if c and part in (None, TRAIN)}
+        empty = {p.name for p in root.iterdir() if _is_class(p)} if root.is_dir() and tops and not has_parts else set()
+        classes = tuple(sorted(taught | empty, key=natural))
+        labels = labels_of(names, class_names, classes, str(root))
+        parts = complete_parts(names, labels, said)
+        samples = map(Sample, names, files.values(), labels, parts)
+        return Listing(root.resolve().stem or self.name, task, classes, tuple(samples))
+
+
+def complete_parts(names: Sequence[str], labels: Sequence[int], said: Sequence[int | None]) -> list[int]:
+    """Return the part of each image where some are said.
+
+    Where none is said, 60/20/20 by the hash of the names; where some are but none validates, 20% of the training
+    images of every class do.
+
+    Args:
+        names: of the images.
+        labels: class numbers; images with -1 are UNLABELLED.
+        said: the part that folder or table gives, None for none.
+    """
+    by_hash = split_by_name(names, labels)
+    given = np.array([-1 if part is None else part for part in said])
+    parts = np.where(given < 0, by_hash, given)
+    if (given >= 0).any() and not (given == VALIDATION).any():
+        parts[
+            (parts == TRAIN) & (split_by_name(names, np.where(parts == TRAIN, labels, NO_LABEL).tolist()) == VALIDATION)
+        ] = VALIDATION
+    parts[np.array(labels) == NO_LABEL] = UNLABELLED
+    return [int(part) for part in parts]
+
+
+def _place(root: Path, name: str, parts: Sequence[str], has_parts: bool, has_folders: bool) -> tuple[str, int | None]:
+    """Return the class of an image ("" for none) and the part that its folders give."""
+    top = parts[0].lower() if parts else ""
+    if PART_WORDS.get(top) == UNLABELLED or not has_folders:
+        return "", UNLABELLED
+    if has_parts and len(parts) > 1:
+        own = parts[1].lower()
+        return ("", UNLABELLED) if PART_WORDS.get(own) == UNLABELLED else (parts[1], PART_WORDS[top])
+    if parts and not has_parts:
+        return parts[0], None
+    raise DataError(
+        f"{root}: image {name!r} lies in no class's folder; expected one sub-directory a class, and images without "
+        "label in unlabelled/"
+    )
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and PART_WORDS.get(path.name.lower()) != UNLABELLED
+
+
+def _without_top(files: dict[str, File], root: Path) -> dict[str, File]:
+    """Return the files of an archive without the one folder that all of them lie in, where classes lie below it."""
+    tops = {name.split("/")[0] for name in files}
+    if root.is_dir() or len(tops) != 1 or not all(name.count("/") > 1 for name in files):
+        return files
+    return {name.split("/", 1)[1]: file for name, file in files.items()}

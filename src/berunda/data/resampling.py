@@ -1,0 +1,56 @@
+"""Images brought to the side that a net is trained with: one function for training, prediction and maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from berunda.data.order import Randomness
+from berunda.data.source import RawImages, Source
+
+__all__ = ["ResampledSource", "resample_images"]
+
+
+def resample_images(pixels: Tensor, side_px: int) -> Tensor:
+    """Return images of `side_px` rows and columns: bilinear, over the whole area of a new pixel where they shrink.
+
+    Args:
+        pixels: (N, B, H, W) float.
+        side_px: at least 1.
+
+    Returns:
+        (N, B, side_px, side_px); `pixels` itself where they have that size.
+    """
+    if pixels.shape[2:] == (side_px, side_px):
+        return pixels
+    return interpolate(pixels, (side_px, side_px), mode="bilinear", antialias=True, align_corners=False)
+
+
+class ResampledSource:
+    """A source whose images are brought to one side."""
+
+    def __init__(self, source: Source, side_px: int) -> None:
+        self._source = source
+        self._side_px = side_px
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether `unlabelled` can be called."""
+        return self._source.has_unlabelled
+
+    def labelled(self, rng: Randomness, n: int) -> RawImages:
+        """Return `n` labelled images."""
+        return self._resampled(self._source.labelled(rng, n))
+
+    def unlabelled(self, rng: Randomness, n: int) -> RawImages:
+        """Return `n` images without labels."""
+        return self._resampled(self._source.unlabelled(rng, n))
+
+    def _resampled(self, images: RawImages) -> RawImages:
+        side = (self._side_px, self._side_px)
+        if images.pixels.shape[2:] == side:
+            return images
+        valid = interpolate(images.valid[:, None].to(torch.float32), side, mode="nearest-exact")[:, 0] > 0
+        pixels = resample_images(images.pixels, self._side_px) * valid[:, None]
+        return RawImages(pixels, valid, images.labels, images.index)

@@ -1,0 +1,129 @@
+"""Tables of labels: one row an image, one column a class or one column for the class."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
+from berunda.errors import DataError
+
+__all__ = ["PART_WORDS", "Table", "part_of", "read_table"]
+
+MAX_BYTES = 1 << 29
+PART_WORDS = {
+    "": TRAIN,
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+    "unlabelled": UNLABELLED,
+    "unlabeled": UNLABELLED,
+}
+_FILE_COLUMNS = ("file", "path", "image", "filename")
+_CLASS_COLUMNS = ("class", "label")
+_PART_COLUMNS = ("split", "part")
+_OTHER_COLUMNS = ("sha256", "md5", "crc32")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of labels as it stands in the file.
+
+    Attributes:
+        path: the file.
+        files: the image of each row.
+        names: class of each row, "" for none; empty without such a column.
+        parts: what the split column says; empty without such a column.
+        classes: the columns that are classes of their own (several labels an image).
+        values: for each row the value of each class column: 1, 0 or NaN (an empty cell: unknown).
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    names: tuple[str, ...]
+    parts: tuple[int, ...]
+    classes: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+def read_table(path: Path, *, with_values: bool) -> Table:
+    """Read a table with a header: file, and label or class, and split, and one column a class, in any order.
+
+    Args:
+        path: a .csv file in UTF-8, separated by commas.
+        with_values: whether the further columns are classes, which hold 1, 0 or nothing; else they are ignored.
+
+    Raises:
+        DataError: it cannot be read, has no column for the file, or a value is not as it should be (row and column are
+            named).
+    """
+    header, rows = _rows(path)
+    lower = [name.strip().lower() for name in header]
+    file = _column(lower, _FILE_COLUMNS)
+    if file is None:
+        raise DataError(
+            f"{path}: columns {', '.join(header) or '(none)'} found, expected one called {', '.join(_FILE_COLUMNS)}"
+        )
+    name, part = _column(lower, _CLASS_COLUMNS), _column(lower, _PART_COLUMNS)
+    known = (*_FILE_COLUMNS, *_CLASS_COLUMNS, *_PART_COLUMNS, *_OTHER_COLUMNS)
+    own = [index for index, text in enumerate(lower) if with_values and text not in known]
+    return Table(
+        path,
+        tuple(row[file].strip().replace("\\", "/") for row in rows),
+        () if name is None else tuple(row[name].strip() for row in rows),
+        () if part is None else tuple(part_of(row[part], f"{path} row {i}") for i, row in enumerate(rows, 2)),
+        tuple(header[index].strip() for index in own),
+        tuple(_values(header, own, row, f"{path} row {i}") for i, row in enumerate(rows, 2)) if own else (),
+    )
+
+
+def part_of(word: str, where: str) -> int:
+    """Return the part that a word of a split column or a folder's name means.
+
+    Raises:
+        DataError: it means none.
+    """
+    part = PART_WORDS.get(word.strip().lower())
+    if part is None:
+        expected = ", ".join(name for name in PART_WORDS if name)
+        raise DataError(f"{where}: split {word.strip()!r} found, expected one of {expected}, or nothing")
+    return part
+
+
+def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size} bytes found, at most {MAX_BYTES} expected of a table")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: table cannot be read: {error}; expected a .csv file in UTF-8") from error
+    if len(rows) < 2:
+        raise DataError(f"{path}: {len(rows)} rows found, expected a header and at least one image")
+    header, rest = rows[0], rows[1:]
+    bad = next((i for i, row in enumerate(rest, 2) if len(row) != len(header)), None)
+    if bad is not None:
+        raise DataError(f"{path} row {bad}: {len(rest[bad - 2])} cells found, expected {len(header)} as in the header")
+    return header, rest
+
+
+def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    return next((names.index(name) for name in wanted if name in names), None)
+
+
+def _values(header: Sequence[str], own: Sequence[int], row: Sequence[str], where: str) -> tuple[float, ...]:
+    values = []
+    for index in own:
+        text = row[index].strip()
+        value = {"": math.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}.get(text)
+        if value is None:
+            raise DataError(f"{where}, column {header[index].strip()!r}: {text!r} found, expected 1, 0 or nothing")
+        values.append(value)
+    return tuple(values)

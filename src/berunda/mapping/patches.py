@@ -1,0 +1,128 @@
+"""From images to classes, calibrated probabilities and how unlike the training data each is."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from berunda.data.resampling import resample_images
+from berunda.data.scaling import Scaling
+from berunda.errors import DataError
+from berunda.mapping.bundle import Bundle
+from berunda.mapping.predictor import DistanceLayer, Precision, deterministic, resolve_precision
+from berunda.models.device import resolve_device
+from berunda.models.fold import fold_batch_norms
+
+__all__ = ["PatchAnswers", "ScenePredictor"]
+
+BATCH = 64
+BATCH_CUDA = 512
+
+
+@dataclass(frozen=True)
+class PatchAnswers:
+    """What a net says about n images; all arrays but `classes` are float32.
+
+    Attributes:
+        features: (n, D) what the net describes an image with.
+        logits: (n, C).
+        probabilities: (n, C) calibrated; of task "scene" a row adds up to 1, of "multilabel" each is of its own.
+        distance: (n,) feature distance to the labelled training images, NaN without such a layer; higher = less alike.
+        energy: (n,) higher = less alike.
+    """
+
+    features: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
+    distance: npt.NDArray[np.float32]
+    energy: npt.NDArray[np.float32]
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The most probable class of each image, (n,) 0..C-1."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """The probability of that class, (n,)."""
+        return self.probabilities.max(1)
+
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """Return the answers of several batches as one."""
+        return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+
+
+class ScenePredictor:
+    """Applies a bundle for whole images (task "scene" or "multilabel").
+
+    Calibration and thresholds are fitted on its answers, so that they hold for them.
+
+    Attributes:
+        manifest: of the bundle; `window_px` is the side of the images it was trained on, `net.crop_px` that to which
+            they are resampled.
+        device: where it computes.
+        batch: images that go through the net at once.
+        precision: "fp32", or "bf16": net and classifier in bfloat16, all that follows in float32.
+        scaling: low and high of the bands.
+    """
+
+    def __init__(self, bundle: Bundle, device: str | torch.device = "cpu", *, precision: Precision = "auto") -> None:
+        self.manifest = bundle.manifest
+        if self.manifest.task == "segmentation":
+            raise DataError("the bundle's task is 'segmentation', expected one for whole images: it draws maps instead")
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        model = bundle.build(self.device)
+        fold_batch_norms(model.net)
+        fold_batch_norms(model.extra)
+        layout = torch.channels_last
+        self._net: Any = model.net.to(dtype=self.dtype).to(memory_format=layout)
+        self._extra = model.extra.to(dtype=self.dtype).to(memory_format=layout)
+        self._method = model.method
+        self.batch = BATCH if self.device.type == "cpu" else BATCH_CUDA
+        self._distance = DistanceLayer.of(bundle, self.device)
+        self.scaling = Scaling(
+            np.array([b.low for b in self.manifest.bands]), np.array([b.high for b in self.manifest.bands])
+        )
+
+    def predict(self, pixels: npt.NDArray[np.float32]) -> PatchAnswers:
+        """Return what the net says about scaled images, batch by batch.
+
+        Args:
+            pixels: (n, B, h, w) scaled pixels of any size, 0 where there is no data; n at least 1.
+        """
+        starts = range(0, len(pixels), self.batch)
+        return PatchAnswers.joined([self.predict_batch(pixels[i : i + self.batch]) for i in starts])
+
+    @torch.inference_mode()
+    def predict_batch(self, pixels: npt.NDArray[np.float32]) -> PatchAnswers:
+        """Return what the net says about one batch: the same batch gives the same bits."""
+        given = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        features, logits = self._answers(resample_images(given, self.manifest.net.crop_px))
+        scaled = logits / self.manifest.calibration.temperature
+        if self.manifest.task == "scene":
+            probabilities, energy = scaled.softmax(1), -logits.logsumexp(1)
+        else:
+            probabilities, energy = scaled.sigmoid(), -softplus(logits).sum(1)
+        distance = torch.full_like(energy, torch.nan)
+        if self._distance is not None:
+            distance = self._distance(features[:, :, None, None])[:, 0, 0]
+        told = (features, logits, probabilities, distance, energy)
+        return PatchAnswers(*(value.float().cpu().numpy() for value in told))
+
+    def _answers(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float32 features (n, D) and logits (n, C)."""
+        with deterministic() if self.device.type == "cuda" else nullcontext():
+            given = pixels.to(self.dtype, memory_format=torch.channels_last)
+            features = self._net.decode(self._net.encode(given))
+            logits = self._method.classify(self._net, self._extra, given, features)
+            return features.float(), logits.float()

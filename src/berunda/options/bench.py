@@ -1,0 +1,107 @@
+"""The options of a benchmark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from berunda.config import DEVICE, Effort
+from berunda.options import shared
+from berunda.schema import Options, PathText, Text, TextList, ValueMap
+
+__all__ = ["BenchOptions", "parse_labels"]
+
+Labels = int | float | Literal["all"]
+_WHOLE, _SHARE = re.compile(r"[1-9]\d{0,6}"), re.compile(r"0?\.\d*[1-9]\d*")
+
+
+class BenchOptions(Options):
+    """Every option of `berunda bench`; what is left out is the suite's own."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"suite": "SUITE", "method_options": "--option"}
+
+    suite: Text = Field(description="What is compared on which data: eurosat, eurosat_all, or folder for any data set.")
+    methods: TextList | None = Field(
+        None, description="Methods to compare, features_logreg and features_propagate included."
+    )
+    labels: TextList | None = Field(
+        None,
+        description="Labels to train with: numbers a class, shares of the training images, or all.",
+        json_schema_extra={"expected": "numbers from 1, shares below 1, or all, separated by commas"},
+    )
+    labels_unit: Literal["per_class", "fraction"] | None = Field(
+        None, description="What the labels count; if not given, numbers below 1 are shares."
+    )
+    seeds: int | None = Field(None, ge=1, le=100, description="Runs of each, with as many seeds.")
+    seed: int = Field(0, ge=0, le=2**31, description="First seed.")
+    encoder: str = shared.ENCODER
+    pretrained: bool = shared.PRETRAINED
+    effort: Effort = shared.EFFORT
+    steps: int | None = shared.STEPS
+    image_px: int | None = shared.IMAGE_PX
+    n_labelled: int | None = shared.N_LABELLED
+    learning_rate: float | None = shared.LEARNING_RATE
+    method_options: ValueMap = Field(
+        default_factory=dict,
+        description="Hyper-parameters of a method that differ from their defaults, such as fixmatch.mu=3.",
+        json_schema_extra={"expected": "method.name=value pairs", "metavar": "METHOD.NAME=VALUE", "many": True},
+    )
+    data: PathText | None = shared.DATA
+    skip_broken: bool = shared.SKIP_BROKEN
+    device: str = DEVICE
+
+    @classmethod
+    def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
+        """Return the problems of labels and of hyper-parameters that name no method."""
+        return [*_label_problems(data, cls.spell("labels", flags)), *_option_problems(data, cls, flags)]
+
+    def options_of(self, method: str) -> dict[str, Any]:
+        """Return the hyper-parameters given for `method`."""
+        start = method + "."
+        given = self.method_options.items()
+        return {name.removeprefix(start): value for name, value in given if name.startswith(start)}
+
+
+def parse_labels(text: str) -> Labels:
+    """Return the number, share or "all" that `text` spells.
+
+    Raises:
+        ValueError: it is none of them.
+
+    Example:
+        >>> [parse_labels(text) for text in ("5", "0.05", "all")]
+        [5, 0.05, 'all']
+    """
+    if text == "all":
+        return "all"
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _SHARE.fullmatch(text):
+        return float(text)
+    raise ValueError(text)
+
+
+def _label_problems(data: Mapping[str, Any], name: str) -> Iterator[str]:
+    values = data.get("labels") or ()
+    unit = data.get("labels_unit")
+    for text in values if isinstance(values, tuple) else ():
+        try:
+            found = parse_labels(text)
+        except ValueError:
+            yield f"{name}: found {text!r}, expected a number from 1, a share below 1, or all"
+            continue
+        if unit is not None and found != "all" and (unit == "fraction") != isinstance(found, float):
+            yield f"{name}: found {text} with the unit {unit}, expected {'shares' if unit == 'fraction' else 'numbers'}"
+
+
+def _option_problems(data: Mapping[str, Any], model: type[Options], flags: bool) -> Iterator[str]:
+    given, methods = data.get("method_options"), data.get("methods")
+    for name in given if isinstance(given, dict) else ():
+        method = name.partition(".")[0]
+        if "." not in name:
+            yield f"{model.spell('method_options', flags)}: found {name!r}, expected METHOD.NAME=VALUE"
+        elif isinstance(methods, tuple) and method not in methods:
+            yield f"{model.spell('method_options', flags)}: found {name!r}, but {method!r} is not among the methods"

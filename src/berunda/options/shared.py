@@ -1,0 +1,53 @@
+"""Options that training and benchmarks share, each defined once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+__all__ = [
+    "DATA",
+    "EFFORT",
+    "ENCODER",
+    "IMAGE_PX",
+    "LEARNING_RATE",
+    "N_LABELLED",
+    "PRETRAINED",
+    "SEED",
+    "SKIP_BROKEN",
+    "STEPS",
+]
+
+DATA: Any = Field(
+    None,
+    description="Folder that holds the data set as published (or where it is put after its download).",
+    json_schema_extra={"metavar": "FOLDER"},
+)
+ENCODER: Any = Field(
+    "efficientnet_lite0",
+    pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+    description="Encoder: the packaged one, a Wide-ResNet, or a name that timm knows.",
+    json_schema_extra={"expected": "a name that timm knows", "metavar": "NAME"},
+)
+PRETRAINED: Any = Field(
+    True,
+    description="Start the encoder from pretrained weights, where it has some.",
+)
+EFFORT: Any = Field("standard", description="Length of training: about 2, 6 or 30 minutes on two cores.")
+STEPS: Any = Field(None, ge=1, le=1_000_000, description="Training steps, instead of the effort's.")
+IMAGE_PX: Any = Field(
+    None,
+    ge=16,
+    le=1024,
+    description="Side to which images are resampled; if not given their own, at most 128 px.",
+    json_schema_extra={"unit": "px"},
+)
+N_LABELLED: Any = Field(
+    None, ge=1, le=4096, description="Labelled images a step, instead of the recipe's for the encoder."
+)
+LEARNING_RATE: Any = Field(
+    None, gt=0, le=10, description="Peak learning rate, instead of the recipe's for the encoder."
+)
+SKIP_BROKEN: Any = Field(False, description="Leave out images that cannot be read; the report counts them.")
+SEED: Any = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice, the labelled images included.")

@@ -1,0 +1,84 @@
+"""Small folders of images and bundles for whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from berunda.assess.ood import FeatureDistance
+from berunda.mapping.bundle import Bundle, current_versions, make_tensors
+from berunda.mapping.manifest import BandScale, Calibration, ClassEntry, Manifest, NetSettings, Ood, Training
+from berunda.methods import make_method
+from berunda.models.build import build_net
+from berunda.models.spec import NetSpec
+
+CLASSES = ("bright", "dark", "striped")
+COLORS = ("#1b9e77", "#d95f02", "#7570b3")
+
+
+def toy_image(kind: str, seed: int, side: int = 16) -> np.ndarray:
+    """Return (side, side, 3) uint8: a class is told by its brightness, or by stripes."""
+    draw = np.random.default_rng(seed)
+    base = {"bright": 200, "dark": 40, "striped": 120}[kind]
+    image = np.full((side, side, 3), base) + draw.integers(-25, 25, (side, side, 3))
+    if kind == "striped":
+        image[::2] -= 90
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def write_folder(
+    root: Path, per_class: int = 10, *, side: int = 16, n_unlabelled: int = 0, classes: Sequence[str] = CLASSES
+) -> Path:
+    """Write PNGs, one folder a class and perhaps `unlabelled/`; return the folder."""
+    for number, kind in enumerate(classes):
+        (root / kind).mkdir(parents=True)
+        for i in range(per_class):
+            Image.fromarray(toy_image(kind, 100 * number + i, side)).save(root / kind / f"{kind}_{i}.png")
+    for i in range(n_unlabelled):
+        (root / "unlabelled").mkdir(exist_ok=True)
+        kind = classes[i % len(classes)]
+        Image.fromarray(toy_image(kind, 1000 + i, side)).save(root / "unlabelled" / f"u{i}.png")
+    return root
+
+
+def scene_bundle(
+    *,
+    task: Any = "scene",
+    bands: Sequence[str] = ("red", "green", "blue"),
+    window_px: int = 16,
+    crop_px: int = 32,
+    with_ood: bool = True,
+    high: float = 255.0,
+) -> Bundle:
+    """Return a bundle for whole images of the house's net with random weights, encoder depth 2."""
+    spec = NetSpec(task, len(bands), len(CLASSES), encoder_depth=2, pretrained=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        net = build_net(spec).train()
+        for _ in range(3):
+            net(torch.randn(4, len(bands), 32, 32))  # running statistics other than the initial ones
+    net.eval()
+    draw = np.random.default_rng(3)
+    labels = draw.integers(0, len(CLASSES), 200)
+    distance = FeatureDistance.fit(draw.normal(size=(200, net.feature_dim)) + labels[:, None], labels)
+    arrays = distance.as_arrays() if with_ood else None
+    manifest = Manifest(
+        task=task,
+        method="supervised",
+        encoder=spec.encoder,
+        net=NetSettings(encoder_depth=2, crop_px=crop_px),
+        bands=tuple(BandScale(name=name, low=0.0, high=high) for name in bands),
+        classes=tuple(ClassEntry(id=i + 1, name=CLASSES[i], color=COLORS[i]) for i in range(len(CLASSES))),
+        window_px=window_px,
+        margin_px=0,
+        calibration=Calibration(temperature=1.5, is_fitted=True, n_pixels=60, n_groups=60),
+        ood=Ood(kind="mahalanobis", threshold=9.5, threshold_energy=-0.5, n_pixels=60) if with_ood else None,
+        training=Training(seed=0, steps=3),
+        versions=current_versions(),
+    )
+    return Bundle(manifest, make_tensors(make_method("supervised", {}), net, torch.nn.Module(), arrays))

@@ -1,0 +1,141 @@
+"""A benchmark on a folder of images: equal compute, nothing done twice, tables at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_patches import write_folder
+
+from berunda.api import bench_runs
+from berunda.api.bench_verb import bench
+from berunda.bench.rows import REQUIRED, RowFile
+from berunda.errors import ConfigError, DataError, DivergedError
+from berunda.options.bench import BenchOptions
+
+QUICK: dict[str, Any] = {
+    "suite": "folder",
+    "methods": "features_logreg,supervised,fixmatch",
+    "labels": "2",
+    "seeds": 1,
+    "steps": 2,
+    "n_labelled": 2,
+    "image_px": 32,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERUNDA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "images", 10)
+
+
+def options(images: Path, **changes: Any) -> BenchOptions:
+    return BenchOptions(**{**QUICK, "data": str(images), **changes})
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return RowFile(out / "folder.json").rows()
+
+
+def test_every_net_gets_as_many_image_passes(images: Path, tmp_path: Path) -> None:
+    outcome = bench(options(images, method_options=["fixmatch.mu=2"]), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert set(rows) == {"features_logreg", "supervised", "fixmatch"}
+    budget = rows["fixmatch"]["setting"]["image_passes"]
+    for name in ("supervised", "fixmatch"):
+        assert rows[name]["image_passes"] == pytest.approx(budget, rel=0.15)
+    assert rows["fixmatch"]["variant"] == "mu=2"
+    for row in rows.values():
+        assert set(REQUIRED) <= set(row)
+        assert row["n_labelled"] == 6
+        assert row["metrics"]["n_validation"] <= 6
+        assert 0 <= row["metrics"]["oa"] <= 1
+        assert "image passes a run" in row["protocol"]
+        assert row["command"].startswith(f"berunda bench folder --methods {row['method']} --labels 2 --seeds 1")
+    assert {path.suffix for path in outcome.files} >= {".md", ".csv", ".png"}
+    assert (outcome.n_runs, outcome.n_new) == (3, 3)
+    assert not (tmp_path / "out" / ".work" / "folder").exists()
+
+
+def test_which_images_were_labelled_is_written_down_and_nested(images: Path, tmp_path: Path) -> None:
+    bench(options(images, methods="features_logreg", labels="1,2,all", seeds=2), tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "folder_labels.json").read_text())["images"]
+    for seed in ("0", "1"):
+        one, two = (set(told["subsets"][f"{n} per_class"][seed].split()) for n in (1, 2))
+        assert one < two
+        assert (len(one), len(two)) == (3, 6)
+        assert told["subsets"]["all per_class"][seed] == "all"
+    assert told["subsets"]["1 per_class"]["0"] != told["subsets"]["1 per_class"]["1"]
+    assert len(told["fingerprint"]) == 64
+
+
+def test_what_is_there_is_not_done_again(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench(options(images, methods="features_logreg"), tmp_path / "out")
+    (before,) = rows_of(tmp_path / "out")
+    outcome = bench(options(images, methods="features_logreg,features_propagate"), tmp_path / "out")
+    assert (outcome.n_runs, outcome.n_new) == (2, 1)
+    assert before in rows_of(tmp_path / "out")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be done")
+
+    monkeypatch.setattr(bench_runs.Bench, "_result", never)
+    assert bench(options(images, methods="features_logreg,features_propagate"), tmp_path / "out").n_new == 0
+
+
+def test_runs_of_another_length_are_not_mixed(images: Path, tmp_path: Path) -> None:
+    bench(options(images, methods="supervised"), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"trained otherwise: image_passes \d+ \(now \d+\)"):
+        bench(options(images, methods="supervised", steps=5), tmp_path / "out")
+    assert len(rows_of(tmp_path / "out")) == 1
+
+
+def test_a_run_that_diverges_is_told_and_the_others_go_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = bench_runs.Bench._result
+
+    def fails(self: Any, case: Any, *given: Any) -> Any:
+        if case.method == "supervised":
+            raise DivergedError("the loss is not finite")
+        return result(self, case, *given)
+
+    monkeypatch.setattr(bench_runs.Bench, "_result", fails)
+    outcome = bench(options(images, methods="supervised,features_logreg"), tmp_path / "out")
+    assert not outcome.is_complete
+    assert outcome.warnings == ("supervised, labels 2 per class, seed 0: the loss is not finite",)
+    assert [row["method"] for row in rows_of(tmp_path / "out")] == ["features_logreg"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"suite": "eurosatt"}, ConfigError, "did you mean 'eurosat'"),
+        ({"methods": "fixmach"}, ConfigError, "did you mean 'fixmatch'"),
+        ({"methods": "cotrain"}, ConfigError, "expected scene"),
+        ({"labels": "2,50"}, DataError, "50 labels a class asked for"),
+        ({"data": None}, ConfigError, "--data: found none"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_first_run(
+    images: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        bench(options(images, **changes), tmp_path / "out")
+    assert not (tmp_path / "out" / "folder.json").exists()
+
+
+def test_the_floors_learn_what_is_easy(images: Path, tmp_path: Path) -> None:
+    bench(options(images, methods="features_logreg,features_propagate", labels="3"), tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert all(row["metrics"]["oa"] > 0.8 for row in rows)
+    assert all(np.isfinite(row["metrics"]["nll"]) and row["wall_s"] > 0 for row in rows)

@@ -1,0 +1,177 @@
+"""Training on a folder of images: what it writes, what it says, and what it refuses before it trains."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_patches import CLASSES, write_folder
+
+from berunda.api.train_verb import train
+from berunda.data.images import open_images
+from berunda.errors import BerundaError, ConfigError, DataError, OutputError
+from berunda.mapping.bundle import load_bundle
+from berunda.mapping.lock import output_lock
+from berunda.mapping.patches import ScenePredictor
+from berunda.options.train import TrainOptions, load_train_options
+from berunda.progress import Silent
+from berunda.train import loop
+
+QUICK: dict[str, Any] = {"method": "supervised", "steps": 3, "n_labelled": 4, "image_px": 32, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERUNDA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "images", 10)
+
+
+def options(images: Path, **changes: Any) -> TrainOptions:
+    return TrainOptions(dataset=str(images), **{**QUICK, **changes})
+
+
+def report(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "report.json").read_text()))
+
+
+def test_a_training_writes_model_report_and_options(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = options(images, labels_per_class=2, compare=True, method="fixmatch", method_options={"mu": 1})
+    outcome = train(given, out)
+    assert {p.name for p in out.iterdir()} - {".berunda.lock"} == {"model", "report.html", "report.json", "run.yaml"}
+    assert load_train_options(out / "run.yaml") == given.resolved()
+    manifest = load_bundle(out).manifest
+    assert (manifest.task, manifest.method, manifest.method_options) == ("scene", "fixmatch", {"mu": 1})
+    assert (manifest.class_names, manifest.window_px, manifest.net.crop_px) == (CLASSES, 16, 32)
+    assert outcome.counts["training, with labels"] == 6
+    assert outcome.counts["validation labels (temperature, thresholds)"] <= 6
+    told = report(out)
+    assert [row["method"] for row in told["comparison"]] == ["features_logreg", "supervised", "fixmatch"]
+    rows = {row["method"]: row for row in told["comparison"]}
+    assert rows["supervised"]["image_passes"] == pytest.approx(rows["fixmatch"]["image_passes"], rel=0.1)
+    assert rows["fixmatch"]["labels"] == 2
+    assert told["metrics"]["n_test"] == 6
+    assert np.sum(told["metrics"]["confusion"]) == 6
+    page = (out / "report.html").read_text()
+    assert not re.search(r"https?://(?!www\.w3\.org)", page)
+    for word in ("Overall accuracy", "Can the confidence be believed?", "Unlike the training data", *CLASSES):
+        assert word in page
+
+
+def test_the_figures_are_those_of_the_bundle(images: Path, tmp_path: Path) -> None:
+    train(options(images, labels_per_class=2), tmp_path / "out")
+    predictor = ScenePredictor(load_bundle(tmp_path / "out"))
+    data = open_images(str(images))
+    test = data.of(2)
+    said = predictor.predict(data.scaled(test, predictor.scaling))
+    assert report(tmp_path / "out")["metrics"]["oa"] == pytest.approx((said.classes == data.labels[test]).mean())
+
+
+class Stop(Silent):
+    """Interrupts a training after some steps."""
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        if "loss" in figures:
+            self.n_steps = getattr(self, "n_steps", 0) + n
+            if self.n_steps == 2:
+                raise KeyboardInterrupt
+
+
+def test_a_stopped_training_goes_on_and_ends_alike(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from berunda.api import scene_recipe
+
+    monkeypatch.setattr(scene_recipe, "TrainConfig", lambda **given: loop.TrainConfig(**given, checkpoint_every=1))
+    given = options(images, labels_per_class=2, steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(given, tmp_path / "out", progress=Stop())
+    assert not (tmp_path / "out" / "model").exists()
+    notes: list[str] = []
+
+    class Listening(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    train(given, tmp_path / "out", progress=Listening())
+    assert any("resuming at step" in text for text in notes)
+    train(given, tmp_path / "whole")
+    one, two = (load_bundle(tmp_path / name) for name in ("out", "whole"))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_two_runs_in_one_folder_are_refused(images: Path, tmp_path: Path) -> None:
+    import threading
+
+    caught: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            train(options(images), tmp_path / "out")
+        except BaseException as error:
+            caught.append(error)
+
+    with output_lock(tmp_path / "out"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert [type(error) for error in caught] == [OutputError]
+    assert "another run" in str(caught[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"labels_per_class": 99}, DataError, "99 labels a class asked for"),
+        ({"method": "cotrain"}, ConfigError, "method 'cotrain' serves segmentation, expected scene"),
+        ({"method": "fixmach"}, ConfigError, "did you mean 'fixmatch'"),
+        ({"method": "fixmatch", "method_options": {"tau": 1}}, ConfigError, "option 'tau' is unknown"),
+        ({"encoder": "resnet5"}, ConfigError, "encoder 'resnet5' is unknown"),
+        ({"dataset": "eurosatt"}, DataError, "did you mean 'eurosat'"),
+        ({"dataset": "nowhere/at/all"}, DataError, "nowhere/at/all"),
+    ],
+)
+def test_what_is_wrong_is_told_before_training(
+    images: Path, tmp_path: Path, changes: dict[str, Any], error: type[BerundaError], text: str
+) -> None:
+    with pytest.raises(error, match=re.escape(text)):
+        train(options(images).replaced(**changes), tmp_path / "out")
+    assert not (tmp_path / "out" / "model").exists()
+    assert not (tmp_path / "out" / ".work").exists()
+
+
+def test_broken_images_are_named_or_counted(images: Path, tmp_path: Path) -> None:
+    broken = images / "dark" / "dark_3.png"
+    broken.write_bytes(broken.read_bytes()[:80])
+    with pytest.raises(DataError, match=r"dark_3\.png"):
+        train(options(images), tmp_path / "out")
+    outcome = train(options(images, skip_broken=True), tmp_path / "out")
+    assert outcome.counts["broken, left out"] == 1
+    assert any("1 images cannot be read" in text for text in outcome.warnings)
+    assert report(tmp_path / "out")["images"]["broken, left out"] == 1
+
+
+def test_a_map_is_not_replaced(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "map.tif").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"holds a map .*map\.tif is there"):
+        train(options(images), tmp_path / "out")
+
+
+def test_enough_validation_labels_calibrate(tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "many", 50)
+    outcome = train(options(images, steps=2), tmp_path / "out")
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert outcome.counts["validation labels (temperature, thresholds)"] == 30
+    assert manifest.calibration.n_pixels == 30
+    assert manifest.ood is not None
+    assert manifest.ood.threshold is not None
+    assert report(tmp_path / "out")["ood"]["n_held_out"] == 30

@@ -1,0 +1,103 @@
+"""The benchmark of images unlike the training ones, with tiny data: rows, resumption, held-out classes, bundles."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_eurosat import write_archive
+
+from berunda.bench.rows import RowFile
+from berunda.bench.tables import write_tables
+from berunda.data.catalog.ucmerced import UCMerced
+from berunda.data.images import TEST, ImageSet, open_images
+from berunda.errors import DataError
+
+PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "classify_ood.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("classify_ood", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Write EuroSAT at 16 px and UC Merced at 32 px."""
+    eurosat, merced = tmp_path_factory.mktemp("eurosat"), tmp_path_factory.mktemp("merced")
+    write_archive(eurosat)
+    rng = np.random.default_rng(1)
+    for name in UCMerced.classes:
+        (merced / name).mkdir()
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(merced / name / f"{name}00.png")
+    return eurosat, merced
+
+
+@pytest.fixture
+def images(folders: tuple[Path, Path], tmp_path: Path) -> ImageSet:
+    return open_images("eurosat", folder=folders[0], cache=tmp_path)
+
+
+def test_held_out_classes_are_seen_by_nobody(script: ModuleType, images: ImageSet) -> None:
+    held = ("Forest", "SeaLake")
+    kept = script.without(images, held)
+    assert kept.classes == tuple(name for name in images.classes if name not in held)
+    assert not any(name.split("/")[0] in held for name in kept.names)
+    assert [kept.classes[label] for label in kept.labels] == [name.split("/")[0] for name in kept.names]
+    assert kept.fingerprint != images.fingerprint
+    merced = images
+    sets = script.outside(images, held, merced)
+    assert {name.split("/")[0] for name in sets["held-out classes"].names} == set(held)
+    assert (sets["held-out classes"].parts == TEST).all()
+    assert set(script.outside(images, (), merced)) == {"UC Merced"}
+    with pytest.raises(DataError, match="'Ocean' to hold out"):
+        script.without(images, ("Ocean",))
+
+
+def test_images_are_averaged_over_the_area(script: ModuleType, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    merced = open_images("ucmerced", task="scene", folder=folders[1], cache=tmp_path)
+    found = script.averaged(merced, 16)
+    assert found.size == (16, 16)
+    expected = merced.pixels[5, 1, 4:6, 8:10].astype(float).mean()
+    assert found.pixels[5, 1, 2, 4] == pytest.approx(expected)
+    with pytest.raises(DataError, match="expected a multiple of 24"):
+        script.averaged(merced, 24)
+
+
+def test_runs_become_rows_and_a_table(script: ModuleType, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results = tmp_path / "eurosat_ood.json"
+    given = [
+        *("--data", str(folders[0]), "--merced", str(folders[1]), "--results", str(results)),
+        *("--method", "supervised", "--labels", "2", "--seeds", "1", "--steps", "2", "--device", "cpu"),
+        *("--encoder", "wide_resnet28_2", "--held-out", "Forest,SeaLake"),
+    ]
+    script.main(given)
+    rows = {row["variant"]: row for row in RowFile(results).rows()}
+    assert set(rows) == {"all classes", "without Forest, SeaLake"}
+    assert set(rows["all classes"]["metrics"]["ood"]) == {"UC Merced"}
+    held = rows["without Forest, SeaLake"]
+    assert set(held["metrics"]["ood"]) == {"UC Merced", "held-out classes"}
+    assert (held["metrics"]["n_test"], held["ood_k"]) == (16, 10)
+    scores = held["metrics"]["ood"]["held-out classes"]
+    assert set(scores) == {"msp", "max_logit", "energy", "knn", "mahalanobis"}
+    assert all(0 <= value <= 1 for figures in scores.values() for value in figures.values())
+    assert held["metrics"]["auroc_knn"] == scores["knn"]["auroc"]
+    assert rows["all classes"]["metrics"]["auroc_against"] == "UC Merced"
+    before = results.read_bytes()
+    script.main(given)
+    assert results.read_bytes() == before
+    write_tables(results, tmp_path)
+    lines = (tmp_path / "eurosat_ood.md").read_text().splitlines()
+    line = next(text for text in lines if "held-out classes | knn" in text)
+    assert f"{100 * scores['knn']['auroc']:.1f} (1 seed)" in line

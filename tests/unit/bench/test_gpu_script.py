@@ -1,0 +1,208 @@
+"""The script for one GPU, with a tiny setting on the processor: packed data, pieces of a run, rows."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_eurosat import write_archive
+
+from berunda.bench.parts import INDEX
+from berunda.bench.rows import RowFile
+from berunda.bench.timm_net import TimmNet, load_weights, with_weights
+from berunda.data.order import Randomness
+from berunda.errors import ConfigError, DataError
+from berunda.methods import make_method
+from berunda.methods.contract import NetSpec
+
+ROOT = Path(__file__).resolve().parents[3]
+PATH = ROOT / "benchmarks" / "gpu_eurosat.py"
+ENCODER = "wide_resnet28_2"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_eurosat", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.measure_bound = functools.partial(module.measure_bound, repeats=1)  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("eurosat"))
+
+
+@pytest.fixture
+def parts(script: ModuleType, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(script, "DATA_PART_BYTES", 10_000)
+    assert script.main(["--pack", str(tmp_path / "parts"), "--archive", str(archive)]) == 0
+    found = sorted((tmp_path / "parts").glob("part-*"))
+    assert len(found) > 1
+    assert all(path.stat().st_size <= 10_000 for path in found)
+    return tmp_path / "parts"
+
+
+def tiny(parts: Path, folder: Path, *more: str) -> list[str]:
+    """Return the arguments of a call that trains one short run on the processor."""
+    given = [
+        *("--parts", str(parts), "--state", str(folder / "state"), "--out", str(folder / "out")),
+        *("--device", "cpu", "--encoder", ENCODER, "--steps", "4", "--labelled", "2", "--workers", "0"),
+        *("--labels", "1", "--seeds", "1", "--option", "fixmatch.mu=2"),
+    ]
+    return [*given, *more]
+
+
+def test_a_run_becomes_a_row(script: ModuleType, parts: Path, tmp_path: Path) -> None:
+    assert script.main(tiny(parts, tmp_path)) == 0
+    rows = RowFile(tmp_path / "out" / "eurosat_gpu.json").rows()
+    assert [(r["method"], r["labels"], r["seed"], r["encoder"]) for r in rows] == [("fixmatch", 1, 0, ENCODER)]
+    metrics = rows[0]["metrics"]
+    assert (metrics["n_test"], metrics["n_validation"]) == (20, 10)
+    assert metrics["share_of_bare"] > 0
+    assert metrics["share_of_bare"] == pytest.approx(metrics["bare_step_s"] / metrics["step_s"])
+    assert rows[0]["images_per_s"] == pytest.approx((2 + 4 + 4 / 3) / metrics["step_s"], rel=0.3)
+    assert "from scratch" in rows[0]["protocol"]
+    assert not (tmp_path / "out" / "resume").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"eurosat_gpu.json"}
+    before = (tmp_path / "out" / "eurosat_gpu.json").read_bytes()
+    assert script.main(tiny(parts, tmp_path)) == 0
+    assert (tmp_path / "out" / "eurosat_gpu.json").read_bytes() == before
+
+
+def test_a_run_in_pieces_ends_as_one_that_never_stopped(
+    script: ModuleType, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, first, second = tmp_path / "whole", tmp_path / "first", tmp_path / "second"
+    script.main(tiny(parts, whole))
+    monkeypatch.setattr(script, "RESUME_PART_BYTES", 1_000_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "measure_bound", lambda *_: None)
+        patch.setattr(script.Bench, "left_s", property(lambda _: 1e-3))  # the alarm comes in the first steps
+        assert script.main(tiny(parts, first)) == 0
+    resume = first / "out" / "resume"
+    assert json.loads((resume / INDEX).read_text())["files"]
+    assert all(path.stat().st_size <= 1_000_000 for path in resume.iterdir())
+    assert RowFile(first / "out" / "eurosat_gpu.json").rows() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(script.Bench, "left_s", property(lambda _: 0.0))  # no time: what was brought is left as it was
+        assert script.main(tiny(parts, tmp_path / "idle", "--before", str(first / "out"))) == 0
+    for path in resume.iterdir():
+        assert (tmp_path / "idle" / "out" / "resume" / path.name).read_bytes() == path.read_bytes()
+    assert script.main(tiny(parts, second, "--before", str(first / "out"))) == 0
+    figures = [RowFile(folder / "out" / "eurosat_gpu.json").rows()[0]["metrics"] for folder in (whole, second)]
+    for name in ("oa", "nll_before", "right", "confusion"):
+        assert figures[0][name] == figures[1][name]
+
+
+def test_packed_weights_start_the_packaged_encoder(script: ModuleType, archive: Path, tmp_path: Path) -> None:
+    arguments = ["--archive", str(archive), "--encoder", "efficientnet_lite0"]
+    assert script.main(["--pack", str(tmp_path / "parts"), *arguments]) == 0
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {"part-000", INDEX}
+    options = script.parsed(["--parts", str(tmp_path / "parts"), "--state", str(tmp_path), *arguments[2:]])
+    options.out = tmp_path / "out"
+    bench = script.Bench(options, "")
+    assert bench.is_pretrained
+    net: Any = bench.method("fixmatch").build(bench.spec())
+    expected = script.packaged_weights()["conv_stem.weight"]
+    assert torch.equal(net.encoder.state_dict()["conv_stem.weight"], expected)
+    assert bench.config(script.Job("fixmatch", 5, 0)).optimizer == "adamw"
+
+
+def test_the_supervised_net_gets_as_many_passes(script: ModuleType, archive: Path) -> None:
+    options = script.parsed(["--labelled", "64", "--methods", "fixmatch,supervised"])
+    bench = script.Bench.__new__(script.Bench)
+    bench.options, bench.weights = options, Path()
+    bench.images = script.open_images("eurosat", folder=archive.parent)
+    passes = []
+    for name in options.methods:
+        config = bench.config(script.Job(name, 5, 0))
+        passes.append(script.images_per_step(make_method(name), config.n_labelled).passes)
+    assert passes[0] == pytest.approx(passes[1], rel=0.01)
+
+
+def test_resident_images_equal_those_of_the_loader(script: ModuleType, archive: Path) -> None:
+    images = script.open_images("eurosat", folder=archive.parent)
+    index = script.label_subset(images, 2, "per_class", 0)
+    resident = script.ResidentSource(images, index, torch.device("cpu"))
+    usual = script.ImageSource(images, index, images.of(script.TRAIN), images.scaling())
+    for draw in ("labelled", "unlabelled"):
+        one, other = (getattr(source, draw)(Randomness(3), 7) for source in (resident, usual))
+        torch.testing.assert_close(one.pixels, other.pixels, rtol=0, atol=1e-6)
+        assert torch.equal(one.valid, other.valid)
+        assert torch.equal(one.index, other.index)
+        assert one.labels is None if other.labels is None else torch.equal(one.labels, other.labels)
+
+
+def test_without_a_gpu_nothing_is_done(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert script.main([]) == 0
+    assert "no GPU here" in capsys.readouterr().out
+
+
+def test_few_packages_are_enough(parts: Path, tmp_path: Path) -> None:
+    blocked = ["rasterio", "segmentation_models_pytorch", "pydantic", "shapely", "geopandas", "matplotlib", "typer"]
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"sys.argv = {['x', *tiny(parts, tmp_path, '--steps', '1', '--labelled', '1')]!r}\n"
+        f"import runpy; runpy.run_path({str(PATH)!r}, run_name='__main__')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "all runs are done" in done.stdout
+
+
+def test_missing_data_is_an_error_of_one_line(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main(tiny(tmp_path / "nowhere", tmp_path)) == 1
+    assert "parts.json: not found" in capsys.readouterr().err
+    assert script.main(["--pack", str(tmp_path), "--archive", str(tmp_path / "x.zip")]) == 1
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_a_pretrained_net_has_the_weights_of_its_file(name: str, tmp_path: Path) -> None:
+    spec = NetSpec("scene", n_bands=3, n_classes=4, encoder=name, crop_px=32)
+    given = TimmNet(name, 3, 1000, 32)
+    path = tmp_path / "weights.safetensors"
+    save_file({**given.encoder.state_dict(), "fc.weight": torch.zeros(3)}, path)
+    method = make_method("fixmatch", {"mu": 3.0})
+    pretrained = with_weights(method, path)
+    assert (pretrained.name, pretrained.mu) == ("fixmatch", 3.0)  # type: ignore[attr-defined]
+    net: Any = pretrained.build(spec)
+    for key, value in given.encoder.state_dict().items():
+        assert torch.equal(net.encoder.state_dict()[key], value)
+    pixels = torch.randn(2, 3, 32, 32)
+    decoded = net.decode(net.encode(pixels))
+    assert decoded.shape == (2, net.feature_dim)
+    net.eval()
+    torch.testing.assert_close(net(pixels), net.classify(net.decode(net.encode(pixels))))
+
+
+def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
+    net = TimmNet("resnet10t", 3, 4, 32)
+    path = tmp_path / "weights.safetensors"
+    save_file({"conv1.weight": torch.zeros(3)}, path)
+    with pytest.raises(DataError, match="missing or of another shape"):
+        load_weights(net.encoder, path)
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x02")
+    with pytest.raises(ConfigError, match="cannot be read as safetensors"):
+        load_weights(net.encoder, tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match="no_such_net"):
+        TimmNet("no_such_net", 3, 4, 32)

@@ -1,0 +1,32 @@
+"""The benchmark of a step against its bare forward and backward, with a tiny setting."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from berunda.bench.rows import RowFile
+from berunda.train.loop import ACTIVITIES
+
+PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "step_throughput.py"
+
+
+def test_a_step_is_taken_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("step_throughput", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    results = tmp_path / "step_throughput.json"
+    script.main([*("--labelled", "2", "--px", "16", "--steps", "2", "--repeats", "1"), "--results", str(results)])
+    row = RowFile(results).rows()[0]
+    metrics = row["metrics"]
+    assert row["variant"] == "8 trained, 6 forward images a step"
+    assert sum(metrics[name] for name in ACTIVITIES) == pytest.approx(metrics["step"], rel=1e-6)
+    assert metrics["share_of_bare"] == pytest.approx(metrics["bare"] / metrics["step"])
+    assert metrics["share_of_bare_trained"] < metrics["share_of_bare"]
+    assert row["images_per_s"] == pytest.approx(10 / metrics["step"])
+    told = capsys.readouterr().out
+    assert all(f"| {name.replace('_', ' ')} |" in told for name in ACTIVITIES)

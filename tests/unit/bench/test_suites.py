@@ -1,0 +1,40 @@
+"""The suites: found by their files, each with what it says it has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from berunda.bench.suite import FLOORS
+from berunda.bench.suites import load_suite, suite_names
+from berunda.data import catalog
+from berunda.errors import ConfigError
+from berunda.methods import method_names
+from berunda.options.bench import parse_labels
+
+
+def test_there_are_the_suites_of_the_protocol() -> None:
+    assert {"eurosat", "eurosat_all", "folder"} <= set(suite_names())
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_a_suite_names_what_there_is(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.dataset in ("", *catalog.names())
+    assert set(suite.methods) <= {*FLOORS, *method_names()}
+    assert all(parse_labels(text) for text in suite.labels)
+    assert not suite.methods or set(FLOORS) <= set(suite.methods)
+
+
+def test_another_name_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"suite 'eurosatt' is unknown.*did you mean 'eurosat'"):
+        load_suite("eurosatt")
+
+
+def test_finding_suites_needs_no_torch() -> None:
+    code = "import sys, berunda.bench.suites as s; s.load_suite('eurosat'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
