@@ -63,8 +63,8 @@ MEMORY_MPX = 100
 """So much of the large file is mapped; its first 4,000 rows and columns hold data."""
 N_BARE = 128
 """Windows of the bare forward pass, before and after the map each."""
-NETS = ((3, "slim4"), (2, "slim4"), (3, "slim"), (3, "unet"))
-WINDOWS = ((256, 16), (256, 32), (320, 16), (448, 8), (448, 16), (448, 32), (640, 16), (640, 32))
+NETS = ((3, "slim"), (3, "slim4"), (2, "slim"), (3, "unet"))
+WINDOWS = ((256, 16), (256, 32), (448, 8), (448, 16), (448, 32), (640, 16))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,12 @@ QUICK = ("--steps", "60", "--n-labelled", "12", "--image-px", "32", "--device", 
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("ground")
-    os.environ["BERUNDA_CACHE"] = str(folder / "cache")
     write_folder(folder / "images", 20, n_unlabelled=4)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERUNDA_CACHE", str(folder / "cache"))
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,21 @@ def _writes_outside(data: bytes, folder: Path) -> None:
 
 def _reads_outside(data: bytes, folder: Path) -> None:
     Path("/etc/hostname").exists() and open("/etc/hostname").close()
+
+
+def _computes(data: bytes, folder: Path) -> None:
+    while True:
+        pass
+
+
+def _waits(data: bytes, folder: Path) -> None:
+    time.sleep(100)
+
+
+@pytest.mark.parametrize("run", [_computes, _waits])
+def test_what_takes_long_is_found(run: Callable[[bytes, Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzzing.SECONDS", 0.1)
+    assert fault_of(Target(run), b"") == "took over 0.1 s"
 
 
 def _raises(error: Exception) -> Target:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from berunda.augment.geometry import Geometry
 from berunda.data.order import Randomness
 from berunda.methods import make_method, method_names
-from berunda.methods.contract import Batch, Images, NetSpec, Step, Task
+from berunda.methods.contract import Batch, Images, NetSpec, Step, Surveyed, Task
 from berunda.models.resolution import FullResolution
 
 FILE = Path(__file__).with_name("loss_traces.json")
@@ -36,6 +36,7 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
     "mean_teacher": {"ramp": 0.0, "lambda_u": 5.0},
     "mixmatch": {"ramp": 0.0, "lambda_u": 5.0},
     "pi_model": {"ramp": 0.0, "lambda_u": 1.0},
+    "propagate": {"lambda_u": 0.1},
     "pseudo_label": USED,
 }
 """Options with which ten steps see the unlabelled part of the loss at work."""
@@ -122,11 +123,20 @@ def images(n: int, seed: int, noise: float, *, with_labels: bool, task: Task) ->
     )
 
 
+def surveyed(n: int, seed: int) -> Surveyed:
+    """Features that tell the classes, and logits; labels for the first stream."""
+    source = np.random.Generator(np.random.Philox(seed))
+    labels = np.arange(n) % N_CLASSES
+    features = np.eye(N_CLASSES, 6)[labels] + 0.1 * source.normal(size=(n, 6))
+    logits = torch.from_numpy(source.normal(size=(n, N_CLASSES)))
+    return Surveyed(torch.from_numpy(features), logits, torch.from_numpy(labels) if seed == 7 else None)
+
+
 def trace(case: str) -> list[float]:
     """Return the losses of ten steps of plain gradient descent, with a teacher where one is asked for."""
     method, task = make_method(*CASES[case]), TASKS[case.endswith(" scene")][0]
     net = fill(ConvNet(task), 1)
-    extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX)), 2)
+    extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX, n_unlabelled=4)), 2)
     pair = nn.ModuleDict({"net": net, "extra": extra})
     teacher = copy.deepcopy(pair).eval().requires_grad_(False) if method.needs().teacher else None
     optimizer = torch.optim.SGD(pair.parameters(), lr=0.1)
@@ -140,6 +150,9 @@ def trace(case: str) -> list[float]:
             for later, view in enumerate(method.needs().unlabelled)
         }
         where = Step(step, N_STEPS, teacher)
+        if method.needs().surveys and step in (0, N_STEPS // 2):
+            for buffer, value in method.survey(extra, surveyed(3, 7), surveyed(4, 8), where).items():
+                extra.get_buffer(buffer).copy_(value)
         loss = method.loss(net, extra, Batch(labelled, unlabelled), where, Randomness(3).at(step))
         optimizer.zero_grad()
         loss.total.backward()

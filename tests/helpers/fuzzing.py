@@ -31,7 +31,9 @@ CHANGES = frozenset({"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symli
 SOURCE = Path(berunda.__file__).parent
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 SECONDS, MIB = 10, 256
-"""What one input may take."""
+"""What one input may take: time of the processor, which other programs do not lengthen, and memory."""
+WAITS = 12
+"""So many times as long it may take by the clock: it waits for nothing."""
 MAX_LINE, MAX_LINES = 4000, 40
 """How long a message may be: a line lists at most some names, and only options are told on several lines."""
 
@@ -120,14 +122,19 @@ def limited(folder: Path) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TooSlow
 
-    before, handler = Path.cwd(), signal.signal(signal.SIGALRM, stop)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, WAITS * SECONDS)}
+    before = Path.cwd()
+    handlers = {number: signal.signal(number, stop) for number in timers}
     os.chdir(folder)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        for timer, _ in timers.values():
+            signal.setitimer(timer, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         os.chdir(before)
 
 

@@ -5,9 +5,10 @@ It reads lines "CASE STEPS FOLDER WORKERS" from its input and trains, see `killi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from killing import Loud, serve
@@ -22,6 +23,8 @@ from berunda.methods.contract import Method, NetSpec, Task
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
+
+N_LISTED = 40
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fixmatch-adaptive": ("fixmatch", {"adaptive": True, "align": "labelled", "threshold": 0.4}),
@@ -59,9 +62,15 @@ class TaskSource(ToySource):
         return RawImages(images.pixels, images.valid, labels, images.index)
 
 
+    def every(self, stream: Literal["labelled", "unlabelled"], n: int) -> Iterator[RawImages]:
+        """Yield the images of a stream, `N_LISTED` of them."""
+        draw = self.labelled if stream == "labelled" else self.unlabelled
+        yield draw(Randomness(5), N_LISTED)
+
+
 def spec_of(method: Method) -> NetSpec:
     """Return what to try `method` on: the first task it serves."""
-    return NetSpec(method.needs().tasks[0], 4, 3, pretrained=False, crop_px=12)
+    return NetSpec(method.needs().tasks[0], 4, 3, pretrained=False, crop_px=12, n_unlabelled=N_LISTED)
 
 
 def tiny(case: str) -> Method:

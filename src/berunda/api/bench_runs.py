@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from berunda.api.drawn import Drawn, Labels, draw_images
-from berunda.api.fit import passes_per_step, supervised_settings
+from berunda.api.fit import passes_per_step, with_passes
 from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_fit import Net
 from berunda.api.scene_pipeline import check_serves, protocol_of
 from berunda.api.scene_recipe import recipe_of
-from berunda.api.scene_result import RunInfo, SceneResult, net_result, scene_row
+from berunda.api.scene_result import (
+    RunInfo,
+    SceneResult,
+    image_passes,
+    net_result,
+    scene_row,
+    survey_passes,
+)
 from berunda.assess.page import json_text, write_text
 from berunda.bench.rows import RowFile
 from berunda.bench.suite import FLOORS, REFERENCE, Suite
@@ -33,6 +40,8 @@ from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 
 __all__ = ["Bench", "Case"]
+
+_MANY_STEPS = 1000  # to measure a mean step by, over stages of different cost
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class Bench:
                 drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
                 cases += [Case(name, labels, unit, seed) for name in names]
         recipe = recipe_of(options)
-        return cls(
+        made = cls(
             options=options,
             suite=suite,
             drawn=drawn,
@@ -111,6 +120,10 @@ class Bench:
             rows=RowFile(out / f"{suite.name}.json"),
             work=work,
         )
+        for case in made.cases:
+            if case.method in methods:
+                made.settings_of(case)
+        return made
 
     @property
     def budget(self) -> float:
@@ -148,14 +161,26 @@ class Bench:
     def settings_of(self, case: Case) -> TrainConfig:
         """Return the loop's settings of a run: as many image passes as any other.
 
-        Without unlabelled images a step has more labelled ones, as in `supervised_settings`; with others than the
-        reference's there are more or fewer steps.
+        Without unlabelled images a step has more labelled ones; with others than the reference's there are more or
+        fewer steps, after what looking at all images takes.
+
+        Raises:
+            ConfigError: looking at all images would take nearly all of the passes.
         """
         method, drawn = self.methods[case.method], self._drawn(case)
         base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
         if not method.needs().unlabelled:
-            return supervised_settings(base, make_method(REFERENCE))
-        return replace(base, steps=max(1, round(self.budget / passes_per_step(method, base.n_labelled))))
+            return with_passes(base, self.budget / base.steps)
+        looking = survey_passes(method, drawn)
+        left = self.budget - looking
+        if left < self.budget / 10:
+            raise ConfigError(
+                f"{case}: looking at all images takes {looking:,.0f} image passes of the {self.budget:,.0f} that a run "
+                "has; expected most of them for steps: train for longer (--effort, --steps), or let it look less often "
+                f"(`berunda methods {case.method}`)"
+            )
+        once = replace(base, steps=_MANY_STEPS)
+        return replace(base, steps=max(1, round(left / (image_passes(method, once, drawn) - looking) * once.steps)))
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from berunda.api.choices import check_encoder
@@ -47,14 +48,22 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     dataset, folder = _data(options, suite)
     place = Path(out).absolute()
     work = place / WORK_NAME / suite.name
-    with output_lock(work):
-        images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
-        from berunda.api.bench_runs import Bench
+    try:
+        with output_lock(work):
+            images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
+            from berunda.api.bench_runs import Bench
 
-        outcome = Bench.planned(options, suite, images, place, work).run(told)
-    if outcome.is_complete:
-        shutil.rmtree(work, ignore_errors=True)
-    return outcome
+            return Bench.planned(options, suite, images, place, work).run(told)
+    finally:
+        _tidy(work)
+
+
+def _tidy(work: Path) -> None:
+    """Remove the folder of the checkpoints where it holds none, and the one above it where it holds nothing else."""
+    with suppress(OSError):
+        if not any(path.is_dir() for path in work.iterdir()):
+            shutil.rmtree(work)
+            work.parent.rmdir()
 
 
 def _data(options: BenchOptions, suite: Suite) -> tuple[str, Path | None]:

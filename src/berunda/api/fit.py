@@ -51,6 +51,7 @@ __all__ = [
     "spec_of",
     "train_config",
     "train_or_resume",
+    "with_passes",
 ]
 
 EFFORT_STEPS: Mapping[str, int] = {"quick": 300, "standard": 1200, "thorough": 6000}
@@ -177,9 +178,13 @@ def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:
 
     Of several ranks each takes as many.
     """
+    return with_passes(settings, passes_per_step(method, settings.n_labelled))
+
+
+def with_passes(settings: TrainConfig, per_step: float) -> TrainConfig:
+    """Return the settings with about `per_step` labelled images a step, of several ranks as many for each."""
     n_ranks = started_ranks()[1] if settings.ranks == "auto" else 1
-    share = passes_per_step(method, settings.n_labelled) / n_ranks
-    return replace(settings, n_labelled=n_ranks * max(1, round(share)))
+    return replace(settings, n_labelled=n_ranks * max(1, round(per_step / n_ranks)))
 
 
 def train_or_resume(

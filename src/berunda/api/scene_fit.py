@@ -70,6 +70,7 @@ class Net:
             encoder_depth=self.depth,
             pretrained=self.pretrained,
             crop_px=self.image_px,
+            n_unlabelled=len(drawn.unlabelled),
         )
 
 

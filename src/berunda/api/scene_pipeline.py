@@ -16,13 +16,13 @@ import numpy as np
 from berunda._version import __version__
 from berunda.api.compare import hardware
 from berunda.api.drawn import Drawn, draw_images
-from berunda.api.fit import passes_per_step, supervised_settings, train_or_resume
+from berunda.api.fit import train_or_resume, with_passes
 from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
 from berunda.api.reporting import loss_curves_of
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
-from berunda.api.scene_result import RunInfo, SceneResult, net_result, scene_row
+from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
 from berunda.assess.calibration import calibration_figures
 from berunda.assess.classify import right_of
 from berunda.assess.intervals import accuracy_difference
@@ -80,7 +80,8 @@ class SceneRun:
     @property
     def equal(self) -> TrainConfig:
         """The settings of that net: as many image passes."""
-        return supervised_settings(self.settings, self.method)
+        per_step = image_passes(self.method, self.settings, self.drawn) / self.settings.steps
+        return with_passes(self.settings, per_step)
 
 
 def check_serves(method: Method) -> None:
@@ -210,7 +211,7 @@ def _report(run: SceneRun) -> SceneReport:
 
 def _info(run: SceneRun) -> RunInfo:
     options = run.options
-    passes = run.settings.steps * passes_per_step(run.method, run.settings.n_labelled)
+    passes = image_passes(run.method, run.settings, run.drawn)
     return RunInfo(
         suite="train",
         labels=options.labels,

@@ -14,11 +14,13 @@ from berunda.api.drawn import Drawn
 from berunda.api.fit import passes_per_step
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
 from berunda.assess.classify import Classified, classifier_figures
+from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.stages import plan_stages
 
-__all__ = ["RunInfo", "SceneResult", "net_result", "scene_row"]
+__all__ = ["RunInfo", "SceneResult", "image_passes", "net_result", "scene_row", "survey_passes"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,24 @@ class RunInfo:
     variant: str = ""
 
 
+def survey_passes(method: Method, drawn: Drawn) -> float:
+    """Return what showing every image to the model costs a run, in trained image passes: forward alone a third."""
+    n_images = len(drawn.train) + len(drawn.unlabelled)
+    n_surveys = sum(stage.needs().surveys for stage in _methods_of_stages(method))
+    return n_surveys * n_images / 3
+
+
+def image_passes(method: Method, settings: TrainConfig, drawn: Drawn) -> float:
+    """Return what a training costs in trained image passes: its steps, stage by stage, and its surveys."""
+    steps = plan_stages(method, settings.steps)
+    in_steps = sum(len(stage.steps) * passes_per_step(stage.method, settings.n_labelled) for stage in steps)
+    return in_steps + survey_passes(method, drawn)
+
+
+def _methods_of_stages(method: Method) -> list[Method]:
+    return [method if stage.method is None else make_method(stage.method) for stage in method.stages()]
+
+
 def net_result(
     method: Method,
     drawn: Drawn,
@@ -86,7 +106,7 @@ def net_result(
     fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
-    trained, passes = fitted.trained.seconds, settings.steps * passes_per_step(method, settings.n_labelled)
+    trained, passes = fitted.trained.seconds, image_passes(method, settings, drawn)
     return SceneResult(
         method=method.name,
         encoder=net.encoder,

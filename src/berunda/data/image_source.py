@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -82,6 +85,14 @@ class ImageSource:
             )
         position = _draw(rng.numpy("unlabelled"), len(self.unlabelled_index), n)
         return self._gather(self.unlabelled_index, position, None)
+
+    def every(self, stream: Literal["labelled", "unlabelled"], n: int) -> Iterator[RawImages]:
+        """Yield all images of a stream in the order of its indices, `n` at a time."""
+        index, labels = self.unlabelled_index, None
+        if stream == "labelled":
+            index, labels = self.labelled_index, self._labels
+        for start in range(0, len(index), n):
+            yield self._gather(index, np.arange(start, min(start + n, len(index))), labels)
 
     def _gather(self, stream: np.ndarray, position: np.ndarray, labels: np.ndarray | None) -> RawImages:
         pixels, valid = self.images.scaled_and_valid(stream[position], self.scaling)

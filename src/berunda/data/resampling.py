@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from berunda.data.order import Randomness
-from berunda.data.source import RawImages, Source
+from berunda.data.source import ListedSource, RawImages
 
 __all__ = ["ResampledSource", "resample_images"]
 
@@ -30,7 +33,7 @@ def resample_images(pixels: Tensor, side_px: int) -> Tensor:
 class ResampledSource:
     """A source whose images are brought to one side."""
 
-    def __init__(self, source: Source, side_px: int) -> None:
+    def __init__(self, source: ListedSource, side_px: int) -> None:
         self._source = source
         self._side_px = side_px
 
@@ -46,6 +49,10 @@ class ResampledSource:
     def unlabelled(self, rng: Randomness, n: int) -> RawImages:
         """Return `n` images without labels."""
         return self._resampled(self._source.unlabelled(rng, n))
+
+    def every(self, stream: Literal["labelled", "unlabelled"], n: int) -> Iterator[RawImages]:
+        """Yield all images of a stream in their order, `n` at a time."""
+        return map(self._resampled, self._source.every(stream, n))
 
     def _resampled(self, images: RawImages) -> RawImages:
         side = (self._side_px, self._side_px)

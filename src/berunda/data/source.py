@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from berunda.data.order import Randomness
 
-__all__ = ["RawImages", "Source"]
+__all__ = ["ListedSource", "RawImages", "Source"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,11 @@ class Source(Protocol):
 
     def unlabelled(self, rng: Randomness, n: int) -> RawImages:
         """Return `n` images without labels."""
+
+
+@runtime_checkable
+class ListedSource(Source, Protocol):
+    """A source of so many images and no more, which can show every one of them."""
+
+    def every(self, stream: Literal["labelled", "unlabelled"], n: int) -> Iterator[RawImages]:
+        """Yield all images of a stream in their order, `n` at a time."""

@@ -16,7 +16,7 @@ from berunda.data.scaling import Scaling, scale_pixels
 from berunda.errors import CheckpointError, DataError
 from berunda.mapping.bundle import Bundle
 from berunda.methods.contract import Method
-from berunda.models.device import resolve_device
+from berunda.models.device import computes_bf16, resolve_device
 from berunda.models.fold import fold_batch_norms, fuse_activations
 
 __all__ = [
@@ -283,15 +283,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp
     """Return "fp32" or "bf16"; "auto" takes bfloat16 where the processor computes in it."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_unit() else "fp32"
-
-
-def _has_bf16_unit() -> bool:
-    """Say whether the processor multiplies bfloat16 itself; an emulation is slower than float32."""
-    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return ask is not None and bool(ask())
+    return "bf16" if computes_bf16(device) else "fp32"
 
 
 @contextmanager

@@ -35,6 +35,7 @@ __all__ = [
     "SplitNet",
     "Stage",
     "Step",
+    "Surveyed",
     "Task",
     "View",
     "setting",
@@ -72,7 +73,7 @@ class SplitNet(Protocol):
         """Return the features of `pixels` (N, B, H, W), fine to coarse."""
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Return decoded features (N, D, h, w), `decoded_stride` times coarser than pixels, or (N, D) of whole images."""
+        """Return decoded features (N, D, h, w), `decoded_stride` times coarser than pixels; (N, D) of whole images."""
 
     def classify(self, decoded: Tensor) -> Tensor:
         """Return logits of decoded features, at their resolution."""
@@ -115,6 +116,8 @@ class Needs:
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
             loop applies the first prefix that matches, 1 elsewhere.
         decoder: the net's decoder for maps where the user names none.
+        surveys: how often in a stage the averaged model is shown every image of both streams, for `Method.survey`; the
+            first time before the first step, then at even distances.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
     """
 
@@ -128,6 +131,7 @@ class Needs:
     trained_passes: float = 0.0
     parameter_groups: tuple[tuple[str, float], ...] = ()
     decoder: Decoder = "slim"
+    surveys: int = 0
     sharpness_rho: float = 0.0
 
 
@@ -178,6 +182,21 @@ class Step:
     def progress(self) -> float:
         """Share of the stage that is done, 0 at the first step, below 1 at the last."""
         return self.index / max(1, self.total)
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What the averaged model makes of every image of a stream, in the stream's order, without any random view.
+
+    Attributes:
+        features: (N, D) float32, the means of the encoder's last two stages, one after the other.
+        logits: (N, C) float32; of a net that was not trained yet they say nothing.
+        labels: (N,) int64, or None for the unlabelled stream.
+    """
+
+    features: Tensor
+    logits: Tensor
+    labels: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -292,6 +311,14 @@ class Method(ABC):
             return self.predict(net, extra, pixels)
         parts = cast(SplitNet, net)
         return parts.restore(parts.classify(decoded), pixels)
+
+    def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
+        """Return new values of buffers of `extra` from what the averaged model makes of all images.
+
+        Called as often as `Needs.surveys` says. It may take its time: it is not part of a step.
+        """
+        del extra, labelled, unlabelled, step
+        return {}
 
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""

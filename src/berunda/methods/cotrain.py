@@ -49,7 +49,7 @@ class CoTrain(Method):
     lambda_u: float = setting(1.0, "weight of what the teachers say on unlabelled pixels", valid=(0, 100))
     mu: float = setting(2.0, "unlabelled images for each labelled one", valid=(0, 64))
     prior: float = setting(0.5, "power of the class shares seen on unlabelled images", valid=(0, 1))
-    width: int = setting(32, "width of the spectrum classifier", valid=(4, 1024), unit="channels")
+    width: int = setting(64, "width of the spectrum classifier", valid=(4, 1024), unit="channels")
     warmup: float = setting(
         0.1, "share of the training over which the weight rises", valid=(0, 1), unit="share"
     )
@@ -70,7 +70,6 @@ class CoTrain(Method):
             teacher=True,
             forward_passes=1.0,
             trained_passes=1.0,
-            decoder="slim4",
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:

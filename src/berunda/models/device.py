@@ -6,7 +6,7 @@ import torch
 
 from berunda.errors import ConfigError
 
-__all__ = ["resolve_device"]
+__all__ = ["computes_bf16", "resolve_device"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -31,3 +31,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
             found_names = f"cuda:0 to cuda:{n_devices - 1}"
             raise ConfigError(f"device {str(device)!r}: found {found_names} on this machine; choose one of them")
     return found
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Say whether the processor multiplies bfloat16 itself; an emulation is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and ask is not None and bool(ask())

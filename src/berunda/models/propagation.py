@@ -13,7 +13,17 @@ from scipy import sparse
 
 from berunda.errors import DataError
 
-__all__ = ["Projection", "fit_projection", "inductive", "knn_graph", "nearest", "propagate"]
+__all__ = [
+    "Projection",
+    "aligned",
+    "fit_projection",
+    "inductive",
+    "knn_graph",
+    "most_trusted",
+    "nearest",
+    "propagate",
+    "smoothed",
+]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -165,6 +175,55 @@ def propagate(
         mass = soft.sum(axis=0)
         soft = (soft / np.where(mass > 0, mass, 1)).astype(np.float32)
     return _distributions(soft)
+
+
+def smoothed(graph: sparse.csr_array, soft: FloatArray, *, alpha: float = 0.8, iterations: int = 10) -> FloatArray:
+    """Return soft labels in which the neighbours of every image had their say: Z <- alpha S Z + (1 - alpha) Y, Z = Y.
+
+    Args:
+        graph: (N, N) S, see `knn_graph`.
+        soft: (N, C) Y, at least 0.
+        alpha: the neighbours' say, 0 to below 1.
+        iterations: how far it reaches.
+
+    Returns:
+        (N, C) distributions.
+    """
+    answer = soft
+    for _ in range(iterations):
+        spread: FloatArray = graph @ answer
+        answer = np.float32(alpha) * spread + np.float32(1 - alpha) * soft
+    return _distributions(answer)
+
+
+def aligned(soft: FloatArray, shares: FloatArray, *, iterations: int = 5) -> FloatArray:
+    """Return distributions (N, C) whose mean over all images is near `shares` (C,).
+
+    Columns and rows are scaled in turn, as in optimal transport between images and classes.
+
+    Source: Cuturi 2013 (Sinkhorn distances), algorithm 1; for pseudo-labels Asano et al. 2020, section 3.
+    """
+    answer = _distributions(np.maximum(soft, np.float32(1e-8)))
+    for _ in range(iterations):
+        answer = _distributions(answer * (shares / np.maximum(answer.mean(axis=0), 1e-12)))
+    return answer
+
+
+def most_trusted(soft: FloatArray, shares: FloatArray, share: float) -> npt.NDArray[np.bool_]:
+    """Return (N,) which images to believe: of each class the surest, `share` of as many as it should have.
+
+    Args:
+        soft: (N, C) distributions.
+        shares: (C,) of the classes among all images.
+        share: 0 to 1; at 1 every image up to the class's due.
+    """
+    label, confidence = soft.argmax(axis=1), soft.max(axis=1)
+    believed = np.zeros(len(soft), bool)
+    for number, due in enumerate(shares):
+        mine = np.flatnonzero(label == number)
+        surest = np.argsort(-confidence[mine], kind="stable")
+        believed[mine[surest[: int(np.ceil(share * due * len(soft)))]]] = True
+    return believed
 
 
 def inductive(queries: FloatArray, points: FloatArray, soft: FloatArray, k: int = 15) -> FloatArray:

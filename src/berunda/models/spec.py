@@ -27,6 +27,8 @@ class NetSpec:
             bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
         decoder: segmentation only: "unet", "slim" (top-down sums at stride 2; about half the cost of a step) or "slim4"
             (the same at stride 4, for methods that look at single pixels by themselves).
+        n_unlabelled: images of the unlabelled stream, for methods that remember something of each; 0 where they are
+            drawn without end.
     """
 
     task: Task
@@ -38,3 +40,4 @@ class NetSpec:
     crop_px: int = 64
     pixel_path: bool = False
     decoder: Decoder = "unet"
+    n_unlabelled: int = 0

@@ -31,6 +31,7 @@ from berunda.train.optimizer import schedule, set_rate, sharper_weights
 from berunda.train.run import ACTIVITIES, Run, seeded
 from berunda.train.signals import StopRequest
 from berunda.train.stages import PlannedStage
+from berunda.train.survey import survey, survey_steps
 from berunda.train.views import batch_of_views, move, with_predicted_labels
 
 __all__ = ["ACTIVITIES", "Trained", "train"]
@@ -139,9 +140,11 @@ def _train_stage(
     run.monitor.begin_stage(stage.index, stage.name)
     progress.start(f"training ({stage.name})", len(stage.steps))
     progress.advance(len(stage.steps) - len(todo))
-    told = todo.start
+    told, surveys = todo.start, survey_steps(stage)
     with Feed(source, run.rng, counts, steps=todo, workers=config.workers, part=part) as feed:
         for step in todo:
+            if step in surveys:
+                survey(run, stage, source)
             run.lap("other")
             raw = _on_device(feed.next(), run.device)
             run.lap("data")

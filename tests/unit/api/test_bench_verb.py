@@ -63,7 +63,17 @@ def test_every_net_gets_as_many_image_passes(images: Path, tmp_path: Path) -> No
         assert row["command"].startswith(f"berunda bench folder --methods {row['method']} --labels 2 --seeds 1")
     assert {path.suffix for path in outcome.files} >= {".md", ".csv", ".png"}
     assert (outcome.n_runs, outcome.n_new) == (3, 3)
-    assert not (tmp_path / "out" / ".work" / "folder").exists()
+    assert not (tmp_path / "out" / ".work").exists()
+
+
+def test_looking_at_all_images_is_counted(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"propagate, labels 2 .*: looking at all images takes \d+ image passes of"):
+        bench(options(images, methods="propagate"), tmp_path / "out")
+    given = options(images, methods="propagate", steps=8, method_options=["propagate.graphs=2"])
+    bench(given, tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    assert row["image_passes"] == pytest.approx(row["setting"]["image_passes"], rel=0.05)
+    assert row["variant"] == "graphs=2"
 
 
 def test_which_images_were_labelled_is_written_down_and_nested(images: Path, tmp_path: Path) -> None:

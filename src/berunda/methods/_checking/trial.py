@@ -166,7 +166,8 @@ def make_trial(
     The net is that of `net_factory`; else the method's own, if it builds one; else a `PointNet`. Global
     random numbers are left as they were.
     """
-    spec = NetSpec(task=task, n_bands=N_BANDS, n_classes=N_CLASSES, pretrained=False, crop_px=SIDE_PX)
+    n_unlabelled = max(1, round(min(method.needs().unlabelled_ratio, 2) * n_labelled))
+    spec = NetSpec(task, N_BANDS, N_CLASSES, pretrained=False, crop_px=SIDE_PX, n_unlabelled=n_unlabelled)
     if net_factory is None:
         net_factory = PointNet if type(method).build is Method.build else method.build
     with torch.random.fork_rng(devices=[]):
@@ -176,7 +177,6 @@ def make_trial(
     teacher = None
     if method.needs().teacher:
         teacher = copy.deepcopy(nn.ModuleDict({"net": net, "extra": extra})).eval().requires_grad_(False)
-    n_unlabelled = max(1, round(min(method.needs().unlabelled_ratio, 2) * n_labelled))
     labelled = make_images(spec, n_labelled, 1, with_labels=True)
     unlabelled = make_images(spec, n_unlabelled, 2, with_labels=False)
     return Trial(method, spec, net, extra, labelled, unlabelled, teacher, Randomness(0))

@@ -1,0 +1,144 @@
+"""Propagation: labels spread over a graph of all images, made anew while the net that describes them learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from berunda import losses
+from berunda.data.order import Randomness
+from berunda.methods._consistency import terms_of, unlabelled_views
+from berunda.methods.contract import (
+    Batch,
+    Loss,
+    Method,
+    Needs,
+    NetSpec,
+    Stage,
+    Step,
+    Surveyed,
+    View,
+    setting,
+)
+from berunda.models.propagation import aligned, fit_projection, knn_graph, most_trusted, propagate, smoothed
+
+__all__ = ["Propagate", "propagate_loss"]
+
+_FOLLOWERS = (
+    *("supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "fixmatch", "flexmatch"),
+    *("freematch", "softmatch", "adamatch", "defixmatch", "berunda"),
+)
+_ISCEN = "Iscen et al. 2019, section 4"
+
+
+def propagate_loss(logits: Tensor, guess: Tensor, believed: Tensor, smoothing: float) -> Tensor:
+    """Return the mean over the believed images of H(q, softmax(logits)), q = (1 - s) onehot(argmax guess) + s / C.
+
+    Args:
+        logits: (N, C) of strong views.
+        guess: (N, C) distributions.
+        believed: (N,) bool; none gives 0.
+        smoothing: s, 0 to 1.
+
+    Source: Iscen et al. 2019, eq. 4; Szegedy et al. 2016, section 7 (smoothing).
+    """
+    n_classes = guess.shape[1]
+    hard = torch.nn.functional.one_hot(guess.argmax(1), n_classes).to(guess.dtype)
+    target = hard * (1 - smoothing) + smoothing / n_classes
+    entropy = -(target * losses.real(logits).log_softmax(1)).sum(1)
+    return losses.masked_mean(entropy, believed)
+
+
+@dataclass(frozen=True)
+class Propagate(Method):
+    """Cross-entropy with labels that spread along the edges of a nearest-neighbour graph of all images.
+
+    Several times in the training the averaged net describes every image. Labels spread over the graph of these features
+    from the labelled images; once the net has learned something, what it says itself is spread and smoothed instead.
+    The answers are aligned to the classes' shares among the labels, and of each class the surest are believed, more of
+    them as the training goes on. With `then`, another method goes on from there. It is not FixMatch: the label of an
+    image comes from its neighbours and stays until the next graph. Costs one trained pass an unlabelled image and one
+    forward pass of every image a graph; no teacher.
+
+    Source: Zhou et al. 2004 (propagation); Iscen et al. 2019 (with a net that learns from it).
+    Deviations: believed or not instead of weights by entropy; alignment to the labels' shares, classes of equal mass at
+        the start; after the first graph the net's own answers are smoothed, the labels held fast.
+    """
+
+    name: ClassVar[str] = "propagate"
+
+    then: str = setting("none", "method that goes on afterwards, or none", valid=("none", *_FOLLOWERS))
+    share: float = setting(0.5, "share of the training before that method", valid=(0.05, 0.95), unit="share")
+    graphs: int = setting(6, "graphs made in the training", valid=(1, 100))
+    neighbours: int = setting(15, "neighbours that an image is joined to", valid=(1, 200), unit="images")
+    components: int = setting(64, "principal components of the features", valid=(2, 2048))
+    alpha: float = setting(0.95, "how far labels spread", valid=(0, 0.999), source="Zhou et al. 2004 (there 0.99)")
+    believed: float = setting(
+        0.5, "share of the images that is believed at first; all are in the end", valid=(0, 1), unit="share"
+    )
+    smoothing: float = setting(0.1, "share of the label that goes to all classes", valid=(0, 1), unit="share")
+    mu: float = setting(3.0, "unlabelled images for each labelled one", valid=(0, 64))
+    lambda_u: float = setting(1.0, "weight of the unlabelled loss", valid=(0, 100), source=_ISCEN)
+    strength: float = setting(1.0, "factor on the photometric changes of the unlabelled view", valid=(0, 3))
+
+    def needs(self) -> Needs:
+        """Ask for a strong view of unlabelled images, and to be shown all of them now and then."""
+        return Needs(
+            tasks=("scene",),
+            unlabelled=(View("strong", "strong", strength=self.strength),),
+            unlabelled_ratio=self.mu,
+            trained_passes=1.0,
+            surveys=self.graphs,
+        )
+
+    def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
+        """Return the guess (N, C) about every unlabelled image and whether it is believed (N,)."""
+        del net
+        extra = nn.Module()
+        extra.register_buffer("guess", torch.zeros(spec.n_unlabelled, spec.n_classes))
+        extra.register_buffer("believed", torch.zeros(spec.n_unlabelled))
+        return extra
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return propagation alone, or with the method that goes on."""
+        if self.then == "none":
+            return (Stage(self.name, 1.0),)
+        return Stage(self.name, self.share), Stage(self.then, 1 - self.share, method=self.then)
+
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        """Return supervised + lambda_u * propagated, with both streams in one forward pass."""
+        del step, rng
+        labelled, (strong,) = batch.labelled["weak"], unlabelled_views(batch, "strong")
+        logits = self.predict(net, extra, torch.cat([labelled.pixels, strong.pixels]))
+        own, other = logits.split([labelled.pixels.shape[0], strong.pixels.shape[0]])
+        supervised = losses.supervised_loss(own, labelled.labels, labelled.valid)
+        believed = extra.get_buffer("believed")[strong.index] > 0
+        unsupervised = propagate_loss(other, extra.get_buffer("guess")[strong.index], believed, self.smoothing)
+        used = losses.masked_mean(believed.float(), torch.ones_like(believed))
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised, used=used)
+        return Loss(supervised + self.lambda_u * unsupervised, terms)
+
+    def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
+        """Spread the labels over a new graph."""
+        del extra
+        assert labelled.labels is not None
+        given, n_classes = labelled.labels.numpy(), labelled.logits.shape[1]
+        shares = (np.bincount(given, minlength=n_classes) / len(given)).astype(np.float32)
+        features = torch.cat([labelled.features, unlabelled.features]).numpy()
+        points = fit_projection(features, self.components).apply(features)
+        graph = knn_graph(points, min(self.neighbours, len(points) - 1))
+        if step.index == 0:
+            known = np.concatenate([given, np.full(len(unlabelled.features), -1)])
+            soft = propagate(graph, known, n_classes, alpha=self.alpha)
+        else:
+            said = aligned(torch.cat([labelled.logits, unlabelled.logits]).softmax(1).numpy(), shares)
+            said[: len(given)] = np.eye(n_classes, dtype=np.float32)[given] * len(points) / len(given) / self.neighbours
+            soft = smoothed(graph, said)
+        guess = aligned(soft, shares)[len(given) :]
+        believed = most_trusted(guess, shares, self.believed + (1 - self.believed) * step.progress)
+        return {"guess": torch.from_numpy(guess), "believed": torch.from_numpy(believed).float()}

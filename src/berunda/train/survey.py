@@ -1,0 +1,70 @@
+"""Showing every image to the averaged model, for methods that look at all of them together."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from berunda.data.source import ListedSource, Source
+from berunda.errors import ConfigError
+from berunda.methods.contract import BufferUpdate, SplitNet, Step, Surveyed
+from berunda.models.device import computes_bf16
+from berunda.train.run import Run
+from berunda.train.stages import PlannedStage
+
+__all__ = ["survey", "survey_steps"]
+
+_CHUNK = 256
+
+
+def survey_steps(stage: PlannedStage) -> frozenset[int]:
+    """Return the steps, counted over all stages, before which the images are shown."""
+    n, steps = stage.method.needs().surveys, stage.steps
+    return frozenset(steps.start + round(turn * len(steps) / n) for turn in range(n))
+
+
+def survey(run: Run, stage: PlannedStage, source: Source) -> None:
+    """Show all images to the averaged model and write what the method makes of it into the buffers of its extra parts.
+
+    Of several ranks each does it whole, and all take over the mean of what they found.
+
+    Raises:
+        ConfigError: the source has no list of its images.
+    """
+    if not isinstance(source, ListedSource) or not source.has_unlabelled:
+        raise ConfigError(
+            f"method {stage.method.name!r}: looks at all unlabelled images together, found none or crops without end; "
+            "expected a data set of images, some of them unlabelled"
+        )
+    labelled, unlabelled = _all_of(run, source, "labelled"), _all_of(run, source, "unlabelled")
+    where = Step(run.state.step - stage.steps.start, len(stage.steps), run.state.averaged)
+    for name, value in stage.method.survey(run.state.extra, labelled, unlabelled, where).items():
+        for holder in (run.state.extra, run.state.averaged.extra):
+            buffer = holder.get_buffer(name)
+            buffer.copy_(run.group.reduced(BufferUpdate(value.to(buffer))))
+
+
+@torch.inference_mode()
+def _all_of(run: Run, source: ListedSource, stream: Literal["labelled", "unlabelled"]) -> Surveyed:
+    net = cast(Any, run.state.averaged.net)
+    parts: list[tuple[Tensor, Tensor]] = []
+    labels: list[Tensor] = []
+    is_fast = computes_bf16(run.device)
+    with torch.autocast(run.device.type, torch.bfloat16) if is_fast else nullcontext():
+        for images in source.every(stream, _CHUNK):
+            pixels = images.pixels.to(run.device).contiguous(memory_format=torch.channels_last)
+            parts.append(_described(net, pixels))
+            if images.labels is not None:
+                labels.append(images.labels)
+    features, logits = (torch.cat(column).float().cpu() for column in zip(*parts, strict=True))
+    return Surveyed(features, logits, torch.cat(labels) if labels else None)
+
+
+def _described(net: SplitNet, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means of the last two stages, and the logits."""
+    stages = net.encode(pixels)
+    pooled = [stage.float().mean((2, 3)) for stage in stages[-2:]]
+    return torch.cat(pooled, dim=1), net.classify(net.decode(stages))

@@ -1,0 +1,143 @@
+"""Propagation as a method: its loss against numpy, its graphs, and a training that learns from neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy_methods import N_LISTED, TaskSource, spec_of, tiny
+
+from berunda.errors import ConfigError
+from berunda.methods import make_method, method_names
+from berunda.methods.contract import Step, Surveyed
+from berunda.methods.propagate import _FOLLOWERS, Propagate, propagate_loss
+from berunda.models.propagation import aligned, knn_graph, most_trusted, smoothed
+from berunda.train.config import TrainConfig
+from berunda.train.loop import train
+from berunda.train.stages import plan_stages
+from berunda.train.survey import survey_steps
+
+
+def test_loss_equals_its_numpy_twin() -> None:
+    draw = np.random.default_rng(0)
+    logits, guess, believed = draw.normal(size=(7, 4)), draw.dirichlet(np.ones(4), 7), draw.random(7) > 0.4
+    total, count = 0.0, 0
+    for row, target, counts in zip(logits, guess, believed, strict=True):
+        if counts:
+            log_p = row - np.log(np.exp(row).sum())
+            total -= 0.9 * log_p[target.argmax()] + 0.1 * log_p.mean()
+            count += 1
+    found = propagate_loss(torch.from_numpy(logits), torch.from_numpy(guess), torch.from_numpy(believed), 0.1)
+    assert found.item() == pytest.approx(total / count, rel=1e-12)
+
+
+def test_nothing_believed_is_no_loss() -> None:
+    logits = torch.randn(3, 4, requires_grad=True)
+    loss = propagate_loss(logits, torch.full((3, 4), 0.25), torch.zeros(3, dtype=torch.bool), 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(3, 4))  # type: ignore[arg-type]
+
+
+def test_alignment_gives_the_shares_and_keeps_rows_distributions() -> None:
+    soft = np.random.default_rng(1).dirichlet([5, 1, 1], 400).astype(np.float32)
+    shares = np.array([0.2, 0.3, 0.5], np.float32)
+    found = aligned(soft, shares, iterations=60)
+    np.testing.assert_allclose(found.mean(0), shares, atol=1e-3)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+
+
+def test_of_each_class_the_surest_are_trusted() -> None:
+    soft = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3], [0.3, 0.7], [0.45, 0.55]], np.float32)
+    shares = np.array([0.5, 0.5], np.float32)
+    assert most_trusted(soft, shares, 0.5).tolist() == [True, False, True, False, True, True]
+    assert most_trusted(soft, shares, 1.0).tolist() == [True, False, True, True, True, True]
+    assert not most_trusted(soft, shares, 0.0).any()
+
+
+def test_smoothing_equals_its_dense_twin() -> None:
+    draw = np.random.default_rng(2)
+    points = draw.normal(size=(30, 5))
+    graph = knn_graph((points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), 4)
+    soft = draw.dirichlet(np.ones(3), 30).astype(np.float32)
+    dense, answer = graph.toarray().astype(np.float64), soft.astype(np.float64)
+    for _ in range(7):
+        answer = 0.6 * dense @ answer + 0.4 * soft
+    found = smoothed(graph, soft, alpha=0.6, iterations=7)
+    np.testing.assert_allclose(found, answer / answer.sum(1, keepdims=True), rtol=1e-4)
+
+
+def clusters(n: int, seed: int, labelled: bool) -> Surveyed:
+    """Three clusters of features in turn; the logits are of no use."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    features = np.eye(3, 8)[labels] * 3 + draw.normal(size=(n, 8)) * 0.3
+    logits = torch.zeros(n, 3)
+    return Surveyed(torch.from_numpy(features).float(), logits, torch.from_numpy(labels) if labelled else None)
+
+
+def test_labels_reach_their_cluster() -> None:
+    method = Propagate(neighbours=5, components=4)
+    found = method.survey(torch.nn.Module(), clusters(3, 0, True), clusters(90, 1, False), Step(0, 10))
+    assert found["guess"].argmax(1).tolist() == [i % 3 for i in range(90)]
+    assert found["believed"].sum() == 45
+    later = method.survey(torch.nn.Module(), clusters(3, 0, True), clusters(90, 1, False), Step(9, 10))
+    assert later["guess"].argmax(1).tolist() == [i % 3 for i in range(90)], "labels hold where the net says nothing"
+    assert later["believed"].sum() > 80
+
+
+def test_graphs_are_made_at_even_distances() -> None:
+    (stage,) = plan_stages(Propagate(graphs=4), 10)
+    assert survey_steps(stage) == {0, 2, 5, 8}
+    (stage,) = plan_stages(make_method("fixmatch", {}), 10)
+    assert not survey_steps(stage)
+
+
+class Counting(TaskSource):
+    """Counts how often all images are asked for."""
+
+    calls: list[str] = []  # noqa: RUF012
+
+    def every(self, stream, n):  # type: ignore[no-untyped-def]
+        self.calls.append(stream)
+        return super().every(stream, n)
+
+
+def test_training_shows_all_images_and_goes_on_with_another_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counting, "calls", [])
+    method = replace(tiny("propagate"), graphs=2, then="supervised")
+    assert [stage.method.name for stage in plan_stages(method, 8)] == ["propagate", "supervised"]
+    method = replace(method, then="none")
+    spec, config = spec_of(method), TrainConfig(steps=6, n_labelled=4, device="cpu")
+    trained = train(method, spec, Counting(task="scene"), config)
+    assert Counting.calls == ["labelled", "unlabelled"] * 2
+    assert trained.extra.get_buffer("guess").shape == (N_LISTED, 3)
+    assert trained.extra.get_buffer("guess").sum(1).allclose(torch.ones(N_LISTED), atol=1e-4)
+    assert all(row["used"] > 0 for row in trained.log)
+    assert np.isfinite([row["total"] for row in trained.log]).all()
+
+
+class Endless:
+    """Draws images without end."""
+
+    has_unlabelled = True
+
+    def __init__(self) -> None:
+        self.inner = TaskSource(task="scene")
+        self.labelled, self.unlabelled = self.inner.labelled, self.inner.unlabelled
+
+
+def test_a_source_without_a_list_is_refused() -> None:
+    method = tiny("propagate")
+    with pytest.raises(ConfigError, match="looks at all unlabelled images together"):
+        train(method, spec_of(method), Endless(), TrainConfig(steps=2, n_labelled=4, device="cpu"))
+
+
+def test_unknown_follower_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fixmtach"):
+        Propagate(then="fixmtach")
+    whole_image = {name for name in method_names() if "scene" in make_method(name, {}).needs().tasks}
+    assert set(_FOLLOWERS) == whole_image - {"propagate"}
+
