@@ -10,7 +10,7 @@ from functools import cache
 __all__ = ["keep_freed_memory"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_ALWAYS_HEAP, _NEVER_TRIM = 1 << 30, 2**31 - 1
+_ALWAYS_HEAP, _MOSTLY_HEAP, _NEVER_TRIM = 1 << 30, 32 << 20, 2**31 - 1
 SWITCH = "BERUNDA_KEEP_FREED_MEMORY"
 """Environment variable; "0" leaves the C library as it is."""
 
@@ -32,4 +32,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another C library (musl)
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _ALWAYS_HEAP)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
+    is_kept = any(bool(mallopt(_M_MMAP_THRESHOLD, size)) for size in (_ALWAYS_HEAP, _MOSTLY_HEAP))  # older ones refuse
+    return bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)) and is_kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,11 +63,13 @@ def check_full(root: Path, n_trials: int) -> None:
     assert len(told) == len(errors) == n_trials
     for trial, error in zip(told, errors, strict=True):
         assert trial["code"] == 1, trial
-        assert "map.tif" not in trial["after"], trial
+        assert trial["after"] == [], trial
         assert (trial["again"], trial["same"]) == (0, True), trial
         assert str(root) in str(error)
         assert "bytes" in str(error)
         assert "\n" not in str(error)
+    assert any(".part.tif" in str(error) for error in errors)
+    assert any(re.search(r"full\d+/(confidence|ood|map)\.tif", str(error)) for error in errors)
 
 
 def test_killed_runs_end_in_the_same_map(root):

@@ -122,19 +122,18 @@ def limited(folder: Path) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TooSlow
 
-    timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, WAITS * SECONDS)}
-    before = Path.cwd()
-    handlers = {number: signal.signal(number, stop) for number in timers}
+    before, handler = Path.cwd(), signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGPROF, stop)
     os.chdir(folder)
-    for timer, seconds in timers.values():
-        signal.setitimer(timer, seconds)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITS * SECONDS)
     try:
         yield
     finally:
-        for timer, _ in timers.values():
-            signal.setitimer(timer, 0)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # its default would end the process should one come late
+        signal.signal(signal.SIGALRM, handler)
         os.chdir(before)
 
 

@@ -24,16 +24,19 @@ from berunda.mapping.bundle import load_bundle
 from berunda.mapping.journal import read_journal
 from berunda.mapping.result import MapResult
 from berunda.mapping.run import WORK_NAME, map_scenes
+from berunda.progress import Progress, Silent
 
 WORKERS = 2
+OOD_PART_BYTES = 2 * 512 * 512 * 4
+"""The largest temporary raster: two bands of one uncompressed block."""
 FINAL = ("confidence.tif", "legend.qml", "map.tif", "map.tif.aux.xml", "ood.tif")
 
 
-def map_once(root: Path, out: Path) -> MapResult:
+def map_once(root: Path, out: Path, progress: Progress | None = None) -> MapResult:
     """Map the scene of `root` into `out`."""
     torch.set_num_threads(1)
     scenes = open_scenes([root / "scene.tif"])
-    return map_scenes(load_bundle(root / "model"), scenes, out, tile_px=32, workers=WORKERS)[0]
+    return map_scenes(load_bundle(root / "model"), scenes, out, tile_px=32, workers=WORKERS, progress=progress)[0]
 
 
 def tiles_left(out: Path) -> tuple[int, int]:
@@ -99,24 +102,35 @@ def kill_trials(root: Path, n_trials: int) -> None:
         print(json.dumps({**told, "same": digests(out) == whole, "left": left}), flush=True)
 
 
+class Limit(Silent):
+    """Lets no file grow over a limit, from the start of a phase on."""
+
+    def __init__(self, phase: str, n_bytes: int) -> None:
+        self.phase, self.n_bytes = phase, n_bytes
+
+    def start(self, name: str, total: int) -> None:
+        if name.startswith(self.phase):
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.n_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 def full_trials(root: Path, n_trials: int) -> None:
-    """Let no file grow over a limit, at limits from nothing to the largest file; then run again without."""
+    """Let no file grow over a limit, then run again without.
+
+    In turn from the first tile on, at limits up to the largest temporary raster, and from the making of the final
+    rasters on, at limits up to the largest of those.
+    """
     ended(in_fork(lambda: map_once(root, root / "whole")))
     whole = digests(root / "whole")
-    largest = max((root / "whole" / name).stat().st_size for name in FINAL)
+    largest = {"mapping": OOD_PART_BYTES, "writing": max((root / "whole" / name).stat().st_size for name in FINAL)}
     for trial in range(n_trials):
-        out, limit = root / f"full{trial}", int(largest * trial / n_trials)
-
-        def limited(out: Path = out, limit: int = limit) -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-            map_once(root, out)
-
-        code = ended(in_fork(limited))
+        out, phase = root / f"full{trial}", ("mapping", "writing")[trial % 2]
+        limit = Limit(phase, int(largest[phase] * trial / n_trials))
+        code = ended(in_fork(lambda out=out, limit=limit: map_once(root, out, limit)))
         after = sorted(digests(out))
         again = ended(in_fork(lambda out=out: map_once(root, out)))
-        told = {"limit": limit, "code": code, "after": after, "again": again, "same": digests(out) == whole}
-        print(json.dumps(told), flush=True)
+        told = {"phase": phase, "limit": limit.n_bytes, "code": code, "after": after, "again": again}
+        print(json.dumps({**told, "same": digests(out) == whole}), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,19 @@ from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import BandScale, Calibration, ClassEntry, Manifest, NetSettings, Ood, Training
 from berunda.methods import make_method
 from berunda.models.build import build_net
-from berunda.models.spec import NetSpec
+from berunda.models.spec import Decoder, NetSpec
 
 COLORS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a")
 NAMES = ("field", "forest", "town", "water")
 
 
-def toy_bundle(*, n_bands: int = 3, n_classes: int = 4, window_px: int = 64, margin_px: int = 16) -> Bundle:
+def toy_bundle(
+    *, n_bands: int = 3, n_classes: int = 4, window_px: int = 64, margin_px: int = 16, decoder: Decoder = "slim"
+) -> Bundle:
     """Return a bundle of the house's net with random weights, encoder depth 2, and a distance layer."""
-    spec = NetSpec("segmentation", n_bands, n_classes, encoder_depth=2, pretrained=False, pixel_path=True)
+    spec = NetSpec(
+        "segmentation", n_bands, n_classes, encoder_depth=2, pretrained=False, pixel_path=True, decoder=decoder
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         net = build_net(spec)
@@ -39,7 +43,7 @@ def toy_bundle(*, n_bands: int = 3, n_classes: int = 4, window_px: int = 64, mar
     manifest = Manifest(
         method="supervised",
         encoder=spec.encoder,
-        net=NetSettings(encoder_depth=2, crop_px=64, pixel_path=True),
+        net=NetSettings(encoder_depth=2, crop_px=64, pixel_path=True, decoder=decoder),
         bands=tuple(BandScale(name=f"b{i + 1}", low=100.0, high=1100.0) for i in range(n_bands)),
         classes=tuple(ClassEntry(id=i + 1, name=NAMES[i], color=COLORS[i]) for i in range(n_classes)),
         window_px=window_px,

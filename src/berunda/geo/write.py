@@ -12,7 +12,7 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
@@ -91,7 +92,8 @@ class TiledWriter:
         """
         if self._dataset.closed:
             return
-        with _writing(self.path, self.path.stat().st_size, self.discard):
+        n_bytes = self.path.stat().st_size if self.path.exists() else 0
+        with _writing(self.path, n_bytes, self.discard):
             self._dataset.close()
             sync_file(self.path)
             with environment(), open_raster(self.path) as dataset:
@@ -231,18 +233,25 @@ def finish_cog(tmp: Path, final: Path, *, overview: Literal["mode", "average", "
     finish_cogs([Cog(tmp, final, overview, **more)])
 
 
-def finish_cogs(cogs: Sequence[Cog]) -> None:
+def finish_cogs(cogs: Sequence[Cog], *, before: Callable[[], None] | None = None) -> None:
     """Turn temporary GeoTIFFs into verified COGs, side by side; only when all are good do they get their final names.
 
     The names are given in the order of `cogs`. The temporary files are removed at the end.
 
+    Args:
+        cogs: what to make.
+        before: called when all are verified and none has its name yet.
+
     Raises:
-        OutputError: the disk is full or a COG differs from what was written; none of them stands under its final name.
+        OutputError: the disk is full or a COG differs from what was written: none stands under its final name. Or
+            one could not be renamed: those before it have their names.
     """
     try:
         with ThreadPoolExecutor(len(cogs), "cog") as pool:
             for _ in pool.map(_make_cog, cogs):
                 pass
+        if before is not None:
+            before()
         for cog in cogs:
             with _writing(cog.final, 0, cog.clean):
                 _place_cog(cog)
@@ -257,7 +266,7 @@ def _make_cog(cog: Cog) -> None:
     """Write and verify the COG under its partial name."""
     tags = {f"CLASS_{i}": name for i, name in enumerate(cog.categories or ()) if i} | dict(cog.tags)
     with _writing(cog.final, cog.tmp.stat().st_size if cog.tmp.exists() else 0, cog.clean), environment():
-        _dress(cog.tmp, cog.colors, tags)
+        _dress(cog.tmp, cog.colors, tags, cog.overview)
         rasterio.shutil.copy(
             cog.tmp.absolute(),
             cog.partial.absolute(),
@@ -276,13 +285,13 @@ def _make_cog(cog: Cog) -> None:
 
 
 def _place_cog(cog: Cog) -> None:
-    """Give the verified COG its final name."""
-    os.replace(cog.partial, cog.final)
+    """Give the verified COG its final name, last of all: with it, everything beside it is there."""
     side = cog.final.with_name(cog.final.name + ".aux.xml")
     if cog.categories is not None:
         os.replace(cog.partial_categories, side)
     else:
         _remove(side)
+    os.replace(cog.partial, cog.final)
     sync_folder(cog.final.parent)
 
 
@@ -381,11 +390,17 @@ def _put(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _dress(path: Path, colors: Mapping[int, str | tuple[int, int, int]] | None, tags: Mapping[str, str]) -> None:
-    """Give the temporary file its colour table and tags, which the COG takes over."""
-    if not colors and not tags:
-        return
+def _dress(
+    path: Path, colors: Mapping[int, str | tuple[int, int, int]] | None, tags: Mapping[str, str], overview: str
+) -> None:
+    """Give the temporary file its overviews, colour table and tags, which the COG takes over.
+
+    Left to the COG's driver, the overviews take four times as long: it compresses and reads them once more.
+    """
     with rasterio.open(path.absolute(), "r+", driver="GTiff") as dataset:
+        factors = [2**level for level in range(1, 32) if max(dataset.shape) > BLOCK_PX * 2 ** (level - 1)]
+        if factors:
+            dataset.build_overviews(factors, Resampling[overview])
         if colors:
             table = dict.fromkeys(range(256), (0, 0, 0, 0))
             table |= {int(value): (*rgb(color), 255) for value, color in colors.items()}

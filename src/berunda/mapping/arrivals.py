@@ -11,7 +11,7 @@ __all__ = ["Arrivals", "NoMoreTiles"]
 
 
 class NoMoreTiles(Exception):
-    """A tile was waited for that will not be made: the run that makes them has ended early."""
+    """A tile was waited for when the run that makes them ended early."""
 
 
 class Arrivals:
@@ -23,7 +23,7 @@ class Arrivals:
 
     def __init__(self, known: Mapping[int, Receipt]) -> None:
         self._known = dict(known)
-        self._ended = False
+        self._is_aborted = False
         self._changed = threading.Condition()
 
     def add(self, receipt: Receipt) -> None:
@@ -32,20 +32,20 @@ class Arrivals:
             self._known[receipt.index] = receipt
             self._changed.notify_all()
 
-    def end(self) -> None:
-        """Announce that no further tile will come."""
+    def abort(self) -> None:
+        """Tell whoever waits, now or later, that the run is over: even tiles that are there are not wanted any more."""
         with self._changed:
-            self._ended = True
+            self._is_aborted = True
             self._changed.notify_all()
 
     def wait_for(self, index: int) -> Receipt:
         """Return the receipt of tile `index`, once it has come.
 
         Raises:
-            NoMoreTiles: it will not come.
+            NoMoreTiles: the run was aborted.
         """
         with self._changed:
-            self._changed.wait_for(lambda: index in self._known or self._ended)
-            if index not in self._known:
+            self._changed.wait_for(lambda: index in self._known or self._is_aborted)
+            if self._is_aborted:
                 raise NoMoreTiles(f"tile {index}")
             return self._known[index]

@@ -140,7 +140,6 @@ class Assembly:
         own = {PLAN_TAG: self.plan.identity}
         if missing:  # whatever name it is given later, it is not taken for a finished map
             own = {MISSING_TAG: "; ".join(str(tile.window) for tile in missing[:MAX_NAMED])}
-        write_legend(files.legend, self.manifest)
         finish_cogs(
             [
                 Cog(confidence, files.confidence, "average", tags=own),
@@ -153,8 +152,10 @@ class Assembly:
                     categories=["nodata", *self.manifest.class_names],
                     tags={**own, SUMMARY_TAG: summary.as_json(), **_labels_tag(self.manifest)},
                 ),
-            ]
+            ],
+            before=lambda: files.legend.unlink(missing_ok=True),
         )
+        write_legend(files.legend, self.manifest)  # without it the map is not taken for finished
 
     def _thresholds(self) -> dict[str, str]:
         ood = self.manifest.ood

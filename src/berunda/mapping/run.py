@@ -14,7 +14,6 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from berunda.mapping.arrivals import Arrivals
 from berunda.mapping.assemble import Assembly, find_finished, write_legend
 from berunda.mapping.backends import MakeTiles, SetAside, require_dask
 from berunda.mapping.backends.local import make_tiles
+from berunda.mapping.beside import Beside
 from berunda.mapping.bundle import Bundle
 from berunda.mapping.files import failed_write, write_atomic
 from berunda.mapping.journal import Journal, Receipt
@@ -182,16 +182,17 @@ class _Run:
         summary = find_finished(files, plan.identity) if self.settings.resume else None
         is_new, n_kept = summary is None, plan.n_tiles
         missing: tuple[MissingTile, ...] = ()
-        with ThreadPoolExecutor(1, "radiometry") as pool:
-            unlike = pool.submit(_radiometry, scene, self.bundle.manifest)
-            if summary is None:
-                files.map.parent.mkdir(parents=True, exist_ok=True)
-                work = self.out / WORK_NAME / "maps" / (name or "map")
-                summary, n_kept, missing = self._make(plan, scene, files, work)
-                if missing:
-                    files = files.incomplete()
-                else:
-                    shutil.rmtree(work, ignore_errors=True)
+        unlike = Beside(lambda: _radiometry(scene, self.bundle.manifest), "radiometry")
+        if summary is None:
+            files.map.parent.mkdir(parents=True, exist_ok=True)
+            work = self.out / WORK_NAME / "maps" / (name or "map")
+            summary, n_kept, missing = self._make(plan, scene, files, work)
+            if missing:
+                files = files.incomplete()
+            else:
+                shutil.rmtree(work, ignore_errors=True)
+        else:
+            _sweep(files)
         seconds = time.perf_counter() - start
         told = _warnings(scene, self.bundle.manifest, summary, unlike.result())
         warnings = (*_missing_warnings(scene, files, missing, plan), *told)
@@ -216,25 +217,30 @@ class _Run:
         """Make what is missing of the tiles and assemble them; return counts, tiles kept and tiles set aside."""
         store = _prepare(work, plan, files, resume=self.settings.resume)
         with Journal(work / "journal.jsonl", plan.digest) as journal:
-            kept = {i for i, r in journal.receipts.items() if store.is_intact(r, plan.tile(i).shape)}
+            kept = store.kept(plan, journal.receipts)
             todo = [index for index in range(plan.n_tiles) if index not in kept]
             self.progress.start(f"mapping {scene.name}", plan.grid.shape.n_pixels)
             self.progress.advance(sum(plan.tile(i).shape.n_pixels for i in kept))
             arrivals = Arrivals({i: journal.receipts[i] for i in kept})
             assembly = Assembly(plan, self.bundle.manifest, store, arrivals, work, files)
-            with ThreadPoolExecutor(1, "assemble") as pool:
-                summary = pool.submit(assembly.write)
-                try:
-                    aside = self._record(self._work(plan, scene, store), todo, journal, arrivals, summary)
-                finally:
-                    arrivals.end()
-            self.progress.finish()
-            if len(aside) == plan.n_tiles:
+            writer = Beside(assembly.write, "assemble")
+            try:
+                aside = self._record(self._work(plan, scene, store), todo, journal, arrivals, writer)
+                self.progress.finish()
+                if len(aside) == plan.n_tiles:
+                    raise aside[0].error
+                missing = tuple(MissingTile(plan.tile(a.index), a.n_tries, str(a.error)) for a in aside)
+                summary = writer.result()
+                self.progress.start("writing", plan.grid.shape.n_pixels)
+                assembly.finish(summary, missing)
+            except BaseException:
+                arrivals.abort()
+                writer.outlast()  # it must not write on when the folder is free for others
                 assembly.clean()
-                raise aside[0].error
-            missing = tuple(MissingTile(plan.tile(a.index), a.n_tries, str(a.error)) for a in aside)
-            assembly.finish(summary.result(), missing)
-            return summary.result(), len(kept), missing
+                raise
+            self.progress.advance(plan.grid.shape.n_pixels)
+            self.progress.finish()
+            return summary, len(kept), missing
 
     def _record(
         self,
@@ -242,7 +248,7 @@ class _Run:
         todo: Sequence[int],
         journal: Journal,
         arrivals: Arrivals,
-        summary: Future[Summary],
+        writer: Beside[Summary],
     ) -> list[SetAside]:
         """Make tiles, write those that were made into the journal, announce all, and return the others, in order."""
         start, done = time.perf_counter(), 0
@@ -254,8 +260,8 @@ class _Run:
             else:
                 journal.record(outcome)
                 arrivals.add(outcome)
-            if summary.done():
-                summary.result()  # an error of the writer need not wait for the last tile
+            if writer.is_done:
+                writer.result()  # an error of the writer need not wait for the last tile
             n_pixels = tiles.plan.tile(outcome.index).shape.n_pixels
             done += n_pixels
             self.progress.advance(n_pixels, mpx_per_s=done / 1e6 / (time.perf_counter() - start))
@@ -273,14 +279,20 @@ def _prepare(work: Path, plan: Plan, files: MapFiles, *, resume: bool) -> TileSt
         if not same and work.exists():
             shutil.rmtree(work)
         store.folder.mkdir(parents=True, exist_ok=True)
-        beside = (*files.leftovers(), *files.incomplete().leftovers())
-        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*"), *beside):
+        for left in (*store.folder.glob(".*.tmp"), *work.glob("*.part.tif*")):
             left.unlink(missing_ok=True)
+        _sweep(files)
     except OSError as error:
         raise failed_write(work, 0, error) from error
     if not same:
         write_atomic(told, [plan.as_json().encode()])
     return store
+
+
+def _sweep(files: MapFiles) -> None:
+    """Remove what runs that were killed left beside the final names."""
+    for left in (*files.leftovers(), *files.incomplete().leftovers()):
+        left.unlink(missing_ok=True)
 
 
 def _with_bands(scene: Scene, manifest: Manifest) -> Scene:

@@ -317,7 +317,7 @@ def test_progress_adds_up(tmp_path, bundle, monkeypatch):
     interrupted(bundle, scene, tmp_path / "out", monkeypatch, 4)
     told = Told()
     map_scenes(bundle, [scene], tmp_path / "out", tile_px=32, progress=told)
-    assert told.stages == {"mapping scene": [14000, 14000]}
+    assert told.stages == {"mapping scene": [14000, 14000], "writing": [14000, 14000]}
 
 
 def test_the_threads_of_torch_are_given_back(tmp_path, bundle, monkeypatch):

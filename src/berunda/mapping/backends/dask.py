@@ -37,6 +37,7 @@ from berunda.mapping.patch_map import PatchWork
 from berunda.mapping.plan import Plan, make_plan
 from berunda.mapping.predictor import Precision, Predictor
 from berunda.mapping.tiles import TileStore, TileWork
+from berunda.memory import keep_freed_memory
 
 __all__ = ["dask_tiles"]
 
@@ -130,6 +131,7 @@ class _Job:
         """
         if not self.store.is_dir():
             raise OutputError(f"does not see {self.store}; --out must lie on a file system shared with all workers")
+        keep_freed_memory()
         numerics = dict(self.plan.numerics)
         bundle = load_bundle(self.bundle)
         predictor = Predictor(bundle, numerics["device"], precision=self.precision)
