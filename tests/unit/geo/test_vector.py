@@ -135,8 +135,12 @@ def test_broken_and_empty_geometries(tmp_path: Path) -> None:
 def test_a_polygon_beyond_repair_is_left_out(tmp_path: Path) -> None:
     """Its corners lie so far off that no valid polygon can be computed of it."""
     far = shapely.Polygon([(1e308, 4999700), (500160, 4999700), (-1e308, 4999760), (500100, 4999760)])
-    with pytest.raises(shapely.GEOSException):
+    try:
         shapely.make_valid(far)
+    except shapely.GEOSException:
+        pass
+    else:
+        pytest.skip("this version of GEOS computes one")
     bow = shapely.Polygon([NORTH_UP * p for p in ((0, 0), (8, 8), (8, 0), (0, 8))])
     shapes = [bow, far, square(20, 2, 3)]
     labels = read(write_geojson(tmp_path / "l.geojson", [(g, {"class": "a"}) for g in shapes]))
