@@ -23,9 +23,9 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of peak memory"),
 ]
 
-LIMIT_MIB = 1024
+LIMIT_MIB = 1280
 N_BANDS, PATCH_PX = 16, 256
-SMALL_PX, LARGE_PX = 1024, 8192
+SMALL_PX, LARGE_PX = 1024, 9216
 
 MAP = """
 import sys
@@ -70,7 +70,7 @@ def mapped(folder: Path, side: int) -> tuple[float, float]:
 
 def test_a_raster_four_times_the_memory_takes_no_more_than_a_small_one(tmp_path: Path) -> None:
     save_bundle(tmp_path / "model", toy_bundle(n_bands=N_BANDS))
-    assert LARGE_PX * LARGE_PX * N_BANDS * 4 == 4 * LIMIT_MIB * 2**20
+    assert LARGE_PX * LARGE_PX * N_BANDS * 4 >= 4 * LIMIT_MIB * 2**20
     small_px, small = mapped(tmp_path, SMALL_PX)
     large_px, large = mapped(tmp_path, LARGE_PX)
     assert round(small_px) == 4 * PATCH_PX**2  # patches of a small scene lie on each other

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from berunda.api.predict_verb import predict
     from berunda.api.train_verb import train
     from berunda.assess.run import assess_map as assess
+    from berunda.data.adapters import from_dataset
+    from berunda.data.fetch import fetch_dataset
 
 __all__ = [
     "BenchOutcome",
@@ -30,6 +32,8 @@ __all__ = [
     "bench",
     "datasets",
     "demo",
+    "fetch_dataset",
+    "from_dataset",
     "info",
     "map_scene",
     "predict",
@@ -46,6 +50,8 @@ _HOMES = {
     "bench": ("berunda.api.bench_verb", "bench"),
     "datasets": ("berunda.api.datasets_verb", "datasets"),
     "demo": ("berunda.api.demo_verb", "demo"),
+    "fetch_dataset": ("berunda.data.fetch", "fetch_dataset"),
+    "from_dataset": ("berunda.data.adapters", "from_dataset"),
     "info": ("berunda.api.info_verb", "info"),
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),

@@ -130,6 +130,7 @@ class DatasetsOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"name": "DATASET"}
 
     name: Text | None = Field(None, description="Show where this data set is, or where to get it.")
+    fetch: bool = Field(False, description="Fetch its files over the network, where their checksums are known.")
     seed: int = _SEED
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from berunda.cli.flags import Flag, flags_of
 from berunda.cli.session import Session
+from berunda.errors import ConfigError
 
 __all__ = ["VERBS", "Verb"]
 
@@ -147,6 +148,10 @@ def _datasets(given: dict[str, Any], session: Session) -> None:
     from berunda import api
     from berunda.cli.datasets import describe_dataset, list_datasets
 
+    if options.fetch:
+        if options.name is None:
+            raise ConfigError("--fetch: found no data set, expected the name of one: berunda datasets eurosat --fetch")
+        api.fetch_dataset(options.name, progress=session.progress)
     found = api.datasets(options.name)
     for line in list_datasets(found) if options.name is None else describe_dataset(found[0]):
         session.say(line)
@@ -283,7 +288,7 @@ VERBS = (
     Verb(
         "datasets",
         "List the data sets that are known by name: which are here, and where to get the others.",
-        ("berunda datasets", "berunda datasets eurosat"),
+        ("berunda datasets", "berunda datasets eurosat", "berunda datasets eurosat --fetch"),
         _of("DatasetsOptions"),
         _datasets,
     ),

@@ -66,3 +66,14 @@ def test_only_https_is_opened_and_followed() -> None:
     request = type("Request", (), {"full_url": URL})()
     with pytest.raises(SecurityError, match="leads to http://"):
         fetch._OnlyHttps().redirect_request(request, None, 302, "", {}, "http://example.org/a.zip")
+
+
+def test_the_verb_fetches_what_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    import berunda.data.fetch
+    from berunda.cli.main import main
+
+    asked: list[str] = []
+    monkeypatch.setattr(berunda.data.fetch, "fetch_dataset", lambda name, **_: asked.append(name))
+    assert main(["datasets", "eurosat", "--fetch"]) == 0
+    assert asked == ["eurosat"]
+    assert main(["datasets", "--fetch"]) == 2
