@@ -6,7 +6,8 @@ Usage: python benchmarks/mapping.py [--parts throughput,memory,trade] [--size 40
   windows (margins included, same batch, precision and threads), timed before and after in the same run; and against
   torchgeo's loop, where torchgeo is installed. "model" is the forward pass of all that predicts (encoder, decoder and
   the method's classifiers), "net" that of encoder, decoder and one classifier. Shares by processor time stand beside
-  those by wall time: they hold on a busy machine too.
+  those by wall time: they hold on a busy machine too. "In a window" is the model's share of what turns a window into
+  class, confidence, distance and energy, before anything is read or written.
 - memory: peak resident memory of a process that maps 4,000 x 4,000 px, and of one that maps a part of a sparse file of
   40,000 x 40,000 px.
 - trade: megapixels a second of one thread against mIoU on the demo scene, by window, margin, encoder depth and decoder;
@@ -141,7 +142,9 @@ def throughput(bench: Bench, size: int, workers: int) -> None:
     torchgeo.append(_torchgeo(path, manifest))
     n_windows = (-(-size // manifest.stride_px)) ** 2
     metrics: dict[str, Any] = {"mpx_per_s": result.mpx_per_s, "mpx_per_cpu_s": size**2 / 1e6 / cpu}
-    for name in before:
+    per_window = {name: before[name][1] + after[name][1] for name in before}
+    metrics["share_of_model_in_a_window_cpu"] = per_window["model"] / per_window.pop("planes")
+    for name in per_window:
         bare = [(a + b) / 2 * n_windows for a, b in zip(before[name], after[name], strict=True)]
         metrics[f"bare_{name}_mpx_per_s"] = size**2 / 1e6 / bare[0]
         metrics[f"share_of_{name}"], metrics[f"share_of_{name}_cpu"] = bare[0] / wall, bare[1] / cpu
@@ -153,7 +156,7 @@ def throughput(bench: Bench, size: int, workers: int) -> None:
 
 
 def _bare(predictor: Predictor, n_threads: int) -> dict[str, list[float]]:
-    """Return wall and processor seconds a window of the forward passes of the whole model and of its net alone."""
+    """Return wall and processor seconds a window of the model, of its net alone, and of all that is predicted."""
     m = predictor.manifest
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randn(predictor.batch, len(m.bands), m.window_px, m.window_px, generator=draw).clamp(-3, 3)
@@ -166,7 +169,13 @@ def _bare(predictor: Predictor, n_threads: int) -> dict[str, list[float]]:
     def model(_: int) -> None:
         predictor.forward(pixels)
 
-    return {"model": _pace(model, n_threads, predictor.batch), "net": _pace(net, n_threads, predictor.batch)}
+    windows, valid = pixels.numpy(), np.ones((predictor.batch, m.window_px, m.window_px), bool)
+
+    def planes(_: int) -> None:
+        predictor.predict(windows, valid)
+
+    jobs = {"model": model, "net": net, "planes": planes}
+    return {name: _pace(job, n_threads, predictor.batch) for name, job in jobs.items()}
 
 
 def _pace(job: Callable[[int], None], n_threads: int, batch: int) -> list[float]:

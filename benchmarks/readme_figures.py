@@ -30,6 +30,14 @@ SHOWN = {
     "step": "step (s)",
     "share_data_and_views": "data and views",
     "share_of_bare": "share of the bare step",
+    "mpx_per_s": "scene Mpx/s",
+    "times_one_worker": "times one worker",
+    "torchgeo_mpx_per_s": "torchgeo's Mpx/s",
+    "times_torchgeo": "times torchgeo",
+    "share_of_model": "share of the bare forward pass",
+    "share_of_model_in_a_window_cpu": "share in a window",
+    "peak_small_gib": "peak, small scene (GiB)",
+    "peak_large_gib": "peak, large scene (GiB)",
 }
 """Metrics that a table shows, in this order; a suite that has none of them shows its first four."""
 
@@ -41,18 +49,23 @@ def tables(results: Path = RESULTS) -> str:
     suites = [
         (path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(results.glob("*.json"))
     ]
-    parts = [_table(name, rows) for name, rows in suites if isinstance(rows, list) and rows]
+    parts = [
+        _table(f"{suite}, {part}" if part else suite, [row for row in rows if row.get("part", "") == part], suite)
+        for suite, rows in suites
+        if isinstance(rows, list)
+        for part in dict.fromkeys(row.get("part", "") for row in rows)
+    ]
     return "\n\n".join(parts) or "No benchmark has been run yet."
 
 
-def _table(suite: str, rows: list[Row]) -> str:
+def _table(title: str, rows: list[Row], suite: str) -> str:
     metrics = _metrics(rows)
     head = ["method", "labels", "seeds", *(SHOWN.get(metric, metric) for metric in metrics), "time a run"]
-    lines = [f"**{suite}** ({_protocol(rows)})", "", _line(head), _line(["---"] * len(head))]
+    lines = [f"**{title}** ({_protocol(rows)})", "", _line(head), _line(["---"] * len(head))]
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        labels = f"{row['labels']} {str(row['labels_unit']).replace('_', ' ')}"
-        name = f"{row['method']} {row.get('variant', '')}".strip()
+        labels = f"{row['labels']} {str(row['labels_unit']).replace('_', ' ')}" if row["labels"] else ""
+        name = f"{row['method']} {row.get('variant', '')}".strip().removeprefix("none ")
         groups.setdefault((name, labels), []).append(row)
     most = max(len(runs) for runs in groups.values())
     fewer = [method for (method, _), runs in groups.items() if len(runs) < most]
