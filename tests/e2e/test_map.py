@@ -6,7 +6,6 @@ import html.parser
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from toy_command import FINAL, QUICK, Done, call, called, finished, toy_labels, 
 from toy_rasters import NORTH_UP, square, write_geojson, write_tif
 
 from berunda.data.synthetic import CLASS_NAMES, Landscape, write_polygons, write_scene, write_truth
+from berunda.methods import make_method, method_names
 
 ROWS, COLS = 192, 288
 RASTERS = ("map.tif", "confidence.tif", "ood.tif")
@@ -512,14 +512,24 @@ def test_the_python_api_is_there_in_any_order_of_imports(run: Run, ground: Groun
 # -- longer ones
 
 
-def every_method() -> Iterator[str]:
-    from berunda.methods import method_names
+def methods_for_maps() -> list[str]:
+    return [name for name in method_names() if "segmentation" in make_method(name).needs().tasks]
 
-    yield from method_names()
+
+def test_a_method_for_whole_images_is_refused_before_anything_is_written(ground: Ground, tmp_path: Path) -> None:
+    (method, *_) = sorted(set(method_names()) - set(methods_for_maps()))
+    done = call(
+        *("map", ground.scene, "--labels", ground.polygons, "--field", "class", "--out", tmp_path / "out"),
+        *("--crop-px", "32", "--block-px", "32", "--method", method),
+    )
+    assert done.code == 2
+    assert f"method '{method}': serves scene" in done.err
+    assert "expected one for segmentation" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", every_method())
+@pytest.mark.parametrize("method", methods_for_maps())
 def test_every_method_makes_a_map(method: str, ground: Ground, tmp_path: Path) -> None:
     called(
         *("map", ground.scene, "--labels", ground.polygons, "--field", "class", "--out", tmp_path),
