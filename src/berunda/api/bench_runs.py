@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from berunda.api.choices import check_serves
 from berunda.api.drawn import Drawn, Labels, draw_images
 from berunda.api.fit import passes_per_step, with_passes
 from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_fit import Net
-from berunda.api.scene_pipeline import check_serves, protocol_of
+from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import (
     RunInfo,
@@ -95,7 +96,7 @@ class Bench:
         names = options.methods or suite.methods or (*FLOORS, *_serving())
         methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
         for method in methods.values():
-            check_serves(method)
+            check_serves(method, "scene")
         numbers = [parse_labels(text) for text in options.labels or suite.labels]
         has_shares = any(isinstance(labels, float) for labels in numbers)
         unit_of_all = options.labels_unit or ("fraction" if has_shares else "per_class")

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from berunda.config import MapConfig
+from berunda.errors import ConfigError
 from berunda.methods import check_method_name
 
 if TYPE_CHECKING:
+    from berunda.methods.contract import Method
     from berunda.options.train import TrainOptions
 
-__all__ = ["check_choices", "check_encoder"]
+__all__ = ["check_choices", "check_encoder", "check_serves"]
 
 
-def check_choices(config: MapConfig | TrainOptions) -> None:
-    """Refuse a method, an option of it, an encoder or a device that is not there.
+def check_choices(config: MapConfig | TrainOptions, task: str) -> None:
+    """Refuse a method, an option of it, an encoder or a device that is not there, or a method not for `task`.
 
     Defaults need no check, so that the verdict on a file never waits for torch because of them.
 
@@ -22,10 +24,10 @@ def check_choices(config: MapConfig | TrainOptions) -> None:
         ConfigError: saying what there is instead.
     """
     check_method_name(config.method)
-    if config.method_options:
+    if config.method_options or config.method != type(config).model_fields["method"].default:
         from berunda.methods import make_method
 
-        make_method(config.method, config.method_options)
+        check_serves(make_method(config.method, config.method_options), task)
     check_encoder(config.encoder, config.device)
 
 
@@ -43,3 +45,16 @@ def check_encoder(encoder: str, device: str) -> None:
         from berunda.models.device import resolve_device
 
         resolve_device(device)
+
+
+def check_serves(method: Method, task: str) -> None:
+    """Refuse a method that does not serve `task`, "scene" or "segmentation".
+
+    Raises:
+        ConfigError: naming the tasks it serves.
+    """
+    tasks = method.needs().tasks
+    if task not in tasks:
+        raise ConfigError(
+            f"method '{method.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
+        )

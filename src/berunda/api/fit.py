@@ -19,7 +19,7 @@ from berunda.config import MapConfig
 from berunda.data.scene_source import SceneSource
 from berunda.data.source import Source
 from berunda.data.splits import CALIBRATION, TRAIN
-from berunda.errors import CheckpointError, ConfigError
+from berunda.errors import CheckpointError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.files import failed_write
 from berunda.mapping.manifest import (
@@ -169,19 +169,8 @@ def share_training(
 
 
 def method_of(config: MapConfig) -> Method:
-    """Return the method that `config` names, with its options.
-
-    Raises:
-        ConfigError: it is not for maps.
-    """
-    method = make_method(config.method, config.method_options)
-    tasks = method.needs().tasks
-    if "segmentation" not in tasks:
-        raise ConfigError(
-            f"method '{method.name}': serves {', '.join(tasks)}, expected one for segmentation, as maps need it; "
-            "`berunda methods` lists them"
-        )
-    return method
+    """Return the method that `config` names, with its options."""
+    return make_method(config.method, config.method_options)
 
 
 def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:

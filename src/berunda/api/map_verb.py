@@ -57,7 +57,7 @@ def map_scene(
     """
     folder = Path(out).absolute()
     check_out(folder, [*config.scenes, config.labels, config.mask])
-    check_choices(config)
+    check_choices(config, "segmentation")
     if config.dask is not None:
         require_dask()
     progress = progress or Silent()

@@ -31,7 +31,6 @@ from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
 from berunda.assess.scene_report import SceneReport, write_scene_report
 from berunda.config import dump_config
 from berunda.data.images import ImageSet
-from berunda.errors import ConfigError
 from berunda.mapping.bundle import save_bundle
 from berunda.mapping.run import WORK_NAME
 from berunda.methods import make_method
@@ -40,7 +39,7 @@ from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
 
-__all__ = ["SceneRun", "check_serves", "command_of", "protocol_of", "start_run", "train_along", "train_and_report"]
+__all__ = ["SceneRun", "command_of", "protocol_of", "start_run", "train_along", "train_and_report"]
 
 
 @dataclass
@@ -84,27 +83,13 @@ class SceneRun:
         return with_passes(self.settings, per_step)
 
 
-def check_serves(method: Method) -> None:
-    """Refuse a method that does not classify images.
-
-    Raises:
-        ConfigError: naming the tasks it serves.
-    """
-    tasks = method.needs().tasks
-    if "scene" not in tasks:
-        raise ConfigError(
-            f"method {method.name!r} serves {', '.join(tasks)}, expected scene; `berunda methods` lists the others"
-        )
-
-
 def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
     """Draw the labelled images and return a run that has trained nothing yet.
 
     Raises:
-        ConfigError, DataError: the method does not serve images, or there are not that many labels.
+        DataError: there are not that many labels.
     """
     method = make_method(options.method, options.method_options)
-    check_serves(method)
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
     net = recipe.net(options, max(images.size))

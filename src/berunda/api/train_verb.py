@@ -47,7 +47,7 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
     folder = Path(out).absolute()
     check_out(folder, [options.dataset, options.data])
     check_no_map(folder)
-    check_choices(options)
+    check_choices(options, "scene")
     with _ranks() as ranks:
         if ranks is None or ranks.rank == 0:
             with output_lock(folder):
