@@ -78,7 +78,7 @@ def trained_row(
     )
     method, recipe = make_method(options.method), recipe_of(chosen)
     drawn = draw_images(images, options.labels, "per_class", seed)
-    net = recipe.net(chosen, max(images.size))
+    net = recipe.net(chosen, images)
     settings = recipe.train_config(chosen, seed=seed, run_key=drawn.key(net.image_px))
     fitted = fit_scene(method, drawn, net, settings)
     figures, test = measured(fitted.predictor, drawn, fitted.validation, others)

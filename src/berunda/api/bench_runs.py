@@ -114,7 +114,7 @@ class Bench:
             options=options,
             suite=suite,
             drawn=drawn,
-            net=recipe.net(options, max(images.size)),
+            net=recipe.net(options, images),
             base=recipe.train_config(options, seed=options.seed),
             methods=methods,
             cases=tuple(cases),
@@ -248,6 +248,7 @@ class Bench:
             "setting": {
                 "image_passes": round(self.budget),
                 "image_px": self.net.image_px,
+                "frozen_stages": self.net.frozen_stages,
                 "is_pretrained": self.net.pretrained,
                 "learning_rate": self.base.learning_rate,
                 "n_labelled": self.base.n_labelled,

@@ -53,12 +53,14 @@ class Net:
         depth: stages of it in use.
         pretrained: whether it starts from pretrained weights.
         image_px: side of the images it is shown.
+        frozen_stages: stages that keep their pretrained weights.
     """
 
     encoder: str
     depth: int
     pretrained: bool
     image_px: int
+    frozen_stages: int = 0
 
     def spec(self, drawn: Drawn) -> NetSpec:
         """Return the specification of the net for these images."""
@@ -71,6 +73,7 @@ class Net:
             pretrained=self.pretrained,
             crop_px=self.image_px,
             n_unlabelled=len(drawn.unlabelled),
+            frozen_stages=self.frozen_stages,
         )
 
 

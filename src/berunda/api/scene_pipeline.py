@@ -92,7 +92,7 @@ def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
     method = make_method(options.method, options.method_options)
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
-    net = recipe.net(options, max(images.size))
+    net = recipe.net(options, images)
     settings = recipe.train_config(options, seed=options.seed, run_key=drawn.key(net.image_px))
     return SceneRun(options, drawn, net, method, settings)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from berunda.api.scene_fit import Net
+from berunda.data.images import ImageSet
 from berunda.models.wide_resnet import WIDE_RESNETS
 from berunda.options.bench import BenchOptions
 from berunda.options.train import TrainOptions
@@ -13,8 +14,8 @@ from berunda.train.config import Optimizer, TrainConfig
 
 __all__ = ["SceneRecipe", "recipe_of"]
 
-_STEPS = {"quick": 200, "standard": 600, "thorough": 3000}
-"""About 2, 6 and 30 minutes of FixMatch with the packaged encoder at 64 px on two cores."""
+_STEPS = {"quick": 300, "standard": 900, "thorough": 4000}
+"""About 2, 6 and 30 minutes with the packaged encoder at 64 px on two cores."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class SceneRecipe:
         clip_norm: largest norm of the gradient; 0 for no clipping.
         n_labelled: labelled images a step.
         encoder_depth: stages of the encoder in use, 1 to 5.
+        frozen_stages: stages of it that keep their pretrained weights, where it has some, on images in colour: others
+            have first filters that were never trained on their bands.
         largest_px: larger images are resampled to this side.
         has_weights: whether there are pretrained weights of the encoder at all.
         steps: training steps by effort.
@@ -45,6 +48,7 @@ class SceneRecipe:
     clip_norm: float = 1.0
     n_labelled: int = 16
     encoder_depth: int = 5
+    frozen_stages: int = 2
     largest_px: int = 128
     has_weights: bool = True
     steps: Mapping[str, int] = field(default_factory=lambda: dict(_STEPS))
@@ -66,13 +70,16 @@ class SceneRecipe:
             rates=() if self.body_rate == 1.0 else (("net.encoder", self.body_rate),),
         )
 
-    def net(self, options: TrainOptions | BenchOptions, native_px: int) -> Net:
-        """Return the net for images whose longer side is `native_px`."""
+    def net(self, options: TrainOptions | BenchOptions, images: ImageSet) -> Net:
+        """Return the net for `images`."""
+        pretrained = options.pretrained and self.has_weights
+        frozen = self.frozen_stages if pretrained and len(images.bands) == 3 else 0
         return Net(
             encoder=options.encoder,
             depth=self.encoder_depth,
-            pretrained=options.pretrained and self.has_weights,
-            image_px=options.image_px or min(native_px, self.largest_px),
+            pretrained=pretrained,
+            image_px=options.image_px or min(max(images.size), self.largest_px),
+            frozen_stages=frozen if options.frozen_stages is None else options.frozen_stages,
         )
 
 

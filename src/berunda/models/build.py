@@ -6,6 +6,7 @@ from typing import get_args
 
 from berunda.errors import ConfigError
 from berunda.models.encoders import build_encoder
+from berunda.models.frozen import freeze_stages
 from berunda.models.pooled import PooledNet
 from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
@@ -30,6 +31,7 @@ def build_net(spec: NetSpec) -> Net:
     encoder = build_encoder(
         spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained
     )
+    freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
     if spec.task != "segmentation":
         return PooledNet(encoder, spec.n_classes)
     pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None
@@ -51,6 +53,10 @@ def _check(spec: NetSpec) -> None:
         faults.append(f"n_classes is {spec.n_classes}, expected at least 2")
     if not 1 <= spec.encoder_depth <= 5:
         faults.append(f"encoder_depth is {spec.encoder_depth}, expected 1 to 5")
+    if not 0 <= spec.frozen_stages <= spec.encoder_depth:
+        faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 to {spec.encoder_depth}, the encoder_depth")
+    elif spec.frozen_stages and not spec.pretrained:
+        faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 without pretrained weights")
     if spec.pixel_path and spec.task != "segmentation":
         faults.append(f"pixel_path is set for task {spec.task!r}, which has no pixels to classify")
     if faults:

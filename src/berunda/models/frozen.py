@@ -1,14 +1,53 @@
-"""Forward passes that leave no trace in the running statistics of batch norm."""
+"""Parts of a net that do not learn: its first stages for good, statistics of batch norm for a pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["frozen_statistics"]
+__all__ = ["freeze_stages", "frozen_statistics", "to_training"]
+
+
+def freeze_stages(encoder: nn.Module, n_bands: int, n_stages: int) -> None:
+    """Let nothing that the features of the first `n_stages` strides of an encoder depend on be trained.
+
+    What they depend on is asked of automatic differentiation, so it holds for any encoder. A step gets cheaper, since
+    no gradient goes back through these stages, and a few labels can no longer spoil what the pretraining learned of
+    edges and colours. Layers that follow the last of these features are trained, whatever their name.
+
+    Args:
+        encoder: `forward(x) -> [x, stride 2, stride 4, ...]`.
+        n_bands: bands of its input.
+        n_stages: of strides 2 to 2 ** n_stages; 0 for none.
+    """
+    if n_stages == 0:
+        return
+    was_training = encoder.training
+    encoder.eval()
+    parameters = list(encoder.parameters())
+    early = encoder(torch.zeros(1, n_bands, 64, 64))[n_stages].sum()
+    for parameter, gradient in zip(
+        parameters, torch.autograd.grad(early, parameters, allow_unused=True), strict=True
+    ):
+        if gradient is not None:
+            parameter.requires_grad_(False)
+    encoder.train(was_training)
+
+
+def to_training(net: nn.Module) -> None:
+    """Put `net` into training mode, except for parts whose parameters are all frozen, which stay in evaluation mode.
+
+    A frozen batch norm so goes on normalising by the statistics that its weights were trained with.
+    """
+    net.train()
+    for part in net.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
 
 
 @contextmanager

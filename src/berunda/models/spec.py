@@ -29,6 +29,7 @@ class NetSpec:
             (the same at stride 4, for methods that look at single pixels by themselves).
         n_unlabelled: images of the unlabelled stream, for methods that remember something of each; 0 where they are
             drawn without end.
+        frozen_stages: stages of the encoder, from the first, that keep their pretrained weights and statistics.
     """
 
     task: Task
@@ -41,3 +42,4 @@ class NetSpec:
     pixel_path: bool = False
     decoder: Decoder = "unet"
     n_unlabelled: int = 0
+    frozen_stages: int = 0

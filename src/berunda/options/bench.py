@@ -39,6 +39,7 @@ class BenchOptions(Options):
     seed: int = Field(0, ge=0, le=2**31, description="First seed.")
     encoder: str = shared.ENCODER
     pretrained: bool = shared.PRETRAINED
+    frozen_stages: int | None = shared.FROZEN_STAGES
     effort: Effort = shared.EFFORT
     steps: int | None = shared.STEPS
     image_px: int | None = shared.IMAGE_PX

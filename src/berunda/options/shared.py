@@ -10,6 +10,7 @@ __all__ = [
     "DATA",
     "EFFORT",
     "ENCODER",
+    "FROZEN_STAGES",
     "IMAGE_PX",
     "LEARNING_RATE",
     "N_LABELLED",
@@ -33,6 +34,12 @@ ENCODER: Any = Field(
 PRETRAINED: Any = Field(
     True,
     description="Start the encoder from pretrained weights, where it has some.",
+)
+FROZEN_STAGES: Any = Field(
+    None,
+    ge=0,
+    le=5,
+    description="Stages of the encoder, from the first, that are not trained, instead of the recipe's.",
 )
 EFFORT: Any = Field("standard", description="Length of training: about 2, 6 or 30 minutes on two cores.")
 STEPS: Any = Field(None, ge=1, le=1_000_000, description="Training steps, instead of the effort's.")

@@ -53,6 +53,7 @@ class TrainOptions(Options):
     steps: int | None = shared.STEPS
     encoder: str = shared.ENCODER
     pretrained: bool = shared.PRETRAINED
+    frozen_stages: int | None = shared.FROZEN_STAGES
     image_px: int | None = shared.IMAGE_PX
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE

@@ -17,6 +17,7 @@ from berunda.data.order import Randomness, key_of
 from berunda.errors import CheckpointError, ConfigError
 from berunda.methods.contract import Method, NetSpec
 from berunda.models.device import resolve_device
+from berunda.models.frozen import to_training
 from berunda.models.teacher import Averaged
 from berunda.progress import Progress
 from berunda.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -209,7 +210,7 @@ class Run:
         averaged = Averaged(net, extra, self.config.ema_decay)
         if self.config.compile:
             averaged.net.compile()
-        net.train()
+        to_training(net)
         extra.train()
         pair = nn.ModuleDict({"net": net, "extra": extra})
         factors = (*stage.method.needs().parameter_groups, *self.config.rates)
