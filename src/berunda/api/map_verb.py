@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,11 @@ from berunda.api.choices import check_choices
 from berunda.api.out_folder import check_out
 from berunda.api.outcome import MapOutcome
 from berunda.api.prepare import Prepared, prepare
+from berunda.api.ranks_here import ranks_here
 from berunda.config import MapConfig
 from berunda.mapping.backends import require_dask
 from berunda.mapping.lock import output_lock
 from berunda.progress import Progress, Silent
-from berunda.ranks import started_ranks
 
 if TYPE_CHECKING:
     from berunda.train.distributed import Group
@@ -62,7 +62,7 @@ def map_scene(
         require_dask()
     progress = progress or Silent()
     with ExitStack() as held:
-        with _ranks() as ranks:
+        with ranks_here() as ranks:
             config, prepared = _prepared(config, folder, held, ranks)
             from berunda.api.pipeline import map_and_report, start_run, train_along, train_and_compare
 
@@ -73,18 +73,6 @@ def map_scene(
             run = start_run(config, prepared, attribution)
             train_and_compare(run, folder, progress)
         return map_and_report(run, folder, progress)
-
-
-@contextmanager
-def _ranks() -> Iterator[Group | None]:
-    """Join the ranks that `torchrun` started, within the block; None without them."""
-    if started_ranks()[1] == 1:
-        yield None
-        return
-    from berunda.train.distributed import together
-
-    with together() as ranks:
-        yield ranks
 
 
 def _prepared(config: MapConfig, folder: Path, held: ExitStack, ranks: Group | None) -> tuple[MapConfig, Prepared]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from berunda.api.choices import check_choices
 from berunda.api.out_folder import check_no_map, check_out
 from berunda.api.outcome import TrainOutcome
+from berunda.api.ranks_here import ranks_here
 from berunda.data.images import open_images
 from berunda.mapping.lock import output_lock
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
-from berunda.ranks import started_ranks
 
 if TYPE_CHECKING:
-    from berunda.train.distributed import Group
+    pass
 
 __all__ = ["train"]
 
@@ -48,23 +46,11 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
     check_out(folder, [options.dataset, options.data])
     check_no_map(folder)
     check_choices(options, "scene")
-    with _ranks() as ranks:
+    with ranks_here() as ranks:
         if ranks is None or ranks.rank == 0:
             with output_lock(folder):
                 return _train(options, folder, progress or Silent())
         return _train(options, folder, Silent(), along=True)
-
-
-@contextmanager
-def _ranks() -> Iterator[Group | None]:
-    """Join the ranks that `torchrun` started, within the block; None without them."""
-    if started_ranks()[1] == 1:
-        yield None
-        return
-    from berunda.train.distributed import together
-
-    with together() as ranks:
-        yield ranks
 
 
 def _train(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
