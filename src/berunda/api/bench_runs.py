@@ -172,7 +172,7 @@ class Bench:
         base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
         if not method.needs().unlabelled:
             return with_passes(base, self.budget / base.steps)
-        looking = survey_passes(method, drawn)
+        looking = survey_passes(method, drawn, self.net)
         left = self.budget - looking
         if left < self.budget / 10:
             raise ConfigError(
@@ -181,7 +181,8 @@ class Bench:
                 f"(`berunda methods {case.method}`)"
             )
         once = replace(base, steps=_MANY_STEPS)
-        return replace(base, steps=max(1, round(left / (image_passes(method, once, drawn) - looking) * once.steps)))
+        per_step = (image_passes(method, once, drawn, self.net) - looking) / once.steps
+        return replace(base, steps=max(1, round(left / per_step)))
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)

@@ -79,7 +79,7 @@ class SceneRun:
     @property
     def equal(self) -> TrainConfig:
         """The settings of that net: as many image passes."""
-        per_step = image_passes(self.method, self.settings, self.drawn) / self.settings.steps
+        per_step = image_passes(self.method, self.settings, self.drawn, self.net) / self.settings.steps
         return with_passes(self.settings, per_step)
 
 
@@ -196,7 +196,7 @@ def _report(run: SceneRun) -> SceneReport:
 
 def _info(run: SceneRun) -> RunInfo:
     options = run.options
-    passes = image_passes(run.method, run.settings, run.drawn)
+    passes = image_passes(run.method, run.settings, run.drawn, run.net)
     return RunInfo(
         suite="train",
         labels=options.labels,

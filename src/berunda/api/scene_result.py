@@ -73,18 +73,24 @@ class RunInfo:
     variant: str = ""
 
 
-def survey_passes(method: Method, drawn: Drawn) -> float:
-    """Return what showing every image to the model costs a run, in trained image passes: forward alone a third."""
+def survey_passes(method: Method, drawn: Drawn, net: Net) -> float:
+    """Return what showing every image to the model costs a run, in trained image passes: forward alone a third.
+
+    Enlarged images count by their area.
+    """
     n_images = len(drawn.train) + len(drawn.unlabelled)
-    n_surveys = sum(stage.needs().surveys for stage in _methods_of_stages(method))
+    stages = [stage.needs() for stage in _methods_of_stages(method)]
+    n_surveys = float(sum(needs.surveys for needs in stages))
+    if stages[0].surveys and net.pretrained:
+        n_surveys += max(1.0, stages[0].first_survey_px / net.image_px) ** 2 - 1
     return n_surveys * n_images / 3
 
 
-def image_passes(method: Method, settings: TrainConfig, drawn: Drawn) -> float:
+def image_passes(method: Method, settings: TrainConfig, drawn: Drawn, net: Net) -> float:
     """Return what a training costs in trained image passes: its steps, stage by stage, and its surveys."""
     steps = plan_stages(method, settings.steps)
     in_steps = sum(len(stage.steps) * passes_per_step(stage.method, settings.n_labelled) for stage in steps)
-    return in_steps + survey_passes(method, drawn)
+    return in_steps + survey_passes(method, drawn, net)
 
 
 def _methods_of_stages(method: Method) -> list[Method]:
@@ -106,7 +112,7 @@ def net_result(
     fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
-    trained, passes = fitted.trained.seconds, image_passes(method, settings, drawn)
+    trained, passes = fitted.trained.seconds, image_passes(method, settings, drawn, net)
     return SceneResult(
         method=method.name,
         encoder=net.encoder,

@@ -118,6 +118,8 @@ class Needs:
         decoder: the net's decoder for maps where the user names none.
         surveys: how often in a stage the averaged model is shown every image of both streams, for `Method.survey`; the
             first time before the first step, then at even distances.
+        first_survey_px: side to which smaller images are enlarged the first time, where the net still is as its
+            pretraining on larger images left it; 0 for as they are.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
     """
 
@@ -132,6 +134,7 @@ class Needs:
     parameter_groups: tuple[tuple[str, float], ...] = ()
     decoder: Decoder = "slim"
     surveys: int = 0
+    first_survey_px: int = 0
     sharpness_rho: float = 0.0
 
 

@@ -34,6 +34,7 @@ _FOLLOWERS = (
     *("freematch", "softmatch", "adamatch", "defixmatch", "berunda"),
 )
 _ISCEN = "Iscen et al. 2019, section 4"
+_FIRST_PX = 96  # the packaged encoder was trained at 224 px and tells little from smaller images as they are
 
 
 def propagate_loss(logits: Tensor, guess: Tensor, believed: Tensor, smoothing: float) -> Tensor:
@@ -60,14 +61,14 @@ class Propagate(Method):
 
     Several times in the training the averaged net describes every image. Labels spread over the graph of these features
     from the labelled images; once the net has learned something, what it says itself is spread and smoothed instead.
-    The answers are aligned to the classes' shares among the labels, and of each class the surest are believed, more of
-    them as the training goes on. With `then`, another method goes on from there. It is not FixMatch: the label of an
-    image comes from its neighbours and stays until the next graph. Costs one trained pass an unlabelled image and one
-    forward pass of every image a graph; no teacher.
+    The answers are aligned to the classes' shares, at first those among the labels, later more and more what the net
+    itself finds, and of each class the surest are believed, more of them as the training goes on. With `then`, another
+    method goes on from there. It is not FixMatch: the label of an image comes from its neighbours and stays until the
+    next graph. Costs one trained pass an unlabelled image and one forward pass of every image a graph; no teacher.
 
     Source: Zhou et al. 2004 (propagation); Iscen et al. 2019 (with a net that learns from it).
-    Deviations: believed or not instead of weights by entropy; alignment to the labels' shares, classes of equal mass at
-        the start; after the first graph the net's own answers are smoothed, the labels held fast.
+    Deviations: believed or not instead of weights by entropy; alignment to the classes' shares, classes of equal mass
+        at the start; after the first graph the net's own answers are smoothed, the labels held fast.
     """
 
     name: ClassVar[str] = "propagate"
@@ -94,6 +95,7 @@ class Propagate(Method):
             unlabelled_ratio=self.mu,
             trained_passes=1.0,
             surveys=self.graphs,
+            first_survey_px=_FIRST_PX,
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
@@ -136,7 +138,9 @@ class Propagate(Method):
             known = np.concatenate([given, np.full(len(unlabelled.features), -1)])
             soft = propagate(graph, known, n_classes, alpha=self.alpha)
         else:
-            said = aligned(torch.cat([labelled.logits, unlabelled.logits]).softmax(1).numpy(), shares)
+            answers = torch.cat([labelled.logits, unlabelled.logits]).softmax(1).numpy()
+            shares = (1 - step.progress) * shares + step.progress * answers[len(given) :].mean(axis=0)
+            said = aligned(answers, shares)
             said[: len(given)] = np.eye(n_classes, dtype=np.float32)[given] * len(points) / len(given) / self.neighbours
             soft = smoothed(graph, said)
         guess = aligned(soft, shares)[len(given) :]

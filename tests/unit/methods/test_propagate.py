@@ -11,13 +11,13 @@ from toy_methods import N_LISTED, TaskSource, spec_of, tiny
 
 from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
-from berunda.methods.contract import Step, Surveyed
+from berunda.methods.contract import SplitNet, Step, Surveyed
 from berunda.methods.propagate import _FOLLOWERS, Propagate, propagate_loss
 from berunda.models.propagation import aligned, knn_graph, most_trusted, smoothed
+from berunda.train import survey
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
 from berunda.train.stages import plan_stages
-from berunda.train.survey import survey_steps
 
 
 def test_loss_equals_its_numpy_twin() -> None:
@@ -88,11 +88,45 @@ def test_labels_reach_their_cluster() -> None:
     assert later["believed"].sum() > 80
 
 
+def test_shares_move_from_those_of_the_labels_to_those_that_the_net_finds() -> None:
+    """A class that has a third of the labels but a tenth of the images loses what it was given too much."""
+    method = Propagate(neighbours=5, components=4, alpha=0.9)
+    labels, off = torch.tensor([0] * 9 + [1] * 45 + [2] * 36), [0, 0]
+    for seed in range(3):
+        draw = np.random.default_rng(seed)
+        features = torch.from_numpy(np.eye(3, 8)[labels] + draw.normal(size=(90, 8)) * 0.6).float()
+        said = Surveyed(features, torch.eye(3)[labels], None)
+        for when, index in enumerate((1, 9)):
+            found = method.survey(torch.nn.Module(), clusters(3, 0, True), said, Step(index, 10))
+            off[when] += abs(int((found["guess"].argmax(1) == 0).sum()) - 9)
+    assert off[1] < off[0] / 2
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_the_first_look_of_a_pretrained_net_is_at_enlarged_images(
+    pretrained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+
+    def seen(net: SplitNet, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sides.append(pixels.shape[-1])
+        return described(net, pixels)
+
+    described = survey._described
+    monkeypatch.setattr(survey, "_described", seen)
+    method = replace(tiny("propagate"), graphs=2)
+    spec = replace(spec_of(method), pretrained=pretrained)
+    train(method, spec, TaskSource(task="scene"), TrainConfig(steps=4, n_labelled=4, device="cpu"))
+    first, own = sides[0], sides[-1]
+    assert first == (96 if pretrained else own)
+    assert own < 96
+
+
 def test_graphs_are_made_at_even_distances() -> None:
     (stage,) = plan_stages(Propagate(graphs=4), 10)
-    assert survey_steps(stage) == {0, 2, 5, 8}
+    assert survey.survey_steps(stage) == {0, 2, 5, 8}
     (stage,) = plan_stages(make_method("fixmatch", {}), 10)
-    assert not survey_steps(stage)
+    assert not survey.survey_steps(stage)
 
 
 class Counting(TaskSource):
