@@ -33,16 +33,16 @@ lint: $(VENV)/installed-dev
 
 ## The benchmarks that are behind every figure; they go on where they were stopped. Long.
 bench: $(VENV)/installed-dev
-	@for script in $(filter-out %/readme_figures.py benchmarks/_%,$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out %/figures.py benchmarks/_%,$(wildcard benchmarks/*.py)); do \
 		echo "$$script"; $(RUN) $$script || exit 1; \
 	done
-	$(RUN) benchmarks/readme_figures.py
+	$(RUN) benchmarks/figures.py
 
 ## The generated parts of the documentation.
 docs: $(VENV)/installed-dev
 	$(RUN) docs/import_graph.py
 	$(RUN) docs/pages.py
-	$(RUN) benchmarks/readme_figures.py
+	$(RUN) benchmarks/figures.py
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -86,7 +86,7 @@ def test_links_inside_the_project_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("script", ["docs/import_graph.py", "docs/pages.py", "benchmarks/readme_figures.py"])
+@pytest.mark.parametrize("script", ["docs/import_graph.py", "docs/pages.py", "benchmarks/figures.py"])
 def test_generated_parts_are_current(script: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / script), "--check"], capture_output=True, text=True, check=False
