@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 from berunda.api.drawn import Drawn, draw_images
-from berunda.api.fit import passes_per_step
 from berunda.api.scene_fit import classified, fit_scene
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
-from berunda.api.scene_result import RunInfo, SceneResult, scene_row
+from berunda.api.scene_result import RunInfo, SceneResult, image_passes, scene_row
 from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, ood_figures
 from berunda.bench.rows import RowFile
 from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
@@ -82,10 +81,10 @@ def trained_row(
     settings = recipe.train_config(chosen, seed=seed, run_key=drawn.key(net.image_px))
     fitted = fit_scene(method, drawn, net, settings)
     figures, test = measured(fitted.predictor, drawn, fitted.validation, others)
-    passes = settings.steps * passes_per_step(method, settings.n_labelled)
+    passes = image_passes(method, settings, drawn, net)
     seconds = fitted.trained.seconds
     result = SceneResult(options.method, options.encoder, figures, test, seconds, passes, passes / seconds)
-    said = f"{protocol_of(drawn, net.image_px, passes)}; {_MEASURED}"
+    said = f"{protocol_of(drawn, net, passes)}; {_MEASURED}"
     return _row(result, drawn, RunInfo(SUITE, options.labels, "per_class", seed, "", said, variant))
 
 

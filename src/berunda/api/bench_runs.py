@@ -237,7 +237,7 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, self.net.image_px, self.budget),
+            protocol=protocol_of(drawn, self.net, self.budget),
             variant=self._variant(case),
         )
         row = scene_row(result, drawn, info)
@@ -250,6 +250,7 @@ class Bench:
                 "image_passes": round(self.budget),
                 "image_px": self.net.image_px,
                 "frozen_stages": self.net.frozen_stages,
+                "symmetries": self.net.symmetries,
                 "is_pretrained": self.net.pretrained,
                 "learning_rate": self.base.learning_rate,
                 "n_labelled": self.base.n_labelled,

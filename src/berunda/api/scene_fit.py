@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class Net:
         pretrained: whether it starts from pretrained weights.
         image_px: side of the images it is shown.
         frozen_stages: stages that keep their pretrained weights.
+        symmetries: mirrored and turned views of an image whose answers are averaged: 1, 2, 4 or 8.
     """
 
     encoder: str
@@ -61,6 +62,7 @@ class Net:
     pretrained: bool
     image_px: int
     frozen_stages: int = 0
+    symmetries: Literal[1, 2, 4, 8] = 1
 
     def spec(self, drawn: Drawn) -> NetSpec:
         """Return the specification of the net for these images."""
@@ -220,7 +222,7 @@ def _manifest(
         method=method.name,
         method_options=dict(options or {}),
         encoder=net.encoder,
-        net=NetSettings(encoder_depth=net.depth, crop_px=net.image_px),
+        net=NetSettings(encoder_depth=net.depth, crop_px=net.image_px, symmetries=net.symmetries),
         bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
         classes=tuple(
             ClassEntry(id=i, name=name, color=color)

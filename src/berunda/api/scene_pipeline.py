@@ -129,17 +129,18 @@ def train_and_report(run: SceneRun, folder: Path, progress: Progress) -> TrainOu
     )
 
 
-def protocol_of(drawn: Drawn, image_px: int, image_passes: float) -> str:
+def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
     """Return in words how a run is trained and tested."""
     images, (rows, cols) = drawn.images, drawn.images.size
     counts = "/".join(str(len(images.of(part))) for part in range(3))
-    shown = "" if (rows, cols) == (image_px, image_px) else f", shown at {image_px} px"
+    shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
+    averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
     return (
         f"{images.name}, {counts} images for training/validation/test, {len(images.bands)} bands, {cols} x {rows} px"
         f"{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
         f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
-        "model; temperature from at most as many validation labels as training labels; features_* rest on frozen "
-        f"features of {FLOOR_PX} px, without any training of the net"
+        f"model{averaged}; temperature from at most as many validation labels as training labels; features_* rest on "
+        f"frozen features of {FLOOR_PX} px, without any training of the net"
     )
 
 
@@ -203,7 +204,7 @@ def _info(run: SceneRun) -> RunInfo:
         labels_unit=options.labels_unit,
         seed=options.seed,
         command=command_of(options),
-        protocol=protocol_of(run.drawn, run.net.image_px, passes),
+        protocol=protocol_of(run.drawn, run.net, passes),
     )
 
 

@@ -80,6 +80,7 @@ class SceneRecipe:
             pretrained=pretrained,
             image_px=options.image_px or min(max(images.size), self.largest_px),
             frozen_stages=frozen if options.frozen_stages is None else options.frozen_stages,
+            symmetries=options.symmetries,
         )
 
 

@@ -66,9 +66,14 @@ class ClassEntry(_Part):
 
 
 class NetSettings(_Part):
-    """What `berunda.models.spec.NetSpec` needs beside task, bands, classes and encoder."""
+    """What `berunda.models.spec.NetSpec` needs beside task, bands, classes and encoder, and how whole images are shown.
+
+    Attributes:
+        symmetries: how many mirrored and turned views of a whole image are answered for, and their answers averaged.
+    """
 
     encoder_depth: int = Field(default=3, ge=1, le=5)
+    symmetries: Literal[1, 2, 4, 8] = 1
     crop_px: int = Field(default=64, ge=1, le=8192)
     pixel_path: bool = False
     decoder: Literal["unet", "slim", "slim4"] = "unet"

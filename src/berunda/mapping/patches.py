@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -20,7 +21,7 @@ from berunda.mapping.predictor import DistanceLayer, Precision, deterministic, r
 from berunda.models.device import resolve_device
 from berunda.models.fold import fold_batch_norms
 
-__all__ = ["PatchAnswers", "ScenePredictor"]
+__all__ = ["PatchAnswers", "ScenePredictor", "symmetries"]
 
 BATCH = 64
 BATCH_CUDA = 512
@@ -120,9 +121,25 @@ class ScenePredictor:
         return PatchAnswers(*(value.float().cpu().numpy() for value in told))
 
     def _answers(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return float32 features (n, D) and logits (n, C)."""
+        """Return float32 features (n, D) and logits (n, C), means over the symmetries of square `pixels`."""
+        views = symmetries(pixels, self.manifest.net.symmetries)
         with deterministic() if self.device.type == "cuda" else nullcontext():
-            given = pixels.to(self.dtype, memory_format=torch.channels_last)
-            features = self._net.decode(self._net.encode(given))
-            logits = self._method.classify(self._net, self._extra, given, features)
-            return features.float(), logits.float()
+            features, logits = zip(*(self._answer(view) for view in views), strict=True)
+            return torch.stack(features).mean(0), torch.stack(logits).mean(0)
+
+    def _answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        given = pixels.to(self.dtype, memory_format=torch.channels_last)
+        features = self._net.decode(self._net.encode(given))
+        logits = self._method.classify(self._net, self._extra, given, features)
+        return features.float(), logits.float()
+
+
+def symmetries(pixels: Tensor, n: int) -> Iterator[Tensor]:
+    """Yield the first `n` of the eight symmetries of square images (N, B, H, W): as they are, turned by half, mirrored
+    both ways, then all of these across the diagonal.
+
+    A view from above has no up or down, so each is as good an image as the others.
+    """
+    for flipped in (pixels, pixels.transpose(2, 3))[: 1 + n // 8]:
+        for axes in ((), (2, 3), (2,), (3,))[: min(n, 4)]:
+            yield flipped.flip(axes) if axes else flipped

@@ -18,6 +18,7 @@ __all__ = [
     "SEED",
     "SKIP_BROKEN",
     "STEPS",
+    "SYMMETRIES",
 ]
 
 DATA: Any = Field(
@@ -49,6 +50,10 @@ IMAGE_PX: Any = Field(
     le=1024,
     description="Side to which images are resampled; if not given their own, at most 128 px.",
     json_schema_extra={"unit": "px"},
+)
+SYMMETRIES: Any = Field(
+    4,
+    description="Mirrored and turned views of an image whose answers are averaged: 1, 2, 4 or 8.",
 )
 N_LABELLED: Any = Field(
     None, ge=1, le=4096, description="Labelled images a step, instead of the recipe's for the encoder."

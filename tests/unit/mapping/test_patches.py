@@ -10,6 +10,7 @@ from toy_patches import CLASSES, scene_bundle
 from berunda.assess.calibration import softmax
 from berunda.assess.ood import FeatureDistance, energy
 from berunda.errors import DataError
+from berunda.mapping.bundle import Bundle
 from berunda.mapping.patches import ScenePredictor
 
 
@@ -40,6 +41,32 @@ def test_logits_are_the_plain_net_on_the_resampled_images() -> None:
         expected = plain(shown).numpy()
     said = ScenePredictor(bundle, precision="fp32").predict(images())
     np.testing.assert_allclose(said.logits, expected, rtol=1e-3, atol=1e-4)
+
+
+def with_symmetries(n: int) -> ScenePredictor:
+    bundle = scene_bundle()
+    net = bundle.manifest.net.model_copy(update={"symmetries": n})
+    return ScenePredictor(
+        Bundle(bundle.manifest.model_copy(update={"net": net}), bundle.tensors), precision="fp32"
+    )
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_answers_are_means_over_the_symmetries(n: int) -> None:
+    one, pixels = with_symmetries(1), images()
+    seen = [pixels, pixels[:, :, ::-1, ::-1], pixels[:, :, ::-1], pixels[..., ::-1]]
+    seen = (seen + [view.swapaxes(2, 3) for view in seen])[:n]
+    each = [one.predict(np.ascontiguousarray(view)) for view in seen]
+    said = with_symmetries(n).predict(pixels)
+    np.testing.assert_allclose(said.logits, np.mean([view.logits for view in each], 0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(said.features, np.mean([view.features for view in each], 0), rtol=1e-3, atol=1e-5)
+    assert np.abs(said.logits - each[0].logits).max() > 1e-3
+
+
+def test_with_all_eight_a_turned_image_is_the_same_image() -> None:
+    predictor, pixels = with_symmetries(8), images()
+    turned = np.ascontiguousarray(np.rot90(pixels, axes=(2, 3)))
+    np.testing.assert_allclose(predictor.predict(turned).logits, predictor.predict(pixels).logits, rtol=1e-3, atol=1e-5)
 
 
 def test_many_images_go_through_in_batches_and_keep_their_order() -> None:
