@@ -197,7 +197,7 @@ def expected_of(model: type[Options], name: str) -> str:
         return str(schema["expected"])
     part = next(part for part in schema.get("anyOf", [schema]) if part.get("type") != "null")
     if "enum" in part:
-        return "one of " + ", ".join(part["enum"])
+        return "one of " + ", ".join(map(str, part["enum"]))
     text = _KINDS.get(part["type"], "a list of texts")
     if "minimum" in part:
         upper = part.get("maximum")

@@ -100,7 +100,7 @@ def _metavar(schema: dict[str, Any], part: dict[str, Any], argument: str) -> str
     if "metavar" in schema:
         return str(schema["metavar"])
     if "enum" in part:
-        return "|".join(part["enum"])
+        return "|".join(map(str, part["enum"]))
     kinds = {"integer": "N", "number": "X", "boolean": "", "array": "A,B,...", "object": "NAME=VALUE"}
     return kinds.get(part["type"], "TEXT")
 

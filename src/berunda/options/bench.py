@@ -43,7 +43,7 @@ class BenchOptions(Options):
     effort: Effort = shared.EFFORT
     steps: int | None = shared.STEPS
     image_px: int | None = shared.IMAGE_PX
-    symmetries: Literal[1, 2, 4, 8] = shared.SYMMETRIES
+    symmetries: shared.Symmetries = shared.SYMMETRIES
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE
     method_options: ValueMap = Field(

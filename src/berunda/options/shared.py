@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 __all__ = [
     "DATA",
@@ -19,7 +19,16 @@ __all__ = [
     "SKIP_BROKEN",
     "STEPS",
     "SYMMETRIES",
+    "Symmetries",
 ]
+
+
+def _number(value: object) -> object:
+    """Return the number that a text of the command line spells, other values as they are."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+Symmetries = Annotated[Literal[1, 2, 4, 8], BeforeValidator(_number)]
 
 DATA: Any = Field(
     None,

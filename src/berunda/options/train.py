@@ -55,7 +55,7 @@ class TrainOptions(Options):
     pretrained: bool = shared.PRETRAINED
     frozen_stages: int | None = shared.FROZEN_STAGES
     image_px: int | None = shared.IMAGE_PX
-    symmetries: Literal[1, 2, 4, 8] = shared.SYMMETRIES
+    symmetries: shared.Symmetries = shared.SYMMETRIES
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE
     seed: int = shared.SEED
