@@ -136,7 +136,7 @@ def trace(case: str) -> list[float]:
     """Return the losses of ten steps of plain gradient descent, with a teacher where one is asked for."""
     method, task = make_method(*CASES[case]), TASKS[case.endswith(" scene")][0]
     net = fill(ConvNet(task), 1)
-    extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX, n_unlabelled=4)), 2)
+    extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX, n_labelled=3, n_unlabelled=4)), 2)
     pair = nn.ModuleDict({"net": net, "extra": extra})
     teacher = copy.deepcopy(pair).eval().requires_grad_(False) if method.needs().teacher else None
     optimizer = torch.optim.SGD(pair.parameters(), lr=0.1)

@@ -70,7 +70,8 @@ class TaskSource(ToySource):
 
 def spec_of(method: Method) -> NetSpec:
     """Return what to try `method` on: the first task it serves."""
-    return NetSpec(method.needs().tasks[0], 4, 3, pretrained=False, crop_px=12, n_unlabelled=N_LISTED)
+    counts = {"n_labelled": N_LISTED, "n_unlabelled": N_LISTED}
+    return NetSpec(method.needs().tasks[0], 4, 3, pretrained=False, crop_px=12, **counts)
 
 
 def tiny(case: str) -> Method:

@@ -74,6 +74,7 @@ class Net:
             encoder_depth=self.depth,
             pretrained=self.pretrained,
             crop_px=self.image_px,
+            n_labelled=len(drawn.train),
             n_unlabelled=len(drawn.unlabelled),
             frozen_stages=self.frozen_stages,
         )

@@ -13,19 +13,8 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods._consistency import terms_of, unlabelled_views
-from berunda.methods.contract import (
-    Batch,
-    Loss,
-    Method,
-    Needs,
-    NetSpec,
-    Stage,
-    Step,
-    Surveyed,
-    View,
-    setting,
-)
-from berunda.models.propagation import aligned, fit_projection, knn_graph, most_trusted, propagate, smoothed
+from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Stage, Step, Surveyed, View, setting
+from berunda.models import propagation
 
 __all__ = ["Propagate", "propagate_loss"]
 
@@ -61,14 +50,17 @@ class Propagate(Method):
 
     Several times in the training the averaged net describes every image. Labels spread over the graph of these features
     from the labelled images; once the net has learned something, what it says itself is spread and smoothed instead.
-    The answers are aligned to the classes' shares, at first those among the labels, later more and more what the net
-    itself finds, and of each class the surest are believed, more of them as the training goes on. With `then`, another
-    method goes on from there. It is not FixMatch: the label of an image comes from its neighbours and stays until the
-    next graph. Costs one trained pass an unlabelled image and one forward pass of every image a graph; no teacher.
+    Later graphs join images that are alike both to the pretrained net and to the one in training, whose own mistakes
+    so do not look like neighbourhood. The answers are aligned to the classes' shares, at first those among the labels,
+    later more and more what the net itself finds, and of each class the surest are believed, more of them as the
+    training goes on. With `then`, another method goes on from there. It is not FixMatch: the label of an image comes
+    from its neighbours and stays until the next graph. Costs one trained pass an unlabelled image and one forward pass
+    of every image a graph; no teacher.
 
     Source: Zhou et al. 2004 (propagation); Iscen et al. 2019 (with a net that learns from it).
     Deviations: believed or not instead of weights by entropy; alignment to the classes' shares, classes of equal mass
-        at the start; after the first graph the net's own answers are smoothed, the labels held fast.
+        at the start; after the first graph the net's own answers are smoothed, the labels held fast; the features of
+        the pretrained net stay in the graph.
     """
 
     name: ClassVar[str] = "propagate"
@@ -78,7 +70,10 @@ class Propagate(Method):
     graphs: int = setting(6, "graphs made in the training", valid=(1, 100))
     neighbours: int = setting(15, "neighbours that an image is joined to", valid=(1, 200), unit="images")
     components: int = setting(64, "principal components of the features", valid=(2, 2048))
-    alpha: float = setting(0.95, "how far labels spread", valid=(0, 0.999), source="Zhou et al. 2004 (there 0.99)")
+    alpha: float = setting(
+        0.95, "how far labels spread in the first graph", valid=(0, 0.999), source="Zhou et al. 2004 (there 0.99)"
+    )
+    alpha_later: float = setting(0.9, "how far the net's answers spread in later graphs", valid=(0, 0.999))
     believed: float = setting(
         0.5, "share of the images that is believed at first; all are in the end", valid=(0, 1), unit="share"
     )
@@ -99,11 +94,13 @@ class Propagate(Method):
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
-        """Return the guess (N, C) about every unlabelled image and whether it is believed (N,)."""
+        """Return guess (N, C) and belief (N,) for unlabelled images; the pretrained net's points for all, else 0."""
         del net
         extra = nn.Module()
         extra.register_buffer("guess", torch.zeros(spec.n_unlabelled, spec.n_classes))
         extra.register_buffer("believed", torch.zeros(spec.n_unlabelled))
+        extra.register_buffer("first", torch.zeros(spec.n_labelled + spec.n_unlabelled, self.components))
+        extra.register_buffer("is_pretrained", torch.tensor(float(spec.pretrained)))
         return extra
 
     def stages(self) -> tuple[Stage, ...]:
@@ -127,22 +124,23 @@ class Propagate(Method):
 
     def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
         """Spread the labels over a new graph."""
-        del extra
         assert labelled.labels is not None
         given, n_classes = labelled.labels.numpy(), labelled.logits.shape[1]
         shares = (np.bincount(given, minlength=n_classes) / len(given)).astype(np.float32)
         features = torch.cat([labelled.features, unlabelled.features]).numpy()
-        points = fit_projection(features, self.components).apply(features)
-        graph = knn_graph(points, min(self.neighbours, len(points) - 1))
+        points, first = propagation.fit_projection(features, self.components).apply(features), extra.get_buffer("first")
+        if step.index > 0:
+            points = propagation.joined(points, first.cpu().numpy())
+        elif extra.get_buffer("is_pretrained"):
+            first = nn.functional.pad(torch.from_numpy(points), (0, self.components - points.shape[1]))
+        graph = propagation.knn_graph(points, min(self.neighbours, len(points) - 1))
+        known = np.concatenate([given, np.full(len(unlabelled.features), -1)])
         if step.index == 0:
-            known = np.concatenate([given, np.full(len(unlabelled.features), -1)])
-            soft = propagate(graph, known, n_classes, alpha=self.alpha)
+            soft = propagation.propagate(graph, known, n_classes, alpha=self.alpha)
         else:
             answers = torch.cat([labelled.logits, unlabelled.logits]).softmax(1).numpy()
             shares = (1 - step.progress) * shares + step.progress * answers[len(given) :].mean(axis=0)
-            said = aligned(answers, shares)
-            said[: len(given)] = np.eye(n_classes, dtype=np.float32)[given] * len(points) / len(given) / self.neighbours
-            soft = smoothed(graph, said)
-        guess = aligned(soft, shares)[len(given) :]
-        believed = most_trusted(guess, shares, self.believed + (1 - self.believed) * step.progress)
-        return {"guess": torch.from_numpy(guess), "believed": torch.from_numpy(believed).float()}
+            soft = propagation.corrected(graph, propagation.aligned(answers, shares), known, alpha=self.alpha_later)
+        guess = propagation.aligned(soft, shares)[len(given) :]
+        believed = propagation.most_trusted(guess, shares, self.believed + (1 - self.believed) * step.progress)
+        return {"guess": torch.from_numpy(guess), "believed": torch.from_numpy(believed).float(), "first": first}

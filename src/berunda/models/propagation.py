@@ -15,10 +15,13 @@ from scipy import sparse
 from berunda.errors import DataError
 
 __all__ = [
+    "FloatArray",
     "Projection",
     "aligned",
+    "corrected",
     "fit_projection",
     "inductive",
+    "joined",
     "knn_graph",
     "most_trusted",
     "nearest",
@@ -81,6 +84,11 @@ def fit_projection(features: FloatArray, n_components: int = 64, *, whiten: bool
     if whiten:
         kept = kept / np.sqrt(np.maximum(variance[order], 1e-12 * max(variance[-1], 1e-30)))
     return Projection(mean.astype(np.float32), kept.astype(np.float32))
+
+
+def joined(points: FloatArray, others: FloatArray) -> FloatArray:
+    """Return points (N, d + e) of length 1 that are near where (N, d) and (N, e) both are; zeros have no say."""
+    return _on_sphere(np.concatenate([points, others], axis=1))
 
 
 def nearest(queries: FloatArray | None, points: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
@@ -196,6 +204,19 @@ def smoothed(graph: sparse.csr_array, soft: FloatArray, *, alpha: float = 0.8, i
         spread: FloatArray = graph @ answer
         answer = np.float32(alpha) * spread + np.float32(1 - alpha) * soft
     return _distributions(answer)
+
+
+def corrected(graph: sparse.csr_array, answers: FloatArray, labels: IntArray, *, alpha: float = 0.9) -> FloatArray:
+    """Return a classifier's answers (N, C) smoothed over the graph, with the known labels (N,), -1 for none, held fast.
+
+    All labelled images together weigh as much as the answers about all images, divided by the neighbours that each has
+    in the mean.
+    """
+    known = np.flatnonzero(labels >= 0)
+    said = answers.astype(np.float32)
+    weight = len(labels) / max(len(known), 1) / max(graph.nnz / len(labels), 1)
+    said[known] = np.eye(answers.shape[1], dtype=np.float32)[labels[known]] * np.float32(weight)
+    return smoothed(graph, said, alpha=alpha, iterations=20)
 
 
 def aligned(soft: FloatArray, shares: FloatArray, *, iterations: int = 5) -> FloatArray:

@@ -27,8 +27,9 @@ class NetSpec:
             bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
         decoder: segmentation only: "unet", "slim" (top-down sums at stride 2; about half the cost of a step) or "slim4"
             (the same at stride 4, for methods that look at single pixels by themselves).
-        n_unlabelled: images of the unlabelled stream, for methods that remember something of each; 0 where they are
+        n_labelled: images of the labelled stream, for methods that remember something of each; 0 where they are
             drawn without end.
+        n_unlabelled: of the unlabelled stream, likewise.
         frozen_stages: stages of the encoder, from the first, that keep their pretrained weights and statistics.
     """
 
@@ -41,5 +42,6 @@ class NetSpec:
     crop_px: int = 64
     pixel_path: bool = False
     decoder: Decoder = "unet"
+    n_labelled: int = 0
     n_unlabelled: int = 0
     frozen_stages: int = 0

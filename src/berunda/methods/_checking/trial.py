@@ -167,7 +167,8 @@ def make_trial(
     random numbers are left as they were.
     """
     n_unlabelled = max(1, round(min(method.needs().unlabelled_ratio, 2) * n_labelled))
-    spec = NetSpec(task, N_BANDS, N_CLASSES, pretrained=False, crop_px=SIDE_PX, n_unlabelled=n_unlabelled)
+    spec = NetSpec(task, N_BANDS, N_CLASSES, pretrained=False, crop_px=SIDE_PX)
+    spec = replace(spec, n_labelled=n_labelled, n_unlabelled=n_unlabelled)
     if net_factory is None:
         net_factory = PointNet if type(method).build is Method.build else method.build
     with torch.random.fork_rng(devices=[]):
