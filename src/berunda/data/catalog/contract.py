@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from berunda.cache import cache_folder
-from berunda.data.images import TEST
+from berunda.data.images import TEST, UNLABELLED
 from berunda.data.listing import PHOTO_SUFFIXES, File, Listing, Sample, files_of, labels_of, split_by_name
 from berunda.data.masks.listing import MaskListing, MaskPlace, MaskSample, archives_and_files
 from berunda.data.masks.schema import MaskSchema
@@ -276,11 +276,12 @@ class MaskEntry(Entry):
         if "image" not in group:
             name = next(iter(group.values()))[0]
             raise DataError(
-                f"data set {self.name}: {name!r} has no image beside it, expected one as published ({key!r}); fetch the "
-                "data set again"
+                f"data set {self.name}: {name!r} has no image beside it, expected one as published ({key!r}); fetch "
+                "the data set again"
             )
         name, _, place = group["image"]
-        mask = group["mask"][1] if "mask" in group else None
+        found = group.get("mask") or group.get("some_mask")
+        mask = found[1] if found is not None and place.part != UNLABELLED else None
         return MaskSample(name, tuple(file for _, file, _ in parts), mask, place.part, place.site)
 
 

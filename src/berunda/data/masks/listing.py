@@ -22,7 +22,7 @@ class MaskPlace(NamedTuple):
 
     Attributes:
         key: equal for an image and its mask.
-        kind: "image", "elevation" or "mask".
+        kind: "image", "elevation", "mask", or "some_mask" for one that a "mask" of the same key replaces.
         part: TRAIN, VALIDATION, TEST or UNLABELLED.
         site: the tile, town or region it was cut from; "" where that is unknown.
     """
