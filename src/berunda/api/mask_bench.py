@@ -21,7 +21,7 @@ from berunda.bench.grids import Shown, shown_folder
 from berunda.bench.rows import RowFile
 from berunda.bench.suite import MASK_FLOORS, REFERENCE, Arm, Suite
 from berunda.bench.tables import write_tables
-from berunda.data.images import TRAIN, VALIDATION
+from berunda.data.images import TEST, TRAIN, VALIDATION
 from berunda.data.listing import split_by_name
 from berunda.data.masks.draw import DrawnMasks, Unit, draw_masks
 from berunda.data.masks.images import MaskSet
@@ -243,12 +243,19 @@ class MaskBench:
             "n_labelled": self.base.n_labelled,
         }
 
+    def _tested(self) -> str:
+        """Return which sites test, where they are few and known."""
+        masks = self.masks
+        tested = sorted({masks.sites[i] for i in masks.of(TEST, labelled=True)} - {""})
+        trained = {masks.sites[i] for i in masks.of(TRAIN)}
+        return f", by site: {', '.join(tested)} test" if 0 < len(tested) <= 8 and not trained & set(tested) else ""
+
     def _protocol(self) -> str:
         """Return in words how a run is trained and tested."""
         masks = self.masks
         counts = "/".join(str(len(masks.of(part))) for part in range(4))
         how = {
-            "own": "split of the data set",
+            "own": f"split of the data set{self._tested()}",
             "within_sites": "of every site 60/20/20% of the images train, validate, test, by the hash of their names",
         }[self.suite.split]
         return (

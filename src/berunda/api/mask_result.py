@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from berunda.api.fit import passes_per_step
 from berunda.api.mask_ask import ImageAnswer, ask_image, sample_places
 from berunda.api.mask_fit import MaskFitted, MaskNet, fit_masks
 from berunda.api.scene_result import RunInfo
-from berunda.assess.calibration import calibration_figures
+from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, score
 from berunda.data.masks.draw import DrawnMasks
@@ -47,6 +47,8 @@ class MaskResult:
         method: its name.
         encoder: its encoder, "" for none.
         figures: plain JSON values, fractions of 1.
+        by_image: (G, C, C) confusion matrices of groups of test images, one each where there are at most 256.
+        before, after: calibration on test pixels, as it came and as it is stated.
         shown: (rows, columns) uint8 classes of the test images that were asked to be kept, by index.
         wall_s: wall time of the run in seconds.
         image_passes: crops it was trained on, counted with repetition; forward passes alone as a third.
@@ -57,6 +59,9 @@ class MaskResult:
     method: str
     encoder: str
     figures: dict[str, Any]
+    by_image: np.ndarray
+    before: CalibrationFigures
+    after: CalibrationFigures
     shown: Mapping[int, np.ndarray] = field(default_factory=dict)
     wall_s: float = 0.0
     image_passes: float = 0.0
@@ -93,14 +98,17 @@ def net_masks(
     def answer(index: int, places: np.ndarray) -> ImageAnswer:
         return ask_image(fitted.predictor, drawn.masks, index, places)
 
-    figures, shown = _measured(drawn, answer, fitted.temperature.value, keep, progress)
-    figures |= {"temperature": fitted.temperature.value, "temperature_fitted": fitted.temperature.is_fitted}
+    measured = _measured(drawn, answer, fitted.temperature.value, keep, progress)
+    told = {"temperature": fitted.temperature.value, "temperature_fitted": fitted.temperature.is_fitted}
     trained, passes = fitted.trained.seconds, mask_passes(method, settings)
     return MaskResult(
         method=method.name,
         encoder=net.encoder,
-        figures=figures,
-        shown=shown,
+        figures={**measured.figures, **told},
+        by_image=measured.by_image,
+        before=measured.before,
+        after=measured.after,
+        shown=measured.shown,
         # A resumed run trained in earlier processes too; what is around the training is done by this one.
         wall_s=max(trained, time.perf_counter() - start),
         image_passes=passes,
@@ -123,20 +131,46 @@ def forest_masks(drawn: DrawnMasks, seed: int, *, keep: tuple[int, ...] = (), pr
     )
 
     def answer(index: int, places: np.ndarray) -> ImageAnswer:
-        pixels = np.nan_to_num(masks.pixels(index).astype(np.float32))
-        rows = pixels.reshape(len(pixels), -1).T
-        best = [forest.probabilities(rows[i : i + _CHUNK], n_classes).argmax(1) for i in range(0, len(rows), _CHUNK)]
-        asked = forest.probabilities(pixels[:, places[:, 0], places[:, 1]].T, n_classes)
-        said = (np.concatenate(best) + 1).astype(np.uint8).reshape(masks.sizes[index])
-        return ImageAnswer(said, np.log(np.maximum(asked, _LEAST)), np.zeros((len(places), 0), np.float32))
+        values, where = _distinct(masks.pixels(index))
+        shares = [forest.probabilities(values[i : i + _CHUNK], n_classes) for i in range(0, len(values), _CHUNK)]
+        said = np.concatenate(shares)
+        classes = (said.argmax(1) + 1).astype(np.uint8)[where].reshape(masks.sizes[index])
+        asked = said[where.reshape(masks.sizes[index])[places[:, 0], places[:, 1]]]
+        return ImageAnswer(classes, np.log(np.maximum(asked, _LEAST)), np.zeros((len(places), 0), np.float32))
 
-    figures, shown = _measured(drawn, answer, 1.0, keep, progress)
-    return MaskResult(FOREST, "", figures, shown, wall_s=time.perf_counter() - start)
+    found = _measured(drawn, answer, 1.0, keep, progress)
+    told = (found.figures, found.by_image, found.before, found.after, found.shown)
+    return MaskResult(FOREST, "", *told, wall_s=time.perf_counter() - start)
+
+
+def _distinct(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different pixels (k, B) float32 of an image (B, h, w), and which of them each of its pixels is.
+
+    A forest is slow, and an image of 8 bits has far fewer colours than pixels.
+    """
+    rows = np.ascontiguousarray(pixels.reshape(len(pixels), -1).T)
+    width = rows.dtype.itemsize * rows.shape[1]
+    if width > 8:
+        return np.nan_to_num(rows.astype(np.float32)), np.arange(len(rows))
+    packed = np.zeros((len(rows), 8), np.uint8)
+    packed[:, :width] = rows.view(np.uint8).reshape(len(rows), width)
+    _, first, where = np.unique(packed.view(np.uint64).ravel(), return_index=True, return_inverse=True)
+    return np.nan_to_num(rows[first].astype(np.float32)), where.ravel()
+
+
+class _Measured(NamedTuple):
+    """What `_measured` finds: fields of the same names in `MaskResult`."""
+
+    figures: dict[str, Any]
+    by_image: np.ndarray
+    before: CalibrationFigures
+    after: CalibrationFigures
+    shown: dict[int, np.ndarray]
 
 
 def _measured(
     drawn: DrawnMasks, answer: Answer, temperature: float, keep: tuple[int, ...], progress: Progress
-) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
+) -> _Measured:
     """Return the figures on the test images, and the classes of those that are kept."""
     masks, n_classes = drawn.masks, len(drawn.classes)
     matrices, logits, labels, shown = [], [], [], {}
@@ -152,19 +186,21 @@ def _measured(
         progress.advance()
     progress.finish()
     by_image = np.stack(matrices)
-    return _figures(drawn, by_image, np.concatenate(logits), np.concatenate(labels), temperature), shown
-
-
-def _figures(
-    drawn: DrawnMasks, by_image: np.ndarray, logits: np.ndarray, labels: np.ndarray, temperature: float
-) -> dict[str, Any]:
-    """Return plain JSON values: scores over all pixels, by class, by site, calibration, and what intervals need."""
-    names, total = drawn.classes, by_image.sum(axis=0)
-    scores = score(total, names)
-    before, after = (calibration_figures(logits, labels, value) for value in (1.0, temperature))
+    said_NC, true_N = np.concatenate(logits), np.concatenate(labels)
+    before, after = (calibration_figures(said_NC, true_N, value) for value in (1.0, temperature))
+    calibration = {"ece": after.ece, "ece_before": before.ece, "nll": after.nll}
     n = len(by_image)
     group = np.arange(n) * min(n, MAX_GROUPS) // n
     groups = np.stack([by_image[group == g].sum(axis=0) for g in range(int(group.max()) + 1)])
+    return _Measured(
+        {**_scores(drawn, by_image), **calibration, "by_image": groups.tolist()}, groups, before, after, shown
+    )
+
+
+def _scores(drawn: DrawnMasks, by_image: np.ndarray) -> dict[str, Any]:
+    """Return plain JSON values: scores over all test pixels, by class and by site."""
+    names, total = drawn.classes, by_image.sum(axis=0)
+    scores = score(total, names)
     sites = np.array([drawn.masks.sites[i] for i in drawn.test])
     by_site = {site: score(by_image[sites == site].sum(axis=0), names) for site in sorted(set(sites)) if site}
     return {
@@ -173,13 +209,9 @@ def _figures(
         "macro_f1": scores.macro_f1,
         "iou": dict(zip(names, scores.iou, strict=True)),
         "recall": dict(zip(names, scores.recall, strict=True)),
-        "ece": after.ece,
-        "ece_before": before.ece,
-        "nll": after.nll,
         "confusion": total.tolist(),
-        "by_image": groups.tolist(),
         "by_site": {site: {"oa": found.oa, "miou": found.miou} for site, found in by_site.items()},
-        "n_test": n,
+        "n_test": len(by_image),
         "n_test_px": int(total.sum()),
         "n_validation": len(drawn.validation),
     }

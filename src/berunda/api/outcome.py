@@ -134,7 +134,12 @@ class TrainOutcome:
     def summary_lines(self) -> list[str]:
         """Return what a reader wants to know first."""
         lines = [f"images, {use}: {n}" for use, n in self.counts.items()]
-        if self.metrics:
+        if self.metrics.get("miou") is not None:
+            lines.append(
+                f"on {self.metrics['n_test']} test images: mean IoU {self.metrics['miou']:.4f}, overall accuracy "
+                f"{self.metrics['oa']:.4f}, calibration error {self.metrics['ece']:.4f}"
+            )
+        elif self.metrics:
             lines.append(
                 f"on {self.metrics['n_test']} test images: overall accuracy {self.metrics['oa']:.4f}, macro F1 "
                 f"{self.metrics['macro_f1']:.4f}, calibration error {self.metrics['ece']:.4f}"

@@ -1,4 +1,4 @@
-"""Training on a data set of images: few labels and all images become a calibrated classifier with an honest report."""
+"""Training on a data set: few labels and all images become a calibrated classifier or mapper with an honest report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from berunda.api.choices import check_choices
 from berunda.api.out_folder import check_no_map, check_out
 from berunda.api.outcome import TrainOutcome
+from berunda.api.task_of_data import task_of_data
 from berunda.data.images import open_images
+from berunda.data.masks.images import open_masks
+from berunda.errors import ConfigError
 from berunda.mapping.lock import output_lock
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
@@ -24,7 +27,7 @@ __all__ = ["train"]
 
 
 def train(options: TrainOptions, out: Path | str, *, progress: Progress | None = None) -> TrainOutcome:
-    """Train a classifier on a data set of images and write its bundle and report.
+    """Train on a data set of images, with a class or a mask each, and write the bundle and the report.
 
     Options and data get their verdict before anything is trained. An interrupted run goes on from its last checkpoint
     when it is called again alike. Under `torchrun` every rank calls it alike: they train together, and the first one
@@ -32,7 +35,7 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
 
     Args:
         options: every option, see `TrainOptions`.
-        out: folder for `model/`, `report.html`, `report.json` and `run.yaml`.
+        out: folder for `model/`, `report.html`, `report.json` and `run.yaml`; with masks `test_images.png` as well.
         progress: told of reading and training.
 
     Returns:
@@ -69,10 +72,23 @@ def _ranks() -> Iterator[Group | None]:
 
 def _train(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
     start = time.perf_counter()
+    data = None if options.data is None else Path(options.data)
+    if task_of_data(options.dataset, data, options.task) == "segmentation":
+        _check_for_masks(options)
+        masks = open_masks(options.dataset, folder=data, progress=progress)
+        from berunda.api.mask_pipeline import start_mask_run, train_along_masks, train_and_report_masks
+
+        mask_run = start_mask_run(options, masks)
+        mask_run.seconds["reading"] = time.perf_counter() - start
+        return train_along_masks(mask_run, folder) if along else train_and_report_masks(mask_run, folder, progress)
+    if options.labelled_images is not None:
+        raise ConfigError(
+            "--labelled-images: for images with masks, found a data set of whole images; use --labels-per-class"
+        )
     images = open_images(
         options.dataset,
-        folder=None if options.data is None else Path(options.data),
-        task=options.task,
+        folder=data,
+        task="scene",
         skip_broken=options.skip_broken,
         progress=progress,
     )
@@ -81,3 +97,22 @@ def _train(options: TrainOptions, folder: Path, progress: Progress, *, along: bo
     run = start_run(options, images)
     run.seconds["reading"] = time.perf_counter() - start
     return train_along(run, folder) if along else train_and_report(run, folder, progress)
+
+
+def _check_for_masks(options: TrainOptions) -> None:
+    """Refuse options that have no meaning for images with masks.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    given = {
+        "--labels-per-class": options.labels_per_class is not None,
+        "--image-px": options.image_px is not None,
+        "--skip-broken": options.skip_broken,
+    }
+    needless = [name for name, is_given in given.items() if is_given]
+    if needless:
+        raise ConfigError(
+            f"{', '.join(needless)}: for whole images, found images with masks; leave it out (--labelled-images counts "
+            "images with masks, --crop-px sets the side of a crop)"
+        )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from berunda.data.masks.images import MaskSet
 
-__all__ = ["Shown", "shown_folder", "write_grids"]
+__all__ = ["Shown", "grid_picture", "shown_folder", "write_grids"]
 
 ABOUT = "about.json"
 SIDE_PX = 480
@@ -102,15 +102,24 @@ def write_grids(rows: Sequence[Mapping[str, Any]], rows_path: Path, folder: Path
     kept = shown_folder(rows_path)
     if not (kept / ABOUT).is_file():
         return []
-    about = _about(kept / ABOUT)
     written = []
     for labels in sorted({str(row["labels"]) for row in rows if row.get("shown")}, key=labels_order):
         runs = list(_runs([row for row in rows if str(row["labels"]) == labels and row.get("shown")], kept))
         if runs:
             path = folder / f"{rows_path.stem}_grid_{labels}.png"
-            path.write_bytes(figure_png(_grid(about, kept, runs), dpi=130))
+            path.write_bytes(grid_picture(kept, runs))
             written.append(path)
     return written
+
+
+def grid_picture(kept: Path, runs: Sequence[tuple[str, str, float]]) -> bytes:
+    """Return a grid as PNG.
+
+    Args:
+        kept: the folder that `Shown` wrote.
+        runs: (title, folder, mean IoU) of each.
+    """
+    return figure_png(_grid(_about(kept / ABOUT), kept, runs), dpi=130)
 
 
 def _about(path: Path) -> Mapping[str, Any]:
