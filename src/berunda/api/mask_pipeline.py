@@ -105,8 +105,8 @@ def start_mask_run(options: TrainOptions, masks: MaskSet) -> MaskRun:
     drawn = draw_masks(masks, options.labels, options.masks_unit, options.seed)
     if method.needs().unlabelled and not drawn.n_only_unlabelled:
         raise DataError(
-            f"data set {masks.name}: the unlabelled split is empty: all {len(drawn.train)} training images are used with "
-            f"their masks, and method {method.name!r} learns from images without; add images to unlabelled/, use fewer "
+            f"data set {masks.name}: the unlabelled split is empty: all {len(drawn.train)} training images are used "
+            f"with their masks, and method {method.name!r} learns from images without; add images to unlabelled/, use fewer "
             "masks (--labelled-images), or choose --method supervised"
         )
     net = mask_net(options)
@@ -233,8 +233,8 @@ def _info(run: MaskRun) -> RunInfo:
         command=command_of(options),
         protocol=(
             f"{masks.name}; labelled images drawn by seed, nested, stratified by class; all training images without "
-            f"masks; {passes:,.0f} passes of crops of {run.net.crop_px} px (forward alone counts a third), equal for all "
-            "nets; last averaged model; random_forest learns on the bands of single pixels"
+            f"masks; {passes:,.0f} passes of crops of {run.net.crop_px} px (forward alone counts a third), equal for "
+            "all nets; last averaged model; random_forest learns on the bands of single pixels"
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from berunda.mapping.result import MapResult
 
-__all__ = ["BenchOutcome", "MapOutcome", "PatchOutcome", "PredictOutcome", "TrainOutcome"]
+__all__ = ["BenchOutcome", "MapOutcome", "MaskOutcome", "PatchOutcome", "PredictOutcome", "TrainOutcome"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,34 @@ class PatchOutcome:
         if self.n_flagged is not None:
             lines.append(f"unlike the labelled training images: {self.n_flagged}")
         return lines
+
+
+@dataclass(frozen=True)
+class MaskOutcome:
+    """Images masked with a bundle.
+
+    Attributes:
+        out: folder of the masks and of `classes.csv`.
+        n_images: images with a mask.
+        class_pixels: pixels by class.
+        warnings: in plain words.
+    """
+
+    out: Path
+    n_images: int
+    class_pixels: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Always: a run that cannot write a mask fails."""
+        return True
+
+    def summary_lines(self) -> list[str]:
+        """Return what was found, in a few lines."""
+        total = max(1, sum(self.class_pixels.values()))
+        lines = [f"masks: {self.out} ({self.n_images} images)"]
+        return lines + [f"  {name}: {100 * n / total:.1f}%" for name, n in self.class_pixels.items()]
 
 
 @dataclass(frozen=True)
