@@ -261,8 +261,8 @@ class MaskBench:
         return (
             f"{masks.name}, {counts} images for training/validation/test/unlabelled alone, {len(masks.bands)} bands, "
             f"{len(masks.classes)} classes; {how}; labelled images drawn by seed, nested, stratified by class; all "
-            f"training images without masks; {self.budget:,.0f} passes of crops of {self.net.crop_px} px a run (forward "
-            "alone counts a third), equal for all nets; last averaged model; temperature from at most as many "
+            f"training images without masks; {self.budget:,.0f} passes of crops of {self.net.crop_px} px a run "
+            "(forward alone counts a third), equal for all nets; last averaged model; temperature from at most as many "
             "validation images as training ones; random_forest learns on the bands of single pixels"
         )
 

@@ -106,8 +106,8 @@ def start_mask_run(options: TrainOptions, masks: MaskSet) -> MaskRun:
     if method.needs().unlabelled and not drawn.n_only_unlabelled:
         raise DataError(
             f"data set {masks.name}: the unlabelled split is empty: all {len(drawn.train)} training images are used "
-            f"with their masks, and method {method.name!r} learns from images without; add images to unlabelled/, use fewer "
-            "masks (--labelled-images), or choose --method supervised"
+            f"with their masks, and method {method.name!r} learns from images without; add images to unlabelled/, use "
+            "fewer masks (--labelled-images), or choose --method supervised"
         )
     net = mask_net(options)
     return MaskRun(options, drawn, net, method, mask_config(options, seed=options.seed, run_key=drawn.key(net.crop_px)))

@@ -12,10 +12,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from berunda.cache import cache_folder
+from berunda.data.listing import File
 from berunda.data.masks.files import Header, MaskFiles
 from berunda.data.masks.images import MaskSet
 from berunda.data.masks.listing import MaskListing, MaskSample
@@ -60,17 +62,17 @@ def decoded_masks(listing: MaskListing, *, cache: Path | None = None, progress: 
         return _mask_set(listing, key, folder, about)
 
 
-def _named_files(listing: MaskListing) -> list:  # type: ignore[type-arg]
-    named = []
+def _named_files(listing: MaskListing) -> list[tuple[str, File]]:
+    named: list[tuple[str, File]] = []
     for sample in listing.samples:
         named += [(f"{sample.name}|{number}", file) for number, file in enumerate(sample.images)]
         named += [(f"{sample.name}|mask", sample.mask)] if sample.mask is not None else []
     return named
 
 
-def _mask_set(listing: MaskListing, key: str, folder: Path, about: dict[str, object]) -> MaskSet:
+def _mask_set(listing: MaskListing, key: str, folder: Path, about: dict[str, Any]) -> MaskSet:
     samples = listing.samples
-    bands = tuple(about["bands"])  # type: ignore[arg-type]
+    bands: tuple[str, ...] = tuple(about["bands"])
     if listing.bands and len(listing.bands) != len(bands):
         raise DataError(
             f"data set {listing.name}: {len(bands)} bands found in {samples[0].name!r}, expected {len(listing.bands)} "
@@ -96,7 +98,7 @@ def _mask_set(listing: MaskListing, key: str, folder: Path, about: dict[str, obj
     )
 
 
-def _read(folder: Path) -> dict[str, object] | None:
+def _read(folder: Path) -> dict[str, Any] | None:
     """Return what a folder of the cache tells of itself, None when it is missing or damaged."""
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -106,10 +108,10 @@ def _read(folder: Path) -> dict[str, object] | None:
         fits = pixels.shape == (n_pixels * len(about["bands"]),) and labels.shape == (n_pixels,)
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
         return None
-    return about if is_whole and fits else None
+    return dict(about) if is_whole and fits else None
 
 
-def _fill(folder: Path, listing: MaskListing, progress: Progress) -> dict[str, object]:
+def _fill(folder: Path, listing: MaskListing, progress: Progress) -> dict[str, Any]:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -117,7 +119,7 @@ def _fill(folder: Path, listing: MaskListing, progress: Progress) -> dict[str, o
         with MaskFiles() as files:
             headers = _headers(files, listing)
             _decode(files, listing, headers, partial, progress)
-        about: dict[str, object] = {
+        about: dict[str, Any] = {
             "version": VERSION,
             "bands": headers[0].bands,
             "sizes": [[header.rows, header.cols] for header in headers],

@@ -196,7 +196,11 @@ def read_schema(path: Path) -> MaskSchema:
     if not rows or not {"value", "name"} <= set(rows[0]):
         raise DataError(f"{path}: columns value and name not found, expected value,name and perhaps color")
     pairs = [((row["value"] or "").strip(), (row["name"] or "").strip()) for row in rows]
-    if all(value.startswith("#") for value, _ in pairs):
+    values = [value.lower() for value, _ in pairs]
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: value {twice} found twice, expected one row for each value")
+    if all(value.startswith("#") for value in values):
         ignored = [value for value, name in pairs if not name]
         return MaskSchema.of_colors({value: name for value, name in pairs if name}, ignored)
     for number, (value, _) in enumerate(pairs, start=2):

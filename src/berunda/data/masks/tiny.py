@@ -238,8 +238,8 @@ def find_tiles(root: Path) -> list[Tile]:
         if mask is not None and label_grid(mask).shape != shape:
             other = label_grid(mask).shape
             raise DataError(
-                f"{mask}: {other.cols} x {other.rows} px found, its image has {shape.cols} x {shape.rows}; expected the "
-                "same"
+                f"{mask}: {other.cols} x {other.rows} px found, its image has {shape.cols} x {shape.rows}; expected "
+                "the same"
             )
         tiles.append(Tile(town, stem, files["image"], mask, shape.rows, shape.cols))
     if not tiles:
