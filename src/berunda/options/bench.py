@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from berunda.config import DEVICE, Effort
-from berunda.models.spec import Decoder
+from berunda.config import DEVICE, DecoderName, Effort
 from berunda.options import shared
 from berunda.schema import Options, PathText, Text, TextList, ValueMap
 
@@ -53,7 +52,7 @@ class BenchOptions(Options):
     image_px: int | None = shared.IMAGE_PX
     crop_px: int | None = shared.CROP_PX
     encoder_depth: int | None = shared.ENCODER_DEPTH
-    decoder: Decoder | None = shared.DECODER
+    decoder: DecoderName | None = shared.DECODER
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE
     method_options: ValueMap = Field(

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from berunda.config import DEVICE, Effort, absolute_path
-from berunda.models.spec import Decoder
+from berunda.config import DEVICE, DecoderName, Effort, absolute_path
 from berunda.options import shared
 from berunda.schema import Options, PathText, ValueMap
 from berunda.yamlfile import read_mapping
@@ -64,7 +63,7 @@ class TrainOptions(Options):
     image_px: int | None = shared.IMAGE_PX
     crop_px: int | None = shared.CROP_PX
     encoder_depth: int | None = shared.ENCODER_DEPTH
-    decoder: Decoder | None = shared.DECODER
+    decoder: DecoderName | None = shared.DECODER
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE
     seed: int = shared.SEED

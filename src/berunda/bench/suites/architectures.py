@@ -6,6 +6,9 @@ from berunda.bench.suite import Arm, Suite
 
 __all__ = ["SUITE"]
 
+_NETS = (("unet", ""), ("slim", ""), ("segnet", "vgg16_bn"))
+"""Decoders, each with its encoder where it has one of its own; weights for those are fetched, or --no-pretrained."""
+
 SUITE = Suite(
     name="architectures",
     about="early, late and W-Net forms of berunda, U-Net, slim decoder and SegNet (tables 3.2 and 3.3), by --data",
@@ -14,10 +17,10 @@ SUITE = Suite(
     labels=(),
     task="segmentation",
     arms=(
-        *(Arm("supervised", decoder=decoder) for decoder in ("unet", "slim", "segnet")),
+        *(Arm("supervised", decoder=decoder, encoder=encoder) for decoder, encoder in _NETS),
         *(
-            Arm("berunda", {"aux": aux, "split": form}, decoder=decoder)
-            for decoder in ("unet", "segnet")
+            Arm("berunda", {"aux": aux, "split": form}, decoder=decoder, encoder=encoder)
+            for decoder, encoder in _NETS[::2]
             for form in ("early", "late")
             for aux in ("l1", "kmeans")
         ),

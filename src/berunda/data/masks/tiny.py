@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,15 +138,17 @@ def _draw(tiles: Sequence[Tile], n: int, side_px: int, draw: np.random.Generator
     extra = draw.integers(len(tiles), size=n - len(tiles))
     chosen = np.concatenate([np.arange(len(tiles)), extra])
     found: dict[tuple[str, int, int], SubTile] = {}
+    n_of_tile: Counter[str] = Counter()
     for index in chosen:
         tile = tiles[int(index)]
         n_places = (tile.rows - side_px + 1) * (tile.cols - side_px + 1)
-        if sum(sub.tile is tile for sub in found.values()) >= n_places:
+        if n_of_tile[tile.name] >= n_places:
             raise DataError(f"{tile.image}: too small for that many different sub-tiles; ask for fewer")
         while True:
             row, col = int(draw.integers(tile.rows - side_px + 1)), int(draw.integers(tile.cols - side_px + 1))
             if (tile.name, row, col) not in found:
                 found[tile.name, row, col] = SubTile(tile, row, col)
+                n_of_tile[tile.name] += 1
                 break
     return sorted(found.values(), key=lambda sub: (sub.tile.name, sub.row, sub.col))
 
