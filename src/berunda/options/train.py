@@ -80,7 +80,8 @@ class TrainOptions(Options):
         """Return the problem of labels that are counted in several ways."""
         names = ("labels_per_class", "label_fraction", "labelled_images")
         given = [cls.spell(name, flags) for name in names if data.get(name) is not None]
-        return [f"{' and '.join(given)}: found {len(given)} of them, expected one"] if len(given) > 1 else []
+        found = "both" if len(given) == 2 else "all"
+        return [f"{' and '.join(given)}: found {found}, expected one of them"] if len(given) > 1 else []
 
     @property
     def labels(self) -> int | float | Literal["all"]:
