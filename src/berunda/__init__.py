@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from berunda.api import (
         BenchOutcome,
         MapOutcome,
+        MaskOutcome,
         PatchOutcome,
         PredictOutcome,
         TrainOutcome,
         assess,
         bench,
+        build_tiny,
         datasets,
         demo,
         fetch_dataset,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         map_scene,
         predict,
         train,
+        write_dfc22_submission,
     )
     from berunda.config import MapConfig, load_config
     from berunda.options.bench import BenchOptions
@@ -42,6 +45,7 @@ __all__ = [
     "BenchOutcome",
     "MapConfig",
     "MapOutcome",
+    "MaskOutcome",
     "PatchOutcome",
     "PredictOutcome",
     "TrainOptions",
@@ -49,6 +53,7 @@ __all__ = [
     "__version__",
     "assess",
     "bench",
+    "build_tiny",
     "datasets",
     "demo",
     "fetch_dataset",
@@ -59,6 +64,7 @@ __all__ = [
     "map_scene",
     "predict",
     "train",
+    "write_dfc22_submission",
 ]
 
 _HOMES = {

@@ -22,6 +22,7 @@ from berunda.yamlfile import read_mapping
 __all__ = ["DASK", "DASK_ADDRESS", "DEVICE", "Effort", "MapConfig", "absolute_path", "dump_config", "load_config"]
 
 Effort = Literal["quick", "standard", "thorough"]
+DecoderName = Literal["unet", "slim", "slim4"]
 
 DASK_ADDRESS = r"^(local(:[1-9]\d{0,2})?|(tcp|tls)://[^\s/]+:\d{1,5})$"
 DASK: Any = Field(
@@ -121,7 +122,7 @@ class MapConfig(Options):
         description="Start the encoder from pretrained weights; those of an encoder that is not packaged are fetched.",
     )
     encoder_depth: int = Field(3, ge=1, le=5, description="Stages of the encoder in use.")
-    decoder: Literal["unet", "slim", "slim4"] | None = Field(
+    decoder: DecoderName | None = Field(
         None,
         description="Decoder of the net, by default what the method is best with: slim costs about half of a U-Net's "
         "step, slim4 less still.",

@@ -15,21 +15,25 @@ if TYPE_CHECKING:
     from berunda.api.demo_verb import demo
     from berunda.api.info_verb import info
     from berunda.api.map_verb import map_scene
-    from berunda.api.outcome import BenchOutcome, MapOutcome, PatchOutcome, PredictOutcome, TrainOutcome
+    from berunda.api.outcome import BenchOutcome, MapOutcome, MaskOutcome, PatchOutcome, PredictOutcome, TrainOutcome
     from berunda.api.predict_verb import predict
+    from berunda.api.submission import write_dfc22_submission
     from berunda.api.train_verb import train
     from berunda.assess.run import assess_map as assess
     from berunda.data.adapters import from_dataset
     from berunda.data.fetch import fetch_dataset
+    from berunda.data.masks.tiny import build_tiny
 
 __all__ = [
     "BenchOutcome",
     "MapOutcome",
+    "MaskOutcome",
     "PatchOutcome",
     "PredictOutcome",
     "TrainOutcome",
     "assess",
     "bench",
+    "build_tiny",
     "datasets",
     "demo",
     "fetch_dataset",
@@ -38,16 +42,19 @@ __all__ = [
     "map_scene",
     "predict",
     "train",
+    "write_dfc22_submission",
 ]
 
 _HOMES = {
     "BenchOutcome": ("berunda.api.outcome", "BenchOutcome"),
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
+    "MaskOutcome": ("berunda.api.outcome", "MaskOutcome"),
     "PatchOutcome": ("berunda.api.outcome", "PatchOutcome"),
     "PredictOutcome": ("berunda.api.outcome", "PredictOutcome"),
     "TrainOutcome": ("berunda.api.outcome", "TrainOutcome"),
     "assess": ("berunda.assess.run", "assess_map"),
     "bench": ("berunda.api.bench_verb", "bench"),
+    "build_tiny": ("berunda.data.masks.tiny", "build_tiny"),
     "datasets": ("berunda.api.datasets_verb", "datasets"),
     "demo": ("berunda.api.demo_verb", "demo"),
     "fetch_dataset": ("berunda.data.fetch", "fetch_dataset"),
@@ -56,6 +63,7 @@ _HOMES = {
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),
     "train": ("berunda.api.train_verb", "train"),
+    "write_dfc22_submission": ("berunda.api.submission", "write_dfc22_submission"),
 }
 
 

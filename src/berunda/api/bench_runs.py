@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shlex
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from berunda.api.bench_common import (
+    case_folder,
+    command_of_case,
+    note_draws,
+    refuse_other_settings,
+    run_missing,
+)
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Drawn, Labels, draw_images
 from berunda.api.fit import passes_per_step, with_passes
@@ -27,12 +30,11 @@ from berunda.api.scene_result import (
     scene_row,
     survey_passes,
 )
-from berunda.assess.page import json_text, write_text
 from berunda.bench.rows import RowFile
 from berunda.bench.suite import FLOORS, REFERENCE, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
-from berunda.errors import ConfigError, DivergedError
+from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
 from berunda.methods.contract import Method
 from berunda.models.encoders import DEFAULT_ENCODER
@@ -97,7 +99,7 @@ class Bench:
         methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
         for method in methods.values():
             check_serves(method, "scene")
-        numbers = [parse_labels(text) for text in options.labels or suite.labels]
+        numbers = _numbers(options.labels or suite.labels)
         has_shares = any(isinstance(labels, float) for labels in numbers)
         unit_of_all = options.labels_unit or ("fraction" if has_shares else "per_class")
         drawn: dict[tuple[Labels, str, int], Drawn] = {}
@@ -105,8 +107,8 @@ class Bench:
         for seed in range(options.seed, options.seed + (options.seeds or suite.n_seeds)):
             for labels in numbers:
                 unit: Literal["per_class", "fraction"] = "fraction" if isinstance(labels, float) else "per_class"
-                if labels == "all":
-                    unit = unit_of_all
+                if labels == "all" and unit_of_all == "fraction":
+                    unit = "fraction"
                 drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
                 cases += [Case(name, labels, unit, seed) for name in names]
         recipe = recipe_of(options)
@@ -136,20 +138,15 @@ class Bench:
         self._check_rows()
         missing = [case for case in self.cases if not self.rows.has(**self._key(case))]
         features = self._features(missing)
-        failed, out = [], self.rows.path.parent
+        out = self.rows.path.parent
         self._note_labels(out / f"{self.suite.name}_labels.json")
-        for number, case in enumerate(missing, start=1):
-            progress.note(f"run {number} of {len(missing)}: {case}")
-            folder = self.work / hashlib.sha256(repr(self._key(case)).encode()).hexdigest()[:16]
-            try:
-                result = self._result(case, features, folder, progress)
-            except DivergedError as error:
-                failed.append(f"{case}: {error}")
-                continue
-            self.rows.add([self._row(case, result)])
-            shutil.rmtree(folder, ignore_errors=True)
-            oa, seconds = result.figures["oa"], result.wall_s
-            progress.note(f"  accuracy {oa:.4f}, {seconds:.0f} s, {result.images_per_s:.0f} images/s")
+
+        def make_row(case: Case, folder: Path) -> dict[str, Any]:
+            return self._row(case, self._result(case, features, folder, progress))
+
+        failed = run_missing(
+            missing, self.rows, make_row, lambda case: case_folder(self.work, self._key(case)), progress
+        )
         files = write_tables(self.rows.path, out) if self.rows.path.exists() else []
         return BenchOutcome(
             rows_path=self.rows.path,
@@ -258,44 +255,21 @@ class Bench:
         }
 
     def _check_rows(self) -> None:
-        """Refuse to add runs to others that were trained for longer or otherwise."""
-        own, dataset = self._setting()["setting"], next(iter(self.drawn.values())).images.name
-        for row in self.rows.rows():
-            other = row.get("setting", own)
-            if (row.get("dataset"), row.get("encoder")) != (dataset, self.net.encoder) or other == own:
-                continue
-            told = ", ".join(f"{key} {other.get(key)} (now {own[key]})" for key in own if other.get(key) != own[key])
-            raise ConfigError(
-                f"{self.rows.path}: its runs were trained otherwise: {told}; expected the same of all runs of a table: "
-                "give the options they were made with, or choose another --out"
-            )
+        dataset = next(iter(self.drawn.values())).images.name
+        refuse_other_settings(self.rows, self._setting()["setting"], dataset, self.net.encoder)
 
     def _command(self, case: Case) -> str:
         chosen = {"methods": case.method, "labels": case.labels, "seeds": 1, "seed": case.seed}
-        words = ["berunda", "bench", self.suite.name]
-        words += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
-        left = {"suite", "methods", "labels", "seeds", "seed", "method_options"}
-        for name, value in self.options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
-            flag = "--" + name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(flag if value else flag.replace("--", "--no-", 1))
-            else:
-                words += [flag, Path(value).name if name == "data" else str(value)]
-        for name, value in self.options.options_of(case.method).items():
-            words += ["--option", f"{case.method}.{name}={value}"]
-        return shlex.join([*words, "--out", "DIR"])
+        given = {f"{case.method}.{name}": value for name, value in self.options.options_of(case.method).items()}
+        return command_of_case(self.suite.name, self.options, chosen, given)
 
     def _note_labels(self, path: Path) -> None:
-        """Add the labelled images of every draw to a file, so that anybody can draw the same."""
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         images = next(iter(self.drawn.values())).images
-        of_data = known.get(images.name, {})
-        if of_data.get("fingerprint") != images.fingerprint:
-            of_data = {"fingerprint": images.fingerprint, "subsets": {}}
-        for (labels, unit, seed), drawn in self.drawn.items():
-            told = "all" if labels == "all" else " ".join(map(str, sorted(drawn.train.tolist())))
-            of_data["subsets"].setdefault(f"{labels} {unit}", {})[str(seed)] = told
-        write_text(path, json_text({**known, images.name: of_data}))
+        draws = [
+            (f"{labels} {unit}", seed, "all" if labels == "all" else " ".join(map(str, sorted(drawn.train.tolist()))))
+            for (labels, unit, seed), drawn in self.drawn.items()
+        ]
+        note_draws(path, images.name, images.fingerprint, draws)
 
 
 def _serving() -> Iterator[str]:
@@ -303,3 +277,18 @@ def _serving() -> Iterator[str]:
     for name in method_names():
         if "scene" in make_method(name).needs().tasks:
             yield name
+
+
+def _numbers(texts: Sequence[str]) -> list[Labels]:
+    """Return how many labels the texts ask for.
+
+    Raises:
+        ConfigError: images have no sites.
+    """
+    found: list[Labels] = []
+    for text in texts:
+        number = parse_labels(text)
+        if number == "each_site":
+            raise ConfigError("--labels: found each_site, expected it with masks alone; images have no sites")
+        found.append(number)
+    return found

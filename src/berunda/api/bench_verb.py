@@ -8,9 +8,11 @@ from pathlib import Path
 
 from berunda.api.choices import check_encoder
 from berunda.api.outcome import BenchOutcome
-from berunda.bench.suite import FLOORS, Suite
+from berunda.api.task_of_data import task_of_data
+from berunda.bench.suite import FLOORS, MASK_FLOORS, Suite
 from berunda.bench.suites import load_suite
 from berunda.data.images import open_images
+from berunda.data.masks.images import open_masks
 from berunda.errors import ConfigError
 from berunda.mapping.lock import output_lock
 from berunda.methods import check_method_name
@@ -43,13 +45,18 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     suite, told = load_suite(options.suite), progress or Silent()
     check_encoder(options.encoder, options.device)
     for name in options.methods or ():
-        if name not in FLOORS:
+        if name not in (*FLOORS, *MASK_FLOORS):
             check_method_name(name)
     dataset, folder = _data(options, suite)
     place = Path(out).absolute()
     work = place / WORK_NAME / suite.name
     try:
         with output_lock(work):
+            if task_of_data(dataset, folder, suite.task) == "segmentation":
+                from berunda.api.mask_bench import MaskBench
+
+                masks = open_masks(dataset, folder=folder, progress=told)
+                return MaskBench.planned(options, suite, masks, place, work).run(told)
             images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
 
@@ -74,6 +81,6 @@ def _data(options: BenchOptions, suite: Suite) -> tuple[str, Path | None]:
     if options.data is None:
         raise ConfigError(
             f"--data: found none, expected the data set that suite '{suite.name}' is to run on: a folder with one "
-            "sub-directory a class, a .csv table, or a name that `berunda datasets` lists"
+            "sub-directory a class or with images/ and masks/, a .csv table, or a name that `berunda datasets` lists"
         )
     return options.data, None

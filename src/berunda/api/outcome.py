@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from berunda.mapping.result import MapResult
 
-__all__ = ["BenchOutcome", "MapOutcome", "PatchOutcome", "PredictOutcome", "TrainOutcome"]
+__all__ = ["BenchOutcome", "MapOutcome", "MaskOutcome", "PatchOutcome", "PredictOutcome", "TrainOutcome"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,34 @@ class PatchOutcome:
 
 
 @dataclass(frozen=True)
+class MaskOutcome:
+    """Images masked with a bundle.
+
+    Attributes:
+        out: folder of the masks and of `classes.csv`.
+        n_images: images with a mask.
+        class_pixels: pixels by class.
+        warnings: in plain words.
+    """
+
+    out: Path
+    n_images: int
+    class_pixels: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Always: a run that cannot write a mask fails."""
+        return True
+
+    def summary_lines(self) -> list[str]:
+        """Return what was found, in a few lines."""
+        total = max(1, sum(self.class_pixels.values()))
+        lines = [f"masks: {self.out} ({self.n_images} images)"]
+        return lines + [f"  {name}: {100 * n / total:.1f}%" for name, n in self.class_pixels.items()]
+
+
+@dataclass(frozen=True)
 class TrainOutcome:
     """A finished training on a data set; on a rank other than the first, which only trained along, without figures.
 
@@ -134,7 +162,12 @@ class TrainOutcome:
     def summary_lines(self) -> list[str]:
         """Return what a reader wants to know first."""
         lines = [f"images, {use}: {n}" for use, n in self.counts.items()]
-        if self.metrics:
+        if self.metrics.get("miou") is not None:
+            lines.append(
+                f"on {self.metrics['n_test']} test images: mean IoU {self.metrics['miou']:.4f}, overall accuracy "
+                f"{self.metrics['oa']:.4f}, calibration error {self.metrics['ece']:.4f}"
+            )
+        elif self.metrics:
             lines.append(
                 f"on {self.metrics['n_test']} test images: overall accuracy {self.metrics['oa']:.4f}, macro F1 "
                 f"{self.metrics['macro_f1']:.4f}, calibration error {self.metrics['ece']:.4f}"

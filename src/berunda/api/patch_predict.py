@@ -26,7 +26,7 @@ from berunda.mapping.lock import output_lock
 from berunda.mapping.patches import PatchAnswers, ScenePredictor
 from berunda.progress import Progress
 
-__all__ = ["TABLE_NAME", "PatchFile", "are_scenes", "list_patches", "predict_patches"]
+__all__ = ["TABLE_NAME", "PatchFile", "are_scenes", "list_patches", "predict_patches", "with_bands"]
 
 TABLE_NAME = "predictions.csv"
 _CHUNK = 256
@@ -175,7 +175,7 @@ def _read(predictor: ScenePredictor, patch: PatchFile, bands: Sequence[str] | No
         raise DataError(
             f"{patch.path}: image cannot be read: {error}; expected a whole image, get it again or use --skip-broken"
         ) from error
-    pixels = _with_bands(predictor, patch, decoded, bands)
+    pixels = with_bands(predictor.manifest.band_names, patch, decoded, bands)
     finite = np.isfinite(pixels).all(axis=0) if pixels.dtype.kind == "f" else np.ones(pixels.shape[1:], bool)
     valid = finite & (pixels != 0).any(axis=0) if decoded.is_raster else finite
     scaled = scale_pixels(pixels, valid, *predictor.scaling)
@@ -184,12 +184,21 @@ def _read(predictor: ScenePredictor, patch: PatchFile, bands: Sequence[str] | No
     return _Image(shown, (pixels.shape[1], pixels.shape[2]), sample[:, :: max(1, sample.shape[1] // _PER_IMAGE)])
 
 
-def _with_bands(
-    predictor: ScenePredictor, patch: PatchFile, decoded: Decoded, bands: Sequence[str] | None
+def with_bands(
+    wanted: Sequence[str], patch: PatchFile, decoded: Decoded, bands: Sequence[str] | None
 ) -> np.ndarray:
-    """Return the image's pixels with the model's bands in the model's order."""
+    """Return an image's pixels with the model's bands in the model's order.
+
+    Args:
+        wanted: names of the model's bands.
+        patch: the image, for messages.
+        decoded: what its file holds.
+        bands: names of its bands, in order, where the file does not carry them.
+
+    Raises:
+        DataError: the names do not fit, or a band is missing.
+    """
     names = tuple(bands) if bands is not None else decoded.bands
-    wanted = predictor.manifest.band_names
     if len(names) != len(decoded.pixels):
         raise DataError(
             f"{patch.path}: {len(decoded.pixels)} bands found, --bands names {len(names)}; name all"

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from berunda.api.mask_predict import are_images, predict_masks
 from berunda.api.out_folder import check_no_run, check_out
-from berunda.api.outcome import PatchOutcome, PredictOutcome
+from berunda.api.outcome import MaskOutcome, PatchOutcome, PredictOutcome
 from berunda.api.patch_predict import are_scenes, list_patches, predict_patches
 from berunda.errors import ConfigError
 from berunda.geo.raster import open_scenes
 from berunda.mapping.backends import require_dask
 from berunda.mapping.bundle import Bundle, load_bundle
 from berunda.mapping.patches import ScenePredictor
+from berunda.mapping.predictor import Predictor
 from berunda.mapping.run import map_scenes
 from berunda.models.device import resolve_device
 from berunda.progress import Progress, Silent
@@ -72,20 +74,21 @@ def predict(
     *,
     progress: Progress | None = None,
     **options: Unpack[PredictOptions],
-) -> PredictOutcome | PatchOutcome:
-    """Map scenes of any size with a model that `map_scene` or `train` wrote, or classify images with one of `train`.
+) -> PredictOutcome | PatchOutcome | MaskOutcome:
+    """Map scenes of any size with a model that `map_scene` or `train` wrote, or classify or mask images.
 
     Args:
         bundle: the folder `model/`, or the folder of the run that holds it.
         scenes: raster files or folders; files on the same ground are the bands of one scene. With a model for whole
-            images: such scenes, which get one pixel a patch, or image files and folders of them.
+            images: such scenes, which get one pixel a patch, or image files and folders of them. With one for maps also
+            photographs and folders of them, which get a mask each.
         out: folder for the maps or the table, not that of a run; several scenes get a folder each in it.
         progress: told of the mapping.
         **options: fields of `PredictSettings`.
 
     Returns:
         The maps (where tiles could not be made, `is_complete` is False, and the map is named accordingly), or the table
-        of the images.
+        of the images, or their masks.
 
     Raises:
         BerundaError: the bundle or a scene is wrong, or a map could not be written; the message says what to do.
@@ -99,6 +102,16 @@ def predict(
     loaded = load_bundle(bundle)
     if loaded.manifest.task != "segmentation" and not are_scenes(scenes, loaded.manifest.window_px):
         return _classify(loaded, scenes, Path(out), settings, progress or Silent())
+    if loaded.manifest.task == "segmentation" and are_images(scenes, len(loaded.manifest.bands)):
+        _refuse_for_images(settings)
+        return predict_masks(
+            Predictor(loaded, settings.device),
+            list_patches(scenes),
+            Path(out),
+            bands=settings.bands,
+            skip_broken=settings.skip_broken,
+            progress=progress or Silent(),
+        )
     if settings.skip_broken:
         raise ConfigError("--skip-broken is for images; of a scene, what cannot be read is left out and told")
     with ExitStack() as held:
@@ -126,10 +139,7 @@ def _classify(
     bundle: Bundle, images: Sequence[str | Path], out: Path, settings: PredictSettings, progress: Progress
 ) -> PatchOutcome:
     """Classify images, for which some options of scenes have no meaning."""
-    given = {"--mask": settings.mask, "--dask": settings.dask, "--stride": settings.stride_px}
-    needless = [name for name, value in given.items() if value is not None]
-    if needless:
-        raise ConfigError(f"{', '.join(needless)}: for scenes to map, found images to classify; leave it out")
+    _refuse_for_images(settings)
     return predict_patches(
         ScenePredictor(bundle, settings.device),
         list_patches(images),
@@ -139,3 +149,10 @@ def _classify(
         skip_broken=settings.skip_broken,
         progress=progress,
     )
+
+
+def _refuse_for_images(settings: PredictSettings) -> None:
+    given = {"--mask": settings.mask, "--dask": settings.dask, "--stride": settings.stride_px}
+    needless = [name for name, value in given.items() if value is not None]
+    if needless:
+        raise ConfigError(f"{', '.join(needless)}: for scenes to map, found images to classify; leave it out")

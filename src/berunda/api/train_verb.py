@@ -1,28 +1,27 @@
-"""Training on a data set of images: few labels and all images become a calibrated classifier with an honest report."""
+"""Training on a data set: few labels and all images become a calibrated classifier or mapper with an honest report."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from berunda.api.choices import check_choices
 from berunda.api.out_folder import check_no_map, check_out
 from berunda.api.outcome import TrainOutcome
 from berunda.api.ranks_here import ranks_here
+from berunda.api.task_of_data import task_of_data
 from berunda.data.images import open_images
+from berunda.data.masks.images import open_masks
+from berunda.errors import ConfigError
 from berunda.mapping.lock import output_lock
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["train"]
 
 
 def train(options: TrainOptions, out: Path | str, *, progress: Progress | None = None) -> TrainOutcome:
-    """Train a classifier on a data set of images and write its bundle and report.
+    """Train on a data set of images, with a class or a mask each, and write the bundle and the report.
 
     Options and data get their verdict before anything is trained. An interrupted run goes on from its last checkpoint
     when it is called again alike. Under `torchrun` every rank calls it alike: they train together, and the first one
@@ -30,7 +29,7 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
 
     Args:
         options: every option, see `TrainOptions`.
-        out: folder for `model/`, `report.html`, `report.json` and `run.yaml`.
+        out: folder for `model/`, `report.html`, `report.json` and `run.yaml`; with masks `test_images.png` as well.
         progress: told of reading and training.
 
     Returns:
@@ -45,20 +44,41 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
     folder = Path(out).absolute()
     check_out(folder, [options.dataset, options.data])
     check_no_map(folder)
-    check_choices(options, "scene")
+    task = task_of_data(options.dataset, _folder_of(options), options.task)
+    check_choices(options, task)
+    train_on = _train_on_masks if task == "segmentation" else _train_on_images
     with ranks_here() as ranks:
         if ranks is None or ranks.rank == 0:
             with output_lock(folder):
-                return _train(options, folder, progress or Silent())
-        return _train(options, folder, Silent(), along=True)
+                return train_on(options, folder, progress or Silent())
+        return train_on(options, folder, Silent(), along=True)
 
 
-def _train(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
+def _train_on_masks(
+    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False
+) -> TrainOutcome:
     start = time.perf_counter()
+    _check_for_masks(options)
+    masks = open_masks(options.dataset, folder=_folder_of(options), progress=progress)
+    from berunda.api.mask_pipeline import start_mask_run, train_along_masks, train_and_report_masks
+
+    run = start_mask_run(options, masks)
+    run.seconds["reading"] = time.perf_counter() - start
+    return train_along_masks(run, folder) if along else train_and_report_masks(run, folder, progress)
+
+
+def _train_on_images(
+    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False
+) -> TrainOutcome:
+    start = time.perf_counter()
+    if options.labelled_images is not None:
+        raise ConfigError(
+            "--labelled-images: for images with masks, found a data set of whole images; use --labels-per-class"
+        )
     images = open_images(
         options.dataset,
-        folder=None if options.data is None else Path(options.data),
-        task=options.task,
+        folder=_folder_of(options),
+        task="scene",
         skip_broken=options.skip_broken,
         progress=progress,
     )
@@ -67,3 +87,26 @@ def _train(options: TrainOptions, folder: Path, progress: Progress, *, along: bo
     run = start_run(options, images)
     run.seconds["reading"] = time.perf_counter() - start
     return train_along(run, folder) if along else train_and_report(run, folder, progress)
+
+
+def _check_for_masks(options: TrainOptions) -> None:
+    """Refuse options that have no meaning for images with masks.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    given = {
+        "--labels-per-class": options.labels_per_class is not None,
+        "--image-px": options.image_px is not None,
+        "--skip-broken": options.skip_broken,
+    }
+    needless = [name for name, is_given in given.items() if is_given]
+    if needless:
+        raise ConfigError(
+            f"{', '.join(needless)}: for whole images, found images with masks; leave it out (--labelled-images counts "
+            "images with masks, --crop-px sets the side of a crop)"
+        )
+
+
+def _folder_of(options: TrainOptions) -> Path | None:
+    return None if options.data is None else Path(options.data)

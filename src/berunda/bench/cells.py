@@ -92,18 +92,31 @@ class Cell:
 
 
 def cells_of(rows: Iterable[Row]) -> list[Cell]:
-    """Group rows by setting, method and labels, in a fixed order; rows without their headline are left out."""
+    """Group rows by setting, method and labels, in a fixed order; rows without their headline are left out.
+
+    Rows without an encoder belong to the setting of every encoder on the same data.
+    """
     groups: dict[tuple[Setting, str, str], list[Row]] = {}
-    for row in rows:
-        if row["metrics"].get(HEADLINE.get(row["task"], ("",))[0]) is None:
-            continue
-        setting = Setting(*(str(row[name]) for name in ("dataset", "task", "encoder", "labels_unit")))
-        groups.setdefault((setting, _method(row), str(row["labels"])), []).append(row)
+    judged = [row for row in rows if row["metrics"].get(HEADLINE.get(row["task"], ("",))[0]) is not None]
+    encoders: dict[tuple[str, ...], set[str]] = {}
+    for row in judged:
+        if row["encoder"]:
+            encoders.setdefault(_beside_encoder(row), set()).add(str(row["encoder"]))
+    for row in judged:
+        dataset, task, unit = _beside_encoder(row)
+        # What has no encoder (a forest on pixels) stands beside every net on the same data.
+        for encoder in {str(row["encoder"])} if row["encoder"] else encoders.get((dataset, task, unit), {""}):
+            setting = Setting(dataset, task, encoder, unit)
+            groups.setdefault((setting, _method(row), str(row["labels"])), []).append(row)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], labels_order(item[0][2])))
     return [
         Cell(setting, method, labels, tuple(sorted(runs, key=lambda row: int(row["seed"]))))
         for (setting, method, labels), runs in ordered
     ]
+
+
+def _beside_encoder(row: Row) -> tuple[str, str, str]:
+    return str(row["dataset"]), str(row["task"]), str(row["labels_unit"])
 
 
 def _method(row: Row) -> str:

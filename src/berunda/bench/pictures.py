@@ -14,6 +14,7 @@ import numpy.typing as npt
 from berunda.assess.classify import N_BINS
 from berunda.assess.plots import confusion_heat, figure_png, new_figure, percent, styled
 from berunda.bench.cells import Cell, Setting, labels_order
+from berunda.bench.mask_tables import sweep_lines, swept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,6 +56,8 @@ def _file_name(text: str) -> str:
 def _figures(setting: Setting, cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
     if len({cell.labels for cell in cells}) > 1:
         yield "accuracy", accuracy_lines(cells)
+    if swept(cells):
+        yield "weights", sweep_lines(cells, "supervised")
     key = setting.headline[0]
     for labels in sorted({cell.labels for cell in cells}, key=labels_order):
         here = [cell for cell in cells if cell.labels == labels]

@@ -25,6 +25,8 @@ from berunda.bench.cells import (
     scalar_metrics,
     with_spread,
 )
+from berunda.bench.grids import write_grids
+from berunda.bench.mask_tables import mask_parts
 from berunda.bench.pictures import write_pictures
 from berunda.bench.published import Published, published_for
 from berunda.bench.rows import RowFile
@@ -62,7 +64,7 @@ def write_tables(rows_path: Path | str, out_dir: Path | str) -> list[Path]:
             "first"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    pictures = write_pictures(cells, out_dir, rows_path.stem)
+    pictures = [*write_pictures(cells, out_dir, rows_path.stem), *write_grids(rows, rows_path, out_dir)]
     texts = {".md": _markdown(cells, rows_path, pictures), ".csv": _csv(cells)}
     written = []
     for ending, text in texts.items():
@@ -91,12 +93,16 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
     parts += [f"**{title}, %**, by labels ({unit})", _pivot(cells, [(c, c.percent(key)) for c in cells])]
     if any(cell.values("macro_f1") for cell in cells):
         parts += [f"**Macro F1, %**, by labels ({unit})", _pivot(cells, [(c, c.percent("macro_f1")) for c in cells])]
-    calibrated = [cell for cell in cells if cell.values("ece")]
+    if setting.task == "segmentation":
+        parts += [f"**Overall accuracy, %**, by labels ({unit})", _pivot(cells, [(c, c.percent("oa")) for c in cells])]
+    calibrated = [cell for cell in cells if cell.values("classwise_ece")]
     if calibrated:
         parts += [_CALIBRATION, _calibration(calibrated)]
     unlike = list(_unlike(cells))
     if unlike:
         parts += [_OOD, markdown_table(["method", "labels", "against", "score", "AUROC", "AUPR", "FPR95"], unlike)]
+    if setting.task == "segmentation":
+        return [*parts, *mask_parts(cells, BASELINE), "**Cost of a run** (means)", _cost(cells)]
     differences = list(_differences(cells))
     if differences:
         parts += [_PAIRED, markdown_table(["method", "labels", "difference", "95% interval"], differences)]

@@ -131,7 +131,15 @@ class DatasetsOptions(Options):
 
     name: Text | None = Field(None, description="Show where this data set is, or where to get it.")
     fetch: bool = Field(False, description="Fetch its files over the network, where their checksums are known.")
-    seed: int = _SEED
+    build_from: PathText | None = Field(
+        None,
+        description="Build tinyminifrance from the folder of MiniFrance.",
+        json_schema_extra=_FOLDER,
+    )
+    into: PathText | None = Field(
+        None, description="With --build-from: the folder for it.", json_schema_extra=_FOLDER
+    )
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draw of --build-from.")
 
 
 class DoctorOptions(Options):

@@ -152,6 +152,15 @@ def _datasets(given: dict[str, Any], session: Session) -> None:
         if options.name is None:
             raise ConfigError("--fetch: found no data set, expected the name of one: berunda datasets eurosat --fetch")
         api.fetch_dataset(options.name, progress=session.progress)
+    if options.build_from is not None or options.into is not None:
+        if options.name != "tinyminifrance" or options.build_from is None or options.into is None:
+            raise ConfigError(
+                "--build-from, --into: expected both, for tinyminifrance: "
+                "berunda datasets tinyminifrance --build-from minifrance --into tinyminifrance"
+            )
+        made = api.build_tiny(options.build_from, options.into, seed=options.seed, progress=session.progress)
+        session.say(f"built: {made}")
+        return
     found = api.datasets(options.name)
     for line in list_datasets(found) if options.name is None else describe_dataset(found[0]):
         session.say(line)
@@ -255,10 +264,11 @@ VERBS = (
     ),
     Verb(
         "train",
-        "Train a classifier of images on few labels and all images of a data set, and report how good it is.",
+        "Train on few labels and all images of a data set, classes or masks, and report how good the model is.",
         (
             "berunda train eurosat --method fixmatch --labels-per-class 5 --out trained",
             "berunda train images --labels-per-class 20 --effort quick --out trained",
+            "berunda train dubai --method fixmatch --labelled-images 4 --out trained",
             "berunda train trained/run.yaml --out again",
         ),
         _train_flags,
@@ -288,7 +298,12 @@ VERBS = (
     Verb(
         "datasets",
         "List the data sets that are known by name: which are here, and where to get the others.",
-        ("berunda datasets", "berunda datasets eurosat", "berunda datasets eurosat --fetch"),
+        (
+            "berunda datasets",
+            "berunda datasets eurosat",
+            "berunda datasets eurosat --fetch",
+            "berunda datasets tinyminifrance --build-from minifrance --into tinyminifrance",
+        ),
         _of("DatasetsOptions"),
         _datasets,
     ),
@@ -298,6 +313,7 @@ VERBS = (
         (
             "berunda bench eurosat --methods supervised,fixmatch --labels 1,5 --seeds 3 --out results",
             "berunda bench folder --data images --labels 5 --out results",
+            "berunda bench dubai --labels 1,4,16 --methods random_forest,supervised,fixmatch --out results",
         ),
         _bench_flags,
         _bench,

@@ -10,24 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from berunda.cache import cache_folder
-from berunda.data.archive import Archive
 from berunda.data.images import ImageSet
 from berunda.data.listing import Blobs, Listing, Sample
 from berunda.data.photo import Decoded, Undecodable, decode_image, resampled
+from berunda.data.store import FileReader, content_key, folder_name, locked_folder, writing_store
 from berunda.errors import DataError, OutputError
 from berunda.geo.fingerprint import fingerprint_files
 from berunda.progress import Progress, Silent
@@ -37,7 +34,6 @@ __all__ = ["decoded"]
 VERSION = 1
 """Part of every key: a change in how images are decoded gives another number, and so another array."""
 
-MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 8
 _CHUNK = 64  # images that one thread decodes at a time
 _N_NAMED = 5  # broken images that an error names
@@ -71,13 +67,13 @@ def decoded(
     """
     store = (cache or cache_folder()) / "images"
     progress = progress or Silent()
-    with _writing(store):
-        key = _content_key(listing, store)
-        label = re.sub(r"[^A-Za-z0-9_-]+", "_", listing.name)[:40]
-        folder = store / f"{label}-{key[:24]}"
+    with writing_store(store):
+        named = [(sample.name, sample.file) for sample in listing.samples]
+        key = content_key(json.dumps([VERSION, listing.side_px]), named, store)
+        folder = store / folder_name(listing.name, key)
         stored = _read(folder, len(listing.samples))
         if stored is None:
-            with _locked(folder, progress):
+            with locked_folder(folder, progress):
                 stored = _read(folder, len(listing.samples)) or _fill(folder, listing, progress)
     return _image_set(listing, key, stored, skip_broken)
 
@@ -120,61 +116,6 @@ def _broken_text(listing: Listing, broken: dict[int, str]) -> str:
         f"data set {listing.name}: {len(broken)} of {len(listing.samples)} images cannot be decoded: {named}{more}; "
         "fetch them again, or leave them out with --skip-broken"
     )
-
-
-def _content_key(listing: Listing, store: Path) -> str:
-    """Return a sha256 of what the images hold and of how they are decoded.
-
-    Members of archives carry a checksum in the archive's directory. Plain files are read once; afterwards their path,
-    size and time of change stand for them.
-    """
-    head = json.dumps([VERSION, listing.side_px])
-    files = [sample.file for sample in listing.samples]
-    if all(file.crc is not None for file in files):
-        return _hashed(head, (f"{name}|{file.size}|{file.crc}" for name, file, _, _ in listing.samples))
-    stamps = _hashed(
-        head, (f"{n}|{f.path.absolute()}|{f.member}|{f.size}|{f.mtime_ns}" for n, f, _, _ in listing.samples)
-    )
-    note = store / "stamps" / f"{stamps}.txt"
-    if note.is_file() and re.fullmatch(r"[0-9a-f]{64}", known := note.read_text(encoding="ascii", errors="replace")):
-        return known
-    digests = {path: fingerprint_files([path]) for path in dict.fromkeys(file.path for file in files)}
-    key = _hashed(head, (f"{name}|{file.member}|{digests[file.path]}" for name, file, _, _ in listing.samples))
-    note.parent.mkdir(parents=True, exist_ok=True)
-    own = note.with_name(f"{note.name}.{os.getpid()}")
-    own.write_text(key, encoding="ascii")
-    os.replace(own, note)
-    return key
-
-
-def _hashed(head: str, lines: Iterator[str]) -> str:
-    return hashlib.sha256("\n".join([head, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-@contextmanager
-def _writing(store: Path) -> Iterator[None]:
-    """Turn what goes wrong with the cache's files into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{store}: decoded images cannot be kept: {error}; free some space, or set BERUNDA_CACHE to another folder"
-        ) from error
-
-
-@contextmanager
-def _locked(folder: Path, progress: Progress) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(folder.name + ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"another run decodes the same images into {folder}; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _read(folder: Path, n_images: int) -> _Stored | None:
@@ -303,8 +244,8 @@ def _images(listing: Listing) -> Iterator[list[Decoded | str]]:
     )
     samples = listing.samples
     waiting: deque[Future[list[Decoded | str]]] = deque()
-    with _Files() as files, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
-        load = listing.load or files.load
+    with FileReader() as files, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
+        load = listing.load or (lambda samples: [files.read(sample.file) for sample in samples])
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
             waiting.append(pool.submit(_decode_chunk, chunk, load(chunk), listing.side_px))
@@ -330,28 +271,3 @@ def _decode_chunk(samples: Sequence[Sample], blobs: Blobs, side_px: int | None) 
             continue
         done.append(image if side_px is None else image._replace(pixels=resampled(image.pixels, side_px)))
     return done
-
-
-class _Files(ExitStack):
-    """Reads image files and members of archives, each archive opened once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._archives: dict[Path, Archive] = {}
-
-    def load(self, samples: Sequence[Sample]) -> list[bytes | np.ndarray | str]:
-        """Return the bytes of each image, or why they cannot be had."""
-        return [self._one(sample) for sample in samples]
-
-    def _one(self, sample: Sample) -> bytes | str:
-        file = sample.file
-        if file.size > MAX_FILE_BYTES:
-            return f"{file.size} bytes, at most {MAX_FILE_BYTES} expected of an image"
-        try:
-            if not file.member:
-                return file.path.read_bytes()
-            if file.path not in self._archives:
-                self._archives[file.path] = self.enter_context(Archive(file.path))
-            return self._archives[file.path].read(file.member, MAX_FILE_BYTES)
-        except (OSError, DataError) as error:
-            return str(error)

@@ -23,6 +23,7 @@ __all__ = [
     "File",
     "Listing",
     "Sample",
+    "complete_parts",
     "files_of",
     "labels_of",
     "natural",
@@ -183,6 +184,28 @@ def split_by_name(names: Sequence[str], labels: Sequence[int]) -> np.ndarray:
         parts[members[train:validation]] = VALIDATION
         parts[members[validation:]] = TEST
     return parts
+
+
+def complete_parts(names: Sequence[str], labels: Sequence[int], said: Sequence[int | None]) -> list[int]:
+    """Return the part of each image where some are said.
+
+    Where none is said, 60/20/20 by the hash of the names; where some are but none validates, 20% of the training
+    images of every class do.
+
+    Args:
+        names: of the images.
+        labels: class numbers; images with -1 are UNLABELLED.
+        said: the part that folder or table gives, None for none.
+    """
+    by_hash = split_by_name(names, labels)
+    given = np.array([-1 if part is None else part for part in said])
+    parts = np.where(given < 0, by_hash, given)
+    if (given >= 0).any() and not (given == VALIDATION).any():
+        parts[
+            (parts == TRAIN) & (split_by_name(names, np.where(parts == TRAIN, labels, NO_LABEL).tolist()) == VALIDATION)
+        ] = VALIDATION
+    parts[np.array(labels) == NO_LABEL] = UNLABELLED
+    return [int(part) for part in parts]
 
 
 def labels_of(names: Sequence[str], class_names: Sequence[str], classes: Sequence[str], where: str) -> list[int]:

@@ -11,7 +11,16 @@ import numpy as np
 
 from berunda.errors import GeoError
 
-__all__ = ["Decoded", "Undecodable", "decode_image", "resampled"]
+__all__ = [
+    "TIFF_MAGIC",
+    "Decoded",
+    "Undecodable",
+    "decode_image",
+    "is_photograph",
+    "open_photo",
+    "reason_of",
+    "resampled",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """Pillow knows many more; what nobody needs is not tried on what a stranger sent."""
@@ -19,7 +28,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 1 << 26
 """An image of more pixels than this is no patch; Pillow's own limit holds as well."""
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GEO_TAGS = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, coordinate system
 _BITS, _SAMPLES = 258, 277
 _GREY = {"L": "L", "1": "L", "LA": "L", "I;16": "I;16", "I;16B": "I;16", "I;16L": "I;16"}
@@ -57,18 +66,19 @@ def decode_image(content: bytes, name: str, path: Path | None) -> Decoded:
     suffix = PurePosixPath(name).suffix.lower()
     if not content:
         raise Undecodable("the file is empty")
-    if suffix == ".jp2" or (content.startswith(_TIFF_MAGIC) and not _is_photograph(content)):
+    if suffix == ".jp2" or (content.startswith(TIFF_MAGIC) and not is_photograph(content)):
         return _raster(content, suffix, path)
     try:
         pixels = _photograph(content)
     except Undecodable:
         raise
     except Exception as error:  # a decoder meets hostile bytes here, and raises what it likes
-        raise Undecodable(_reason(error)) from error
+        raise Undecodable(reason_of(error)) from error
     return Decoded(pixels, ("grey",) if len(pixels) == 1 else ("red", "green", "blue"), False)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return in one line why a decoder failed."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
@@ -92,7 +102,7 @@ def resampled(pixels: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def _photograph(content: bytes) -> np.ndarray:
-    with _opened(content) as image:
+    with open_photo(content) as image:
         rows, cols = image.height, image.width
         from PIL import Image
 
@@ -109,7 +119,7 @@ def _photograph(content: bytes) -> np.ndarray:
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
-def _is_photograph(content: bytes) -> bool:
+def is_photograph(content: bytes) -> bool:
     """Say whether a TIFF is a photograph rather than a raster, from the tags of its first image alone."""
     from PIL import TiffImagePlugin
 
@@ -124,7 +134,8 @@ def _is_photograph(content: bytes) -> bool:
         return False
 
 
-def _opened(content: bytes) -> Any:
+def open_photo(content: bytes) -> Any:
+    """Return the photograph as Pillow opens it: its header alone is read."""
     from PIL import Image
 
     return Image.open(io.BytesIO(content), formats=FORMATS)

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from berunda.config import DEVICE, Effort
+from berunda.config import DEVICE, DecoderName, Effort
 from berunda.options import shared
 from berunda.schema import Options, PathText, Text, TextList, ValueMap
 
 __all__ = ["BenchOptions", "parse_labels"]
 
-Labels = int | float | Literal["all"]
+Labels = int | float | Literal["all", "each_site"]
 _WHOLE, _SHARE = re.compile(r"[1-9]\d{0,6}"), re.compile(r"0?\.\d*[1-9]\d*")
 
 
@@ -23,17 +23,25 @@ class BenchOptions(Options):
 
     arguments: ClassVar[Mapping[str, str]] = {"suite": "SUITE", "method_options": "--option"}
 
-    suite: Text = Field(description="What is compared on which data: eurosat, eurosat_all, or folder for any data set.")
+    suite: Text = Field(
+        description="What is compared on which data: eurosat, eurosat_all, dubai, or, for any data set by --data, "
+        "folder, curve, sites, lambdas, architectures, losses."
+    )
     methods: TextList | None = Field(
-        None, description="Methods to compare, features_logreg and features_propagate included."
+        None,
+        description="Methods to compare, the floors included: features_logreg and features_propagate, or random_forest "
+        "with masks.",
     )
     labels: TextList | None = Field(
         None,
-        description="Labels to train with: numbers a class, shares of the training images, or all.",
-        json_schema_extra={"expected": "numbers from 1, shares below 1, or all, separated by commas"},
+        description="Labels to train with: numbers a class (with masks: of images), shares of the training images, "
+        "all, or each_site: all of one site after the other.",
+        json_schema_extra={"expected": "numbers from 1, shares below 1, all or each_site, separated by commas"},
     )
-    labels_unit: Literal["per_class", "fraction"] | None = Field(
-        None, description="What the labels count; if not given, numbers below 1 are shares."
+    labels_unit: Literal["per_class", "images", "fraction"] | None = Field(
+        None,
+        description="What the labels count: images a class, images (with masks) or shares; if not given, numbers "
+        "below 1 are shares.",
     )
     seeds: int | None = Field(None, ge=1, le=100, description="Runs of each, with as many seeds.")
     seed: int = Field(0, ge=0, le=2**31, description="First seed.")
@@ -44,6 +52,9 @@ class BenchOptions(Options):
     steps: int | None = shared.STEPS
     image_px: int | None = shared.IMAGE_PX
     symmetries: shared.Symmetries = shared.SYMMETRIES
+    crop_px: int | None = shared.CROP_PX
+    encoder_depth: int | None = shared.ENCODER_DEPTH
+    decoder: DecoderName | None = shared.DECODER
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE
     method_options: ValueMap = Field(
@@ -68,7 +79,7 @@ class BenchOptions(Options):
 
 
 def parse_labels(text: str) -> Labels:
-    """Return the number, share or "all" that `text` spells.
+    """Return the number, share, "all" or "each_site" that `text` spells.
 
     Raises:
         ValueError: it is none of them.
@@ -79,6 +90,8 @@ def parse_labels(text: str) -> Labels:
     """
     if text == "all":
         return "all"
+    if text == "each_site":
+        return "each_site"
     if _WHOLE.fullmatch(text):
         return int(text)
     if _SHARE.fullmatch(text):
@@ -95,7 +108,7 @@ def _label_problems(data: Mapping[str, Any], name: str) -> Iterator[str]:
         except ValueError:
             yield f"{name}: found {text!r}, expected a number from 1, a share below 1, or all"
             continue
-        if unit is not None and found != "all" and (unit == "fraction") != isinstance(found, float):
+        if unit is not None and not isinstance(found, str) and (unit == "fraction") != isinstance(found, float):
             yield f"{name}: found {text} with the unit {unit}, expected {'shares' if unit == 'fraction' else 'numbers'}"
 
 

@@ -7,9 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 __all__ = [
+    "CROP_PX",
     "DATA",
+    "DECODER",
     "EFFORT",
     "ENCODER",
+    "ENCODER_DEPTH",
     "FROZEN_STAGES",
     "IMAGE_PX",
     "LEARNING_RATE",
@@ -67,6 +70,15 @@ SYMMETRIES: Any = Field(
 N_LABELLED: Any = Field(
     None, ge=1, le=4096, description="Labelled images a step, instead of the recipe's for the encoder."
 )
+CROP_PX: Any = Field(
+    None,
+    ge=32,
+    le=1024,
+    description="With masks: side of a training crop; 96 px if not given.",
+    json_schema_extra={"unit": "px"},
+)
+ENCODER_DEPTH: Any = Field(None, ge=1, le=5, description="With masks: stages of the encoder in use; 3 if not given.")
+DECODER: Any = Field(None, description="With masks: decoder of the net, by default what the method is best with.")
 LEARNING_RATE: Any = Field(
     None, gt=0, le=10, description="Peak learning rate, instead of the recipe's for the encoder."
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from berunda.config import DEVICE, Effort, absolute_path
+from berunda.config import DEVICE, DecoderName, Effort, absolute_path
 from berunda.options import shared
 from berunda.schema import Options, PathText, ValueMap
 from berunda.yamlfile import read_mapping
@@ -27,10 +27,14 @@ class TrainOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"dataset": "DATASET", "method_options": "--option"}
 
     dataset: PathText = Field(
-        description="Data set: a name that `berunda datasets` lists, a folder with one sub-directory a class, "
-        "a CSV file, or the YAML file of a run."
+        description="Data set: a name that `berunda datasets` lists, a folder with one sub-directory a class, or with "
+        "images/ and masks/, a CSV file, or the YAML file of a run."
     )
-    task: Literal["scene"] = Field("scene", description="What is learned: scene, one class an image.")
+    task: Literal["scene", "segmentation"] | None = Field(
+        None,
+        description="What is learned: scene, one class an image, or segmentation, one a pixel; if not given what the "
+        "data set has labels for.",
+    )
     data: PathText | None = shared.DATA
     method: str = Field(
         "fixmatch",
@@ -49,6 +53,9 @@ class TrainOptions(Options):
     label_fraction: float | None = Field(
         None, gt=0, le=1, description="Share of the training images whose labels are used, instead of a number."
     )
+    labelled_images: int | None = Field(
+        None, ge=1, le=1_000_000, description="With masks: labelled images to train on; all if not given."
+    )
     effort: Effort = shared.EFFORT
     steps: int | None = shared.STEPS
     encoder: str = shared.ENCODER
@@ -56,6 +63,9 @@ class TrainOptions(Options):
     frozen_stages: int | None = shared.FROZEN_STAGES
     image_px: int | None = shared.IMAGE_PX
     symmetries: shared.Symmetries = shared.SYMMETRIES
+    crop_px: int | None = shared.CROP_PX
+    encoder_depth: int | None = shared.ENCODER_DEPTH
+    decoder: DecoderName | None = shared.DECODER
     n_labelled: int | None = shared.N_LABELLED
     learning_rate: float | None = shared.LEARNING_RATE
     seed: int = shared.SEED
@@ -69,21 +79,26 @@ class TrainOptions(Options):
 
     @classmethod
     def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
-        """Return the problem of labels that are counted in two ways."""
-        if data.get("labels_per_class") is None or data.get("label_fraction") is None:
-            return []
-        both = (cls.spell(name, flags) for name in ("labels_per_class", "label_fraction"))
-        return [f"{' and '.join(both)}: found both, expected one of them"]
+        """Return the problem of labels that are counted in several ways."""
+        names = ("labels_per_class", "label_fraction", "labelled_images")
+        given = [cls.spell(name, flags) for name in names if data.get(name) is not None]
+        found = "both" if len(given) == 2 else "all"
+        return [f"{' and '.join(given)}: found {found}, expected one of them"] if len(given) > 1 else []
 
     @property
     def labels(self) -> int | float | Literal["all"]:
         """How many labels are used, in `labels_unit`."""
-        return self.labels_per_class or self.label_fraction or "all"
+        return self.labels_per_class or self.labelled_images or self.label_fraction or "all"
 
     @property
     def labels_unit(self) -> Literal["per_class", "fraction"]:
-        """What `labels` counts."""
+        """What `labels` counts for images with one class each."""
         return "per_class" if self.label_fraction is None else "fraction"
+
+    @property
+    def masks_unit(self) -> Literal["images", "fraction"]:
+        """What `labels` counts for images with masks."""
+        return "images" if self.label_fraction is None else "fraction"
 
     def resolved(self, base: Path | None = None) -> TrainOptions:
         """Return a copy whose paths are absolute, taken from `base` (by default the current folder)."""

@@ -47,7 +47,7 @@ def test_facts_are_complete(entry: Entry) -> None:
     assert entry.title
     assert entry.about
     assert entry.licence
-    assert set(entry.tasks) <= {"scene", "multilabel"}
+    assert set(entry.tasks) <= {"scene", "multilabel", "segmentation"}
     assert entry.__doc__
     for item in entry.downloads:
         assert item.url.startswith("https://")

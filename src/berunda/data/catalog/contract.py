@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from berunda.cache import cache_folder
+from berunda.data.images import TEST, UNLABELLED
 from berunda.data.listing import PHOTO_SUFFIXES, File, Listing, Sample, files_of, labels_of, split_by_name
+from berunda.data.masks.listing import MaskListing, MaskPlace, MaskSample, archives_and_files
+from berunda.data.masks.schema import MaskSchema
 from berunda.errors import ConfigError, DataError
 from berunda.models.spec import Task
 
-__all__ = ["ClassFolders", "Download", "Entry"]
+__all__ = ["ClassFolders", "Download", "Entry", "MaskEntry"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Entry(ABC):
     Attributes:
         name: as `--data-set` takes it; the name of the file.
         title: one line for people.
-        tasks: the tasks it has labels for; the first one where none is asked for.
+        tasks: the tasks it has labels for; the first one where none is asked for and the data does not tell.
         folders: usual names of its folder below `BERUNDA_DATA`, first one preferred.
         about: size and number of its images, in words.
         licence: what is known of it, and what to cite.
@@ -70,6 +73,33 @@ class Entry(ABC):
             DataError, SecurityError: the layout is not as published, or refused.
         """
 
+    def list_masks(self, root: Path) -> MaskListing:
+        """Return the images below `root`, where `is_here`, with their masks; for data sets that serve segmentation.
+
+        Raises:
+            DataError, SecurityError: the layout is not as published, or refused.
+        """
+        raise ConfigError(f"data set {self.name}: serves {', '.join(self.tasks)}, expected one with masks; {root}")
+
+    def task_of(self, root: Path) -> Task:
+        """Return the task that the data below `root` has labels for, where none is asked for."""
+        del root
+        return self.tasks[0]
+
+    def mask_listing(self, root: Path) -> MaskListing:
+        """Return the images below `root` with their masks.
+
+        Raises:
+            ConfigError: the data set has no masks.
+            DataError, SecurityError: the layout is not as published, or refused.
+        """
+        if "segmentation" not in self.tasks:
+            raise ConfigError(
+                f"data set {self.name}: task 'segmentation' found, expected one of {', '.join(self.tasks)}; it has no "
+                "masks"
+            )
+        return self.list_masks(root)
+
     def listing(self, root: Path, task: Task | None = None) -> Listing:
         """Return the images below `root` with the labels for `task`, the first of `tasks` where None.
 
@@ -79,7 +109,10 @@ class Entry(ABC):
         """
         if task is not None and task not in self.tasks:
             raise ConfigError(f"data set {self.name}: task {task!r} found, expected one of {', '.join(self.tasks)}")
-        return self.list_samples(root, task or self.tasks[0])
+        wanted = task or self.tasks[0]
+        if wanted == "segmentation":
+            raise ConfigError(f"data set {self.name}: has one class a pixel, expected labels of whole images")
+        return self.list_samples(root, wanted)
 
     def places(self) -> tuple[Path, ...]:
         """Return the folders where the data set is looked for when none is named."""
@@ -175,6 +208,81 @@ class ClassFolders(Entry):
         parts = self.parts(root, names, labels)
         samples = map(Sample, names, files.values(), labels, parts)
         return Listing(self.name, task, self.classes, tuple(samples), self.bands, self.side_px)
+
+
+class MaskEntry(Entry):
+    """A published data set of images with masks, as folders, or as archives in one folder.
+
+    Attributes:
+        schema: what the values or colours of its masks mean.
+        archives: names that its archives are published under.
+        above: folder that the members of an archive belong below, by the archive's name; "" where they bring their own.
+        bands: names of the bands; empty where the files tell.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = ("segmentation",)
+    schema: ClassVar[MaskSchema]
+    archives: ClassVar[tuple[str, ...]] = ()
+    above: ClassVar[Mapping[str, str]] = {}
+    bands: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def place_of(self, name: str) -> MaskPlace | None:
+        """Return what the path of a file says by the published layout; None for a file that is of no use."""
+
+    def is_here(self, root: Path) -> bool:
+        """Say whether there is one of the archives, or a file in its published place."""
+        if root.is_file():
+            return root.name in self.archives
+        if any((root / name).is_file() for name in self.archives):
+            return True
+        some = (path.relative_to(root).as_posix() for path in _some_files(root))
+        return any(self.place_of(name) is not None for name in some)
+
+    def list_samples(self, root: Path, task: Task) -> Listing:
+        """Refuse: there are no labels of whole images."""
+        raise ConfigError(f"data set {self.name}: task {task!r} found, expected segmentation; {root}")
+
+    def schema_of(self, root: Path) -> MaskSchema:
+        """Return what the masks below `root` mean."""
+        del root
+        return self.schema
+
+    def list_masks(self, root: Path) -> MaskListing:
+        """Return the images in their published places with their masks."""
+        groups: dict[str, dict[str, tuple[str, File, MaskPlace]]] = {}
+        for name, file in archives_and_files(root, self.archives, above=self.above).items():
+            place = self.place_of(name)
+            if place is None:
+                continue
+            group = groups.setdefault(place.key, {})
+            if place.kind in group:
+                raise DataError(
+                    f"data set {self.name}: {group[place.kind][0]!r} and {name!r} are both the {place.kind} of "
+                    f"{place.key!r}, expected one; remove one of them"
+                )
+            group[place.kind] = (name, file, place)
+        samples = tuple(self._sample(key, group) for key, group in sorted(groups.items()))
+        if not samples:
+            raise DataError(f"data set {self.name}: no image in its published place found in {root}; {self.about}")
+        return MaskListing(self.name, self.schema_of(root), self.kept(samples), self.bands)
+
+    def kept(self, samples: tuple[MaskSample, ...]) -> tuple[MaskSample, ...]:
+        """Return the images that serve: test images whose masks are not published cannot."""
+        return tuple(s for s in samples if s.mask is not None or s.part != TEST)
+
+    def _sample(self, key: str, group: Mapping[str, tuple[str, File, MaskPlace]]) -> MaskSample:
+        parts = [group[kind] for kind in ("image", "elevation") if kind in group]
+        if "image" not in group:
+            name = next(iter(group.values()))[0]
+            raise DataError(
+                f"data set {self.name}: {name!r} has no image beside it, expected one as published ({key!r}); fetch "
+                "the data set again"
+            )
+        name, _, place = group["image"]
+        found = group.get("mask") or group.get("some_mask")
+        mask = found[1] if found is not None and place.part != UNLABELLED else None
+        return MaskSample(name, tuple(file for _, file, _ in parts), mask, place.part, place.site)
 
 
 def _some_files(root: Path, depth: int = 8) -> Iterator[Path]:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from berunda.data.catalog.contract import Entry
-from berunda.data.catalog.folder import complete_parts
 from berunda.data.images import NO_LABEL, TRAIN, UNLABELLED
-from berunda.data.listing import File, Listing, Sample, labels_of, natural
+from berunda.data.listing import File, Listing, Sample, complete_parts, labels_of, natural
 from berunda.data.tables import Table, read_table
 from berunda.errors import DataError, SecurityError
 from berunda.models.spec import Task

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from berunda.data.catalog.contract import Entry
-from berunda.data.images import NO_LABEL, TRAIN, UNLABELLED, VALIDATION
+from berunda.data.images import TRAIN, UNLABELLED
 from berunda.data.listing import (
     PHOTO_SUFFIXES,
     RASTER_SUFFIXES,
     File,
     Listing,
     Sample,
+    complete_parts,
     files_of,
     labels_of,
     natural,
-    split_by_name,
 )
+from berunda.data.masks.folder import has_masks, list_folder
+from berunda.data.masks.listing import MaskListing
 from berunda.data.tables import PART_WORDS
 from berunda.errors import DataError
 from berunda.models.spec import Task
@@ -34,16 +34,30 @@ class Folder(Entry):
     - With `train/`, and perhaps `validation/` and `test/`, the classes lie in those; without `validation/` 20% of the
       training images of every class validate. Otherwise 60/20/20 of every class by the sha256 of the file's name.
     - A folder of images without sub-directories is a set of images without labels.
+
+    With masks: folders `images/` and `masks/` side by side, at any depth, files of the same name in both. What the
+    masks' numbers or colours mean stands in `classes.csv` (value,name and perhaps color; an empty name is ignored);
+    without it every number of index masks is a class, 0 and 255 are ignored. `train/`, `validation/`, `test/` and
+    `unlabelled/` as above; without them 60/20/20, of whole folders where there are five or more.
     """
 
     name = "folder"
-    title = "any folder, one sub-directory a class"
-    about = "JPEG, PNG, WebP, BMP, TIFF or GeoTIFF of one size; unlabelled/, train/, validation/, test/ are optional"
+    title = "any folder, one sub-directory a class, or images/ and masks/"
+    tasks = ("scene", "segmentation")
+    about = "JPEG, PNG, WebP, BMP, TIFF or GeoTIFF; unlabelled/, train/, validation/, test/ are optional"
     licence = "your own"
 
     def is_here(self, root: Path) -> bool:
         """Say whether it is a folder or a zip archive."""
         return root.is_dir() or root.suffix.lower() == ".zip"
+
+    def task_of(self, root: Path) -> Task:
+        """Return "segmentation" where there is a folder of masks, else "scene"."""
+        return "segmentation" if has_masks(root) else "scene"
+
+    def list_masks(self, root: Path) -> MaskListing:
+        """Return the images in folders `images/` with the masks of the same name in folders `masks/` beside them."""
+        return list_folder(root, root.resolve().stem or self.name)
 
     def list_samples(self, root: Path, task: Task) -> Listing:
         """Return the images with their folders as labels."""
@@ -65,28 +79,6 @@ class Folder(Entry):
         parts = complete_parts(names, labels, said)
         samples = map(Sample, names, files.values(), labels, parts)
         return Listing(root.resolve().stem or self.name, task, classes, tuple(samples))
-
-
-def complete_parts(names: Sequence[str], labels: Sequence[int], said: Sequence[int | None]) -> list[int]:
-    """Return the part of each image where some are said.
-
-    Where none is said, 60/20/20 by the hash of the names; where some are but none validates, 20% of the training
-    images of every class do.
-
-    Args:
-        names: of the images.
-        labels: class numbers; images with -1 are UNLABELLED.
-        said: the part that folder or table gives, None for none.
-    """
-    by_hash = split_by_name(names, labels)
-    given = np.array([-1 if part is None else part for part in said])
-    parts = np.where(given < 0, by_hash, given)
-    if (given >= 0).any() and not (given == VALIDATION).any():
-        parts[
-            (parts == TRAIN) & (split_by_name(names, np.where(parts == TRAIN, labels, NO_LABEL).tolist()) == VALIDATION)
-        ] = VALIDATION
-    parts[np.array(labels) == NO_LABEL] = UNLABELLED
-    return [int(part) for part in parts]
 
 
 def _place(root: Path, name: str, parts: Sequence[str], has_parts: bool, has_folders: bool) -> tuple[str, int | None]:

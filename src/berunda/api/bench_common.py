@@ -1,0 +1,124 @@
+"""What benchmarks of every task share: doing the missing runs, refusing unlike ones, noting what was drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from berunda.assess.page import json_text, write_text
+from berunda.bench.rows import RowFile
+from berunda.errors import ConfigError, DivergedError
+from berunda.options.bench import BenchOptions
+from berunda.progress import Progress
+
+__all__ = ["case_folder", "command_of_case", "note_draws", "refuse_other_settings", "run_missing"]
+
+C = TypeVar("C")
+
+
+def run_missing(
+    cases: Sequence[C],
+    rows: RowFile,
+    make_row: Callable[[C, Path], Mapping[str, Any]],
+    place: Callable[[C], Path],
+    progress: Progress,
+) -> list[str]:
+    """Make the row of each case and add it at once; a run that diverges is told, and the others go on.
+
+    Args:
+        cases: the missing runs.
+        rows: the file of the finished ones.
+        make_row: does one run, given a folder for its checkpoints.
+        place: that folder.
+        progress: told of every run.
+
+    Returns:
+        What failed, in words.
+    """
+    failed = []
+    for number, case in enumerate(cases, start=1):
+        progress.note(f"run {number} of {len(cases)}: {case}")
+        folder = place(case)
+        try:
+            row = make_row(case, folder)
+        except DivergedError as error:
+            failed.append(f"{case}: {error}")
+            continue
+        rows.add([row])
+        shutil.rmtree(folder, ignore_errors=True)
+        figures = row["metrics"]
+        said = f"mean IoU {figures['miou']:.4f}, " if figures.get("miou") is not None else ""
+        progress.note(
+            f"  {said}accuracy {figures['oa']:.4f}, {row['wall_s']:.0f} s, {row['images_per_s']:.0f} images/s"
+        )
+    return failed
+
+
+def case_folder(work: Path, key: Mapping[str, Any]) -> Path:
+    """Return the folder of a run's checkpoints, by what tells the run from others."""
+    return work / hashlib.sha256(repr(dict(key)).encode()).hexdigest()[:16]
+
+
+def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, encoder: str) -> None:
+    """Refuse to add runs to others that were trained for longer or otherwise.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    for row in rows.rows():
+        other = row.get("setting", own)
+        if (row.get("dataset"), row.get("encoder")) != (dataset, encoder) or other == own:
+            continue
+        told = ", ".join(f"{key} {other.get(key)} (now {own[key]})" for key in own if other.get(key) != own[key])
+        raise ConfigError(
+            f"{rows.path}: its runs were trained otherwise: {told}; expected the same of all runs of a table: "
+            "give the options they were made with, or choose another --out"
+        )
+
+
+def command_of_case(
+    suite: str, options: BenchOptions, chosen: Mapping[str, Any], method_options: Mapping[str, Any]
+) -> str:
+    """Return a command line that makes one run again.
+
+    Args:
+        suite: its name.
+        options: of the benchmark.
+        chosen: what this run has of methods, labels, seeds and seed.
+        method_options: hyper-parameters of its method, by "method.name".
+    """
+    words = ["berunda", "bench", suite]
+    words += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+    left = {"suite", "method_options", *chosen}
+    for name, value in options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, Path(value).name if name == "data" else str(value)]
+    for name, value in method_options.items():
+        words += ["--option", f"{name}={value}"]
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def note_draws(path: Path, dataset: str, fingerprint: str, draws: Iterable[tuple[str, int, str]]) -> None:
+    """Add the labelled images of every draw to a file, so that anybody can draw the same.
+
+    Args:
+        path: the file.
+        dataset: its name.
+        fingerprint: of the data set; what was noted for another one is replaced.
+        draws: (what was drawn, seed, the images).
+    """
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    of_data = known.get(dataset, {})
+    if of_data.get("fingerprint") != fingerprint:
+        of_data = {"fingerprint": fingerprint, "subsets": {}}
+    for what, seed, told in draws:
+        of_data["subsets"].setdefault(what, {})[str(seed)] = told
+    write_text(path, json_text({**known, dataset: of_data}))

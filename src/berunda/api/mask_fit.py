@@ -1,0 +1,199 @@
+"""From drawn images with masks to a bundle that draws maps: train, calibrate, fit what tells unlike pixels apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from berunda.api.fit import MARGIN_PX, WINDOW_PX, train_or_resume
+from berunda.api.mask_ask import PixelAnswers, ask_pixels
+from berunda.assess.calibration import Temperature, fit_temperature
+from berunda.assess.colors import class_colors
+from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.data.masks.draw import DrawnMasks
+from berunda.data.masks.images import MaskSet
+from berunda.data.masks.source import MaskSource
+from berunda.mapping.bundle import Bundle, current_versions, make_tensors
+from berunda.mapping.manifest import (
+    BandScale,
+    Calibration,
+    ClassEntry,
+    Manifest,
+    NetSettings,
+    Ood,
+    Origin,
+    Training,
+)
+from berunda.mapping.predictor import Predictor
+from berunda.methods.contract import Method, NetSpec
+from berunda.models.spec import Decoder
+from berunda.progress import Progress, Silent
+from berunda.train.config import TrainConfig
+from berunda.train.loop import Trained
+
+__all__ = ["MaskFitted", "MaskNet", "colors_of", "fit_masks", "mask_source"]
+
+_MAX_PIXELS = 20_000
+
+
+@dataclass(frozen=True)
+class MaskNet:
+    """The net of a run on images with masks.
+
+    Attributes:
+        encoder: its name.
+        depth: stages of it in use.
+        pretrained: whether it starts from pretrained weights.
+        crop_px: side of a training crop.
+        decoder: its decoder; None for the one that a method asks for.
+    """
+
+    encoder: str
+    depth: int
+    pretrained: bool
+    crop_px: int
+    decoder: Decoder | None = None
+
+    def spec(self, drawn: DrawnMasks, method: Method) -> NetSpec:
+        """Return the specification of the net that `method` gets for these images."""
+        return NetSpec(
+            task="segmentation",
+            n_bands=len(drawn.masks.bands),
+            n_classes=len(drawn.classes),
+            encoder=self.encoder,
+            encoder_depth=self.depth,
+            pretrained=self.pretrained,
+            crop_px=self.crop_px,
+            pixel_path=True,
+            decoder=self.decoder or method.needs().decoder,
+        )
+
+
+@dataclass(frozen=True)
+class MaskFitted:
+    """A trained and calibrated model for maps.
+
+    Attributes:
+        method: what it was trained with.
+        bundle: ready to save and to map with.
+        predictor: the bundle, ready to be asked.
+        trained: what the loop left behind.
+        temperature: how the confidence was calibrated.
+    """
+
+    method: Method
+    bundle: Bundle
+    predictor: Predictor
+    trained: Trained
+    temperature: Temperature
+
+
+def colors_of(masks: MaskSet) -> list[str]:
+    """Return the colour of each class: the data set's own where it gives all of them, else the house's."""
+    return list(masks.colors) if all(masks.colors) else class_colors(masks.classes)
+
+
+def mask_source(drawn: DrawnMasks, crop_px: int) -> MaskSource:
+    """Return what the training draws from."""
+    return MaskSource(drawn.masks, drawn.train, drawn.unlabelled, drawn.masks.scaling(), crop_px)
+
+
+def fit_masks(
+    method: Method,
+    drawn: DrawnMasks,
+    net: MaskNet,
+    settings: TrainConfig,
+    *,
+    options: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> MaskFitted:
+    """Train `method` and return it calibrated, with its thresholds of unlikeness.
+
+    Checkpoints in `folder` that belong to another run or are damaged are discarded, and the training starts anew.
+
+    Args:
+        method: what to train with.
+        drawn: the images.
+        net: which net.
+        settings: the loop's.
+        options: the method's hyper-parameters that differ from its defaults, for the bundle.
+        folder: where checkpoints go; None keeps none.
+        progress: told of the training.
+    """
+    source = mask_source(drawn, net.crop_px)
+    trained = train_or_resume(method, net.spec(drawn, method), source, settings, folder, progress or Silent())
+    model = trained.model
+    manifest = _manifest(trained.method, drawn, net, settings, options if trained.method == method else None)
+    bare = Bundle(manifest, make_tensors(trained.method, model.net, model.extra))
+    predictor = Predictor(bare, settings.device)
+    held_out, labelled = (ask_pixels(predictor, drawn.masks, i, _MAX_PIXELS) for i in (drawn.validation, drawn.train))
+    temperature = fit_temperature(held_out.logits, held_out.labels, groups=held_out.image)
+    distance = FeatureDistance.fit(labelled.features, labelled.labels)
+    told = temperature.as_dict()
+    told["temperature"] = told.pop("value")
+    update = {"calibration": Calibration(**told), "ood": _ood(distance, held_out)}
+    tensors = make_tensors(trained.method, model.net, model.extra, distance.as_arrays())
+    bundle = Bundle(manifest.model_copy(update=update), tensors)
+    return MaskFitted(method, bundle, Predictor(bundle, settings.device), trained, temperature)
+
+
+def _ood(distance: FeatureDistance, held_out: PixelAnswers) -> Ood:
+    if not len(held_out.labels):
+        return Ood(
+            kind=distance.kind,
+            k=distance.k,
+            warning="no labelled validation image was left to set the out-of-distribution threshold on",
+        )
+    return Ood(
+        kind=distance.kind,
+        k=distance.k,
+        threshold=threshold_at(distance.distance(held_out.features)),
+        threshold_energy=threshold_at(energy(held_out.logits)),
+        n_pixels=len(held_out.labels),
+    )
+
+
+def _manifest(
+    method: Method, drawn: DrawnMasks, net: MaskNet, settings: TrainConfig, options: Mapping[str, Any] | None
+) -> Manifest:
+    masks, names, spec = drawn.masks, drawn.classes, net.spec(drawn, method)
+    bands = zip(masks.bands, *masks.scaling(), strict=True)
+    return Manifest(
+        task="segmentation",
+        method=method.name,
+        method_options=dict(options or {}),
+        encoder=net.encoder,
+        net=NetSettings(
+            encoder_depth=spec.encoder_depth, crop_px=spec.crop_px, pixel_path=spec.pixel_path, decoder=spec.decoder
+        ),
+        bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
+        classes=tuple(
+            ClassEntry(id=i, name=name, color=color)
+            for i, (name, color) in enumerate(zip(names, colors_of(masks), strict=True), start=1)
+        ),
+        window_px=WINDOW_PX,
+        margin_px=MARGIN_PX,
+        training=Training(
+            scenes=(Origin(name=masks.name, fingerprint=masks.fingerprint),),
+            labels=(_origin("training", drawn, drawn.train), _origin("validation", drawn, drawn.validation)),
+            seed=settings.seed,
+            steps=settings.steps,
+            notes={"n_labelled_a_step": settings.n_labelled, "torch_threads": torch.get_num_threads()},
+        ),
+        versions=current_versions(),
+    )
+
+
+def _origin(use: str, drawn: DrawnMasks, index: np.ndarray) -> Origin:
+    """Return which images' masks were used for what; the fingerprint is that of the data set and their names."""
+    digest = hashlib.sha256(drawn.masks.fingerprint.encode())
+    for i in np.sort(index):
+        digest.update(f"{drawn.masks.names[i]}\n".encode())
+    return Origin(name=f"{len(index)} images with masks for {use}", fingerprint=digest.hexdigest())
