@@ -225,14 +225,13 @@ def _cache_path(pixels: SitePixels, scaling: Scaling, image_px: int, key: str) -
 
 def _lines(sites: SiteSet) -> Iterator[str]:
     """Yield what identifies the pixels of each image."""
-    if sites.array is not None:
-        yield sites.array.fingerprint
+    yield from (images.fingerprint for images in sites.arrays)
     prints = [scene.fingerprint() for scene in sites.scenes]
     for item in sites.items:
         if item.window is not None:
             yield f"{prints[item.scene]}|{item.window}"
         elif item.row >= 0:
-            yield str(item.row)
+            yield f"{item.scene}|{item.row}"
         else:
             try:
                 state = item.path.stat()

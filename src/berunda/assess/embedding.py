@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,16 @@ _ROWS = 1024  # of the matrix of distances that are held at once
 FloatArray = npt.NDArray[np.float32]
 
 
-def principal_components(features: FloatArray, n: int = N_COMPONENTS) -> FloatArray:
-    """Return the first principal components (N, d) of features (N, D), scaled to a mean variance of 1 in all.
+def principal_components(
+    features: FloatArray, n: int = N_COMPONENTS, *, stages: Sequence[int] | None = None
+) -> FloatArray:
+    """Return the first principal components (N, d) of features (N, D), scaled so that their variances add up to 1.
+
+    Args:
+        features: (N, D).
+        n: components kept.
+        stages: sizes of blocks of features, D in all, that are to count alike: each is scaled to a total variance of
+            1 before. None leaves the features as they are.
 
     Raises:
         DataError: features are not finite, or all images are alike.
@@ -37,6 +46,7 @@ def principal_components(features: FloatArray, n: int = N_COMPONENTS) -> FloatAr
         raise DataError(f"features of image {bad} are not finite, expected numbers; leave it out or use another encoder")
     if len(features) < 2:
         raise DataError(f"{len(features)} image found, expected at least 2 to compare; add images")
+    features = _balanced(features, stages) if stages else features
     projection = fit_projection(features, n)
     centred = (features.astype(np.float64) - projection.mean) @ projection.axes.astype(np.float64)
     spread = float(np.sqrt((centred**2).sum(axis=1).mean()))
@@ -46,6 +56,16 @@ def principal_components(features: FloatArray, n: int = N_COMPONENTS) -> FloatAr
             "blank or copies of one"
         )
     return (centred / spread).astype(np.float32)
+
+
+def _balanced(features: FloatArray, stages: Sequence[int]) -> FloatArray:
+    """Return features whose blocks have a total variance of 1 each; constant blocks stay."""
+    if sum(stages) != features.shape[1]:
+        raise DataError(f"features: {features.shape[1]} a image found, expected {sum(stages)}, those of all stages")
+    blocks = np.split(features.astype(np.float64), np.cumsum(stages)[:-1], axis=1)
+    spread = [float(np.sqrt(block.var(axis=0).sum())) for block in blocks]
+    scaled = [block / (width if width > 1e-9 else 1.0) for block, width in zip(blocks, spread, strict=True)]
+    return np.concatenate(scaled, axis=1).astype(np.float32)
 
 
 def appearance_plane(

@@ -15,8 +15,8 @@ __all__ = ["GAMMA", "GRID", "NU", "PlaneGrid", "Support", "estimate_supports"]
 
 NU = 0.05
 """Share of a site's images that may lie outside its support, at most (about)."""
-GAMMA = 10.0
-"""1 / (2 width^2) of the kernel, on a plane whose mean variance is 1: a width of 0.22."""
+GAMMA = 4.0
+"""1 / (2 width^2) of the kernel, on a plane whose mean variance is 1: a width of 0.35."""
 GRID = 256
 MIN_IMAGES = 3
 """A site of fewer images has no support: its figures are not stated."""

@@ -105,11 +105,11 @@ def _parts(images: ImageSet) -> SiteSet:
     sites = tuple(Site(names[part], _ROLE_OF_PART[part]) for part in present)
     scene = images.task == "scene"
     items = tuple(
-        Item(images.names[row], number, Path(images.names[row]), row=int(row), label=_class_of(images, row, scene))
+        Item(images.names[row], number, Path(images.names[row]), 0, row=int(row), label=_class_of(images, row, scene))
         for number, part in enumerate(present)
         for row in np.flatnonzero(images.parts == part)
     )
-    return SiteSet(images.name, sites, items, array=images)
+    return SiteSet(images.name, sites, items, arrays=(images,))
 
 
 def _class_of(images: ImageSet, row: int, is_scene: bool) -> str:

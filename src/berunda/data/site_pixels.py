@@ -10,14 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from berunda.data.listing import RASTER_SUFFIXES
 from berunda.data.order import Randomness
 from berunda.data.photo import Undecodable, decode_image, resampled
 from berunda.data.scaling import Scaling
 from berunda.data.sites import Item, SiteSet
 from berunda.errors import DataError, GeoError
+from berunda.geo.grid import Grid
 from berunda.geo.raster import describe
 
-__all__ = ["Broken", "Ground", "Patch", "SitePixels", "measure_site_scaling", "resolution_of"]
+__all__ = ["Broken", "Ground", "Patch", "SitePixels", "measure_site_scaling", "place_of", "resolution_of"]
 
 N_SCALING = 512  # images that the radiometry is measured on, at most
 _N_VALUES = 2048  # and values of each
@@ -61,13 +63,21 @@ class SitePixels:
         sites: the images.
         bands: names of the bands wanted, in order; None for those of the first image that can be read.
         ground: bring all images to one resolution and extent; None leaves them as they are.
+        source: what asks for `bands`, for messages.
     """
 
-    def __init__(self, sites: SiteSet, *, bands: Sequence[str] | None = None, ground: Ground | None = None) -> None:
+    def __init__(
+        self,
+        sites: SiteSet,
+        *,
+        bands: Sequence[str] | None = None,
+        ground: Ground | None = None,
+        source: str = "--bands",
+    ) -> None:
         self.sites = sites
         self.ground = ground
         self._bands = None if bands is None else tuple(bands)
-        self._band_source = "--bands"
+        self._band_source = source
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -113,8 +123,7 @@ class SitePixels:
 
     def _raw(self, item: Item) -> Patch:
         if item.row >= 0:
-            assert self.sites.array is not None
-            images = self.sites.array
+            images = self.sites.arrays[item.scene]
             return _patch(np.asarray(images.pixels[item.row]), images.zero_is_missing, images.bands)
         if item.window is not None:
             scene = self.sites.scenes[item.scene]
@@ -165,13 +174,10 @@ def resolution_of(sites: SiteSet, item: Item) -> float:
     Raises:
         DataError: it has no georeference in metres and none was given.
     """
-    if sites.resolution_m is not None:
-        return sites.resolution_m
-    grid = None
-    if item.window is not None:
-        grid = sites.scenes[item.scene].grid
-    elif item.row < 0 and item.path.suffix.lower() in (".tif", ".tiff", ".jp2"):
-        grid = describe(item.path).grid
+    said = sites.sites[item.site].resolution_m
+    if said is not None:
+        return said
+    grid = place_of(sites, item)
     area = None if grid is None else grid.pixel_area_m2()
     if area is None:
         raise DataError(
@@ -179,6 +185,23 @@ def resolution_of(sites: SiteSet, item: Item) -> float:
             "system; give the side of its pixels with --resolution (and --with-resolution)"
         )
     return float(np.sqrt(area))
+
+
+def place_of(sites: SiteSet, item: Item) -> Grid | None:
+    """Return the grid of an image; None where it is no raster, or one without a place.
+
+    Raises:
+        GeoError: its file cannot be read.
+    """
+    if item.row >= 0:
+        return None
+    if item.window is not None:
+        grid = sites.scenes[item.scene].grid
+        return grid.crop(item.window) if grid.is_georeferenced else None
+    if item.path.suffix.lower() not in RASTER_SUFFIXES:
+        return None
+    grid = describe(item.path).grid
+    return grid if grid.is_georeferenced else None
 
 
 def measure_site_scaling(pixels: SitePixels, seed: int = 0) -> Scaling:

@@ -32,10 +32,19 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Site:
-    """A place: its name, and its role, one of `ROLES` or "" where none was said."""
+    """A place.
+
+    Attributes:
+        name: unique within the set.
+        role: one of `ROLES`, or "" where none was said.
+        group: the data set it comes from, where two are compared; "" else.
+        resolution_m: side of a pixel of images without georeference, in metres; None where it is not known.
+    """
 
     name: str
     role: str = NO_ROLE
+    group: str = ""
+    resolution_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,9 @@ class Item:
         name: unique within the set.
         site: index of its site.
         path: the file; of an image that is a row of an array or a window of a scene, what stands for it.
-        scene: index of the scene that `window` lies in; -1 for an image file.
+        scene: index of the scene that `window` lies in, or of the array that `row` lies in; -1 for an image file.
         window: pixels of the scene; None for an image file.
-        row: row of the array that the images lie in; -1 where they do not.
+        row: row of the array of images; -1 where it lies in none.
         label: name of the class of the whole image, "" where it has none.
         truth: raster of classes on the image's grid; None where there is none.
     """
@@ -72,20 +81,18 @@ class SiteSet:
         sites: in order.
         items: all images, those of one site behind one another.
         scenes: the scenes that windows refer to.
-        array: the decoded images that rows refer to.
+        arrays: the decoded images that rows refer to.
         root: the folder that names count from; None for scenes.
         notes: what a reader should know of how the images were found.
-        resolution_m: side of a pixel of images without georeference, in metres; None where it is not known.
     """
 
     name: str
     sites: tuple[Site, ...]
     items: tuple[Item, ...]
     scenes: tuple[Scene, ...] = ()
-    array: ImageSet | None = None
+    arrays: tuple[ImageSet, ...] = ()
     root: Path | None = None
     notes: tuple[str, ...] = ()
-    resolution_m: float | None = None
     _site_of: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +170,38 @@ class SiteSet:
             return self
         sites = (replace(s, role=wanted.get(i, s.role or "unlabelled")) for i, s in enumerate(self.sites))
         return replace(self, sites=tuple(sites))
+
+    def joined(self, other: SiteSet) -> SiteSet:
+        """Return this set and another as one; names that both have are told apart by the sets' names."""
+        names, taken = {self.name, other.name}, {*self.site_names} & {*other.site_names}
+        titles = (self.name, other.name) if len(names) == 2 else (f"{self.name} (1)", f"{other.name} (2)")
+        sites: list[Site] = []
+        items: list[Item] = []
+        for title, part, n_scenes, n_arrays in (
+            (titles[0], self, 0, 0),
+            (titles[1], other, len(self.scenes), len(self.arrays)),
+        ):
+            first = len(sites)
+            sites += [
+                replace(s, group=title, name=f"{title}/{s.name}" if s.name in taken else s.name) for s in part.sites
+            ]
+            items += [
+                replace(
+                    item,
+                    name=f"{title}/{item.name}",
+                    site=item.site + first,
+                    scene=item.scene if item.scene < 0 else item.scene + (n_arrays if item.row >= 0 else n_scenes),
+                )
+                for item in part.items
+            ]
+        return SiteSet(
+            f"{titles[0]} and {titles[1]}",
+            tuple(sites),
+            tuple(items),
+            (*self.scenes, *other.scenes),
+            (*self.arrays, *other.arrays),
+            notes=(*self.notes, *other.notes),
+        )
 
     def _named(self, name: str, option: str) -> list[int]:
         found = [i for i, site in enumerate(self.sites) if fnmatch.fnmatchcase(site.name, name)]

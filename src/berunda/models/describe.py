@@ -1,4 +1,8 @@
-"""Images described by an encoder that is trained no further: the mean of its coarsest features."""
+"""Images described by an encoder that is trained no further: the means of its features at every stage.
+
+The coarse stages tell what is in an image, the fine ones its colours and texture, which the coarse ones were trained to
+overlook. Appearance is both.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ class Describer:
 
     Attributes:
         encoder: its name, as `berunda.models.encoders.build_encoder` takes it.
-        feature_dim: D.
+        stages: number of features of each stage, fine to coarse.
         device: where it computes.
 
     Args:
@@ -43,11 +47,12 @@ class Describer:
             net = build_net(spec).eval().requires_grad_(False)
         fold_batch_norms(net)
         self._net: Any = net.to(self.device).to(memory_format=torch.channels_last)
-        self.feature_dim: int = int(self._net.feature_dim)
+        self.stages: tuple[int, ...] = tuple(int(n) for n in self._net.encoder.out_channels[1:])
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return features (n, D) float32 of scaled images (n, B, H, W) float32."""
+        """Return features (n, D) float32 of scaled images (n, B, H, W) float32, D the sum of `stages`."""
         given = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device, memory_format=torch.channels_last)
-        described: np.ndarray = self._net.decode(self._net.encode(given)).float().cpu().numpy()
+        means = [features.mean((2, 3)) for features in self._net.encode(given)[1:]]
+        described: np.ndarray = torch.cat(means, dim=1).float().cpu().numpy()
         return described
