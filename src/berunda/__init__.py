@@ -17,12 +17,17 @@ from berunda._version import __version__
 
 if TYPE_CHECKING:
     from berunda.api import (
+        AnalyzeOutcome,
+        AuditOutcome,
         BenchOutcome,
         MapOutcome,
         PatchOutcome,
         PredictOutcome,
+        SplitOutcome,
         TrainOutcome,
+        analyze,
         assess,
+        audit,
         bench,
         datasets,
         demo,
@@ -31,23 +36,32 @@ if TYPE_CHECKING:
         info,
         map_scene,
         predict,
+        split,
         train,
     )
     from berunda.config import MapConfig, load_config
+    from berunda.options.analyze import AnalyzeOptions, SplitOptions
     from berunda.options.bench import BenchOptions
     from berunda.options.train import TrainOptions, load_train_options
 
 __all__ = [
+    "AnalyzeOptions",
+    "AnalyzeOutcome",
+    "AuditOutcome",
     "BenchOptions",
     "BenchOutcome",
     "MapConfig",
     "MapOutcome",
     "PatchOutcome",
     "PredictOutcome",
+    "SplitOptions",
+    "SplitOutcome",
     "TrainOptions",
     "TrainOutcome",
     "__version__",
+    "analyze",
     "assess",
+    "audit",
     "bench",
     "datasets",
     "demo",
@@ -58,12 +72,15 @@ __all__ = [
     "load_train_options",
     "map_scene",
     "predict",
+    "split",
     "train",
 ]
 
 _HOMES = {
+    "AnalyzeOptions": "berunda.options.analyze",
     "BenchOptions": "berunda.options.bench",
     "MapConfig": "berunda.config",
+    "SplitOptions": "berunda.options.analyze",
     "TrainOptions": "berunda.options.train",
     "load_config": "berunda.config",
     "load_train_options": "berunda.options.train",

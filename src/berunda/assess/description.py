@@ -32,7 +32,8 @@ VERSION = 1
 THUMB_PX = 40
 BINS = 48
 SPAN = 1.5
-"""Histograms reach from -SPAN to SPAN on the scale on which `low` is -1 and `high` is 1; what lies outside counts at the ends."""
+"""Histograms reach from -SPAN to SPAN on the scale on which `low` is -1 and `high` is 1; what lies outside counts "
+"at the ends."""
 _MAX_COUNTED = 60_000  # pixels of an image that its histograms count
 _N_NAMED = 5
 
@@ -200,7 +201,8 @@ def _description(pixels: SitePixels, scaling: Scaling, rows: _Rows, known: bool)
     if len(bad):
         name = sites.items[int(kept[bad[0]])].name
         raise DataError(
-            f"data set {sites.name}: features of {len(bad)} images are not finite, the first {name!r}; expected numbers: "
+            f"data set {sites.name}: features of {len(bad)} images are not finite, the first {name!r}; expected "
+            "numbers: "
             "use another --encoder or leave these images out"
         )
     broken = tuple((sites.items[i].name, reason) for i, reason in sorted(rows.broken.items()))

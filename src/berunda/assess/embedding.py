@@ -43,7 +43,9 @@ def principal_components(
     """
     if not np.isfinite(features).all():
         bad = int(np.argmin(np.isfinite(features).all(axis=1)))
-        raise DataError(f"features of image {bad} are not finite, expected numbers; leave it out or use another encoder")
+        raise DataError(
+            f"features of image {bad} are not finite, expected numbers; leave it out or use another encoder"
+        )
     if len(features) < 2:
         raise DataError(f"{len(features)} image found, expected at least 2 to compare; add images")
     features = _balanced(features, stages) if stages else features

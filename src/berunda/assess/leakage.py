@@ -69,7 +69,9 @@ def find_leaks(placed: Placed) -> list[Leak]:
     is_test = parts == "test"
     if not is_test.any() or is_test.all():
         counts = ", ".join(f"{int((parts == p).sum())} {p}" for p in ("labelled", "unlabelled", "test"))
-        raise DataError(f"split of {counts} images found, expected some that train and some that test; nothing to audit")
+        raise DataError(
+            f"split of {counts} images found, expected some that train and some that test; nothing to audit"
+        )
     return [*_of_place(placed, is_test), *_of_content(placed, is_test)]
 
 
@@ -101,7 +103,8 @@ def _near(placed: Placed, i: int, j: int) -> Leak | None:
         return Leak("overlap", *names, f"{shared / smaller:.0%} of the smaller one is in both", placed.parts[i])
     gap = float(shapely.distance(first, second))
     if gap < placed.buffers[j] * (1 - 1e-9):
-        return Leak("neighbour", *names, f"{gap:.6g} apart, at least {placed.buffers[j]:.6g} asked for", placed.parts[i])
+        detail = f"{gap:.6g} apart, at least {placed.buffers[j]:.6g} asked for"
+        return Leak("neighbour", *names, detail, placed.parts[i])
     return None
 
 

@@ -189,7 +189,8 @@ def _class_findings(analysis: SiteAnalysis) -> Iterator[str]:
         return
     if figures.missing:
         yield (
-            f"{len(figures.missing)} classes are missing from the labelled sites: {', '.join(figures.missing)}. No method "
+            f"{len(figures.missing)} classes are missing from the labelled sites: {', '.join(figures.missing)}. No "
+            "method "
             "can learn them from these labels."
         )
     if figures.rare:
@@ -224,7 +225,8 @@ def warnings_of(analysis: SiteAnalysis) -> list[str]:
     few = [s.name for s, n in zip(sites.sites, sites.counts, strict=True) if n < MIN_IMAGES]
     if few:
         told.append(
-            f"{_list(few)} have fewer than {MIN_IMAGES} images: they have no support, and their overlaps are not stated."
+            f"{_list(few)} have fewer than {MIN_IMAGES} images: they have no support, and their overlaps are not "
+            "stated."
         )
     rough = [s.name for s, n in zip(sites.sites, sites.counts, strict=True) if MIN_IMAGES <= n < ROUGH_IMAGES]
     if rough:
@@ -235,11 +237,12 @@ def warnings_of(analysis: SiteAnalysis) -> list[str]:
     if len(sizes) > 1:
         low, high = found.sizes.min(axis=0), found.sizes.max(axis=0)
         told.append(
-            f"Images of {len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]} px: all are shown to the encoder at "
+            f"Images of {len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]} px: all are shown to the "
+            "encoder at "
             "one side, so that scale counts as appearance."
         )
     if len(sites.sites) > MAX_SHOWN:
-        told.append(f"{len(sites.sites)} sites are too many to compare pair by pair here: unions only; see overlap.csv.")
+        told.append(f"{len(sites.sites)} sites are too many to compare pair by pair: unions and single sites only.")
     return told
 
 

@@ -164,7 +164,9 @@ def class_maps(maps: npt.NDArray[np.float64], names: Sequence[str], grid: PlaneG
     shown = None
     for axis, c in zip(axes.ravel(), order, strict=False):
         masked = np.ma.masked_invalid(maps[c])
-        shown = axis.imshow(masked, origin="lower", extent=extent, cmap="YlGnBu", vmin=0, vmax=1, interpolation="nearest")
+        shown = axis.imshow(
+            masked, origin="lower", extent=extent, cmap="YlGnBu", vmin=0, vmax=1, interpolation="nearest"
+        )
         axis.set_title(_cut(names[c], 20), fontsize=9)
         _bare(axis, extent)
     for axis in axes.ravel()[len(order) :]:
@@ -202,7 +204,9 @@ def class_bars_by_site(counts: Mapping[str, npt.NDArray[np.float64]], classes: S
 
 
 @styled
-def band_histograms(by_role: Mapping[str, npt.NDArray[np.float64]], bands: Sequence[str], low_high: np.ndarray) -> Figure:
+def band_histograms(
+    by_role: Mapping[str, npt.NDArray[np.float64]], bands: Sequence[str], low_high: np.ndarray
+) -> Figure:
     """Return the distributions of pixel values of each band, role against role.
 
     Args:

@@ -291,7 +291,11 @@ def _classes_view(analysis: SiteAnalysis) -> dict[str, Any] | None:
         "pairs": [(f"{a} and {b}", f"{d:.3f}") for (a, b), d in figures.role_distance.items() if np.isfinite(d)],
         "roles": roles,
         "rows": [
-            {"name": c, "shares": [_share(float(shares(figures.by_role[r])[k])) for r in roles], "missing": c in figures.missing}
+            {
+                "name": c,
+                "shares": [_share(float(shares(figures.by_role[r])[k])) for r in roles],
+                "missing": c in figures.missing,
+            }
             for k, c in enumerate(figures.classes)
         ],
     }

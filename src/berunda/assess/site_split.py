@@ -125,7 +125,8 @@ def choose_split(
     n_labelled, n_test = max(n_labelled, len(labelled)), max(n_test, len(test))
     if n_labelled < 1 or n_test < 1 or n_labelled + n_test > n:
         raise ConfigError(
-            f"{n} sites found, {n_labelled} to label and {n_test} to test on asked for, expected at least one of each and "
+            f"{n} sites found, {n_labelled} to label and {n_test} to test on asked for, expected at least one of each "
+            "and "
             "no more than there are; change --n-labelled and --n-test, or cut the scene into smaller sites (--site-px)"
         )
     everything = list(range(n))
@@ -231,17 +232,20 @@ def _reasons(
         f"{figures['test_covered_by_all_training']:.0%} of their images have a like in the other sites."
     ]
     if candidates.counts is not None:
-        told[0] += f" The distance of their classes from those of all sites is {figures['class_distance_test_all']:.2f}."
+        distance = figures["class_distance_test_all"]
+        told[0] += f" The distance of their classes from those of all sites is {distance:.2f}."
     told.append(f"Labels: {labelled}. They cover {figures['test_covered_by_labelled']:.0%} of the test's appearance.")
     if candidates.counts is not None:
         told[1] += (
-            f" The distance of their classes from the test's is {figures['class_distance_labelled_test']:.2f} (0 equal, "
+            f" The distance of their classes from the test's is {figures['class_distance_labelled_test']:.2f} (0 "
+            "equal, "
             "1 nothing in common)."
         )
     if len(made.labelled) > 1:
         told += [_share_of(candidates, made, site, cost) for site in made.labelled]
     told.append(
-        f"The cost of this choice is {made.cost:.2f}; that of random choices of as many sites is {made.random_cost:.2f} on "
+        f"The cost of this choice is {made.cost:.2f}; that of random choices of as many sites is "
+        f"{made.random_cost:.2f} on "
         "average."
     )
     missing = candidates.missing(made.labelled, made.test)
@@ -256,9 +260,11 @@ def _share_of(
     """Return what a labelled site adds to the others."""
     without = tuple(s for s in made.labelled if s != site)
     lost = candidates.uncovered(without, made.test) - candidates.uncovered(made.labelled, made.test)
-    classes = [c for c in candidates.missing(without, made.test) if c not in candidates.missing(made.labelled, made.test)]
+    lacking = candidates.missing(made.labelled, made.test)
+    classes = [c for c in candidates.missing(without, made.test) if c not in lacking]
     alone = f", and is the only one with {', '.join(classes)}" if classes else ""
     return (
-        f"{candidates.names[site]} covers {lost:.0%} of the test that the other labelled sites do not{alone}; without it "
+        f"{candidates.names[site]} covers {lost:.0%} of the test that the other labelled sites do not{alone}; without "
+        "it "
         f"the cost would be {cost(without):.2f}."
     )

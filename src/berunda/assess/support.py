@@ -1,4 +1,5 @@
-"""The support of each site on the appearance plane: where a one-class support vector machine takes images for its own."""
+"""The support of each site on the appearance plane: where a one-class support vector machine takes images for its "
+"own."""
 
 from __future__ import annotations
 

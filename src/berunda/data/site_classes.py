@@ -80,7 +80,8 @@ def count_classes(
 def _of_scenes(sites: SiteSet, path: str, field: str, zero_is_class: bool) -> ClassCounts:
     if not sites.scenes:
         raise DataError(
-            f"--labels {path}: the images of {sites.name} are no parts of a scene, expected labels beside them: a column "
+            f"--labels {path}: the images of {sites.name} are no parts of a scene, expected labels beside them: a "
+            "column "
             "label in the table, one folder a class in each site, or a folder labels with a raster for each image"
         )
     grids = [scene.grid for scene in sites.scenes]

@@ -19,7 +19,7 @@ from berunda.errors import DataError, GeoError, SecurityError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 
-__all__ = ["Cutting", "find_sites"]
+__all__ = ["Cutting", "file_below", "find_sites", "read_columns"]
 
 SUFFIXES = (*PHOTO_SUFFIXES, *RASTER_SUFFIXES)
 IMAGE_FOLDERS = ("bdortho", "images", "image", "img")
@@ -177,7 +177,7 @@ def _truth_of(place: Path) -> dict[str, Path]:
 
 def _table(path: Path, cutting: Cutting) -> SiteSet:
     """Read a table of images: site, path, and perhaps role (or split), label (or class) and truth."""
-    columns, rows = _read(path)
+    columns, rows = read_columns(path)
     if columns.get("site") is None or columns.get("path") is None:
         found = ", ".join(columns) or "(none)"
         raise DataError(f"{path}: columns {found} found, expected site and path (and perhaps role, label, truth)")
@@ -195,12 +195,19 @@ def _table(path: Path, cutting: Cutting) -> SiteSet:
             raise DataError(f"{where}: site {name!r} has role {role!r}, above {made.sites[numbers[name]].role!r}; one")
         label = row[columns["label"]].strip() if "label" in columns else ""
         truth = row[columns["truth"]].strip() if "truth" in columns else ""
-        file = _below(path, row[columns["path"]], where)
-        made.add_file(numbers[name], file, label=label, truth=_below(path, truth, where) if truth else None)
+        file = file_below(path, row[columns["path"]], where)
+        made.add_file(numbers[name], file, label=label, truth=file_below(path, truth, where) if truth else None)
     return made.done()
 
 
-def _read(path: Path) -> tuple[dict[str, int], list[list[str]]]:
+def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
+    """Return the columns of a table of images, name -> position, and its rows.
+
+    Path, role and label are found under their usual names (file, image; split, part; class).
+
+    Raises:
+        DataError: it cannot be read, is empty or ragged.
+    """
     try:
         if path.stat().st_size > _MAX_TABLE:
             raise DataError(f"{path}: {path.stat().st_size} bytes found, at most {_MAX_TABLE} expected of a table")
@@ -215,14 +222,14 @@ def _read(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     if bad is not None:
         raise DataError(f"{path} row {bad}: {len(rows[bad - 1])} cells found, expected {len(header)} as in the header")
     columns = {name: header.index(name) for name in header}
-    for key, others in (("path", _PATH_COLUMNS), ("role", ("role", "split", "part")), ("label", ("label", "class"))):
+    for key, others in (("path", _PATH_COLUMNS), ("role", ("split", "part", "role")), ("label", ("label", "class"))):
         found = next((columns[name] for name in others if name in columns), None)
         if found is not None:
             columns[key] = found
     return columns, rows[1:]
 
 
-def _below(table: Path, name: str, where: str) -> Path:
+def file_below(table: Path, name: str, where: str) -> Path:
     """Return a file that a table names; its path counts from the table's folder.
 
     Raises:

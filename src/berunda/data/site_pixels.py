@@ -181,7 +181,8 @@ def resolution_of(sites: SiteSet, item: Item) -> float:
     area = None if grid is None else grid.pixel_area_m2()
     if area is None:
         raise DataError(
-            f"image {item.name!r} of {sites.name}: no resolution in metres found, expected a georeference in a projected "
+            f"image {item.name!r} of {sites.name}: no resolution in metres found, expected a georeference in a "
+            "projected "
             "system; give the side of its pixels with --resolution (and --with-resolution)"
         )
     return float(np.sqrt(area))

@@ -93,15 +93,24 @@ class AnalyzeOptions(SiteOptions):
         json_schema_extra={"metavar": "DATASET"},
     )
     resolution: float | None = Field(
-        None, gt=0, le=100_000, description="Side of a pixel of the first data set, where its files do not tell it.",
+        None,
+        gt=0,
+        le=100_000,
+        description="Side of a pixel of the first data set, where its files do not tell it.",
         json_schema_extra={"unit": "m"},
     )
     with_resolution: float | None = Field(
-        None, gt=0, le=100_000, description="Side of a pixel of the data set of --with, where its files do not tell it.",
+        None,
+        gt=0,
+        le=100_000,
+        description="Side of a pixel of the data set of --with, where its files do not tell it.",
         json_schema_extra={"unit": "m"},
     )
     common_resolution: float | None = Field(
-        None, gt=0, le=100_000, description="Resolution that both are brought to; the coarser one if not given.",
+        None,
+        gt=0,
+        le=100_000,
+        description="Resolution that both are brought to; the coarser one if not given.",
         json_schema_extra={"unit": "m"},
     )
     perplexity: float = Field(30.0, ge=2, le=500, description="Neighbours that count in the plane, about.")
@@ -109,7 +118,7 @@ class AnalyzeOptions(SiteOptions):
         4.0,
         gt=0,
         le=10_000,
-        description="Sharpness of the supports' kernel, on a plane whose mean variance is 1; more follows single images.",
+        description="Sharpness of the supports' kernel, on a plane of mean variance 1; more follows single images.",
     )
     label_next: int = Field(20, ge=0, le=100_000, description="Images to rank for labelling next.")
     bundle: PathText | None = Field(
