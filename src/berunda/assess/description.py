@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,14 @@ from berunda.progress import Progress, Silent
 
 __all__ = ["BINS", "THUMB_PX", "Description", "describe_images", "refuse_broken", "thumbnail"]
 
-VERSION = 1
+VERSION = 2
 THUMB_PX = 40
 BINS = 48
 SPAN = 1.5
 """Histograms reach from -SPAN to SPAN on the scale on which `low` is -1 and `high` is 1; what lies outside counts "
 "at the ends."""
 _MAX_COUNTED = 60_000  # pixels of an image that its histograms count
+_GAMMA = 0.7  # of thumbnails, which would be dark where a few images are very bright
 _N_NAMED = 5
 
 
@@ -127,7 +129,7 @@ def thumbnail(patch: Patch, scaling: Scaling, side_px: int = THUMB_PX) -> np.nda
     low, high = np.asarray(scaling.low)[at], np.asarray(scaling.high)[at]
     shown = scale_pixels(patch.pixels[at], patch.valid, low, high)
     small = resampled(shown, side_px)
-    return (np.clip(small.transpose(1, 2, 0) * 0.5 + 0.5, 0, 1) * 255).astype(np.uint8)
+    return (np.clip(small.transpose(1, 2, 0) * 0.5 + 0.5, 0, 1) ** _GAMMA * 255).astype(np.uint8)
 
 
 def _colour_bands(bands: tuple[str, ...]) -> list[int]:
@@ -156,7 +158,7 @@ class _Rows:
     ) -> None:
         """Describe some images."""
         whole = [patch for patch in piece if isinstance(patch, Patch)]
-        self.broken |= {patch.index: patch.reason for patch in piece if isinstance(patch, Broken)}
+        self.broken |= {patch.item: patch.reason for patch in piece if isinstance(patch, Broken)}
         self.n_seen += len(piece)
         if not whole:
             return
@@ -266,7 +268,8 @@ def _save(path: Path, rows: _Rows) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 told = {str(index): reason for index, reason in rows.broken.items()}
-                np.savez(file, broken=np.array(json.dumps(told)), **rows.arrays())
+                kept: dict[str, Any] = {**rows.arrays(), "broken": np.array(json.dumps(told))}
+                np.savez(file, **kept)
             os.replace(own, path)
         except OSError:
             Path(own).unlink(missing_ok=True)

@@ -43,7 +43,7 @@ class FullSpace:
 
     def covered_by(self, sites: Sequence[int] | np.ndarray) -> npt.NDArray[np.bool_]:
         """Return whether each image (N,) lies in the union of some sites' supports."""
-        return self.is_covered[:, np.asarray(sites, np.int64)].any(axis=1)
+        return np.asarray(self.is_covered[:, np.asarray(sites, np.int64)].any(axis=1))
 
     def share_covered(self, sites: Sequence[int] | np.ndarray, target: np.ndarray) -> float:
         """Return the share of the images `target` that the union of some sites covers; NaN without images."""

@@ -81,7 +81,7 @@ def union_overlap(
         unions: name -> sites of each union (rows).
         singles: name -> site of each column.
     """
-    rows = {name: masks[list(sites)].any(axis=0) for name, sites in unions.items()}
+    rows = {name: np.asarray(masks[list(sites)].any(axis=0)) for name, sites in unions.items()}
     return overlap_of(rows, {name: masks[site] for name, site in singles.items()})
 
 

@@ -179,7 +179,7 @@ def _sentence(what: str, share: float, full: float, more: float | None, by: str 
     if more is not None and more - share >= 0.1:
         text += f" With the unlabelled sites it is {more:.0%}: methods that learn from them can use that."
     if np.isfinite(full) and abs(share - full) > DISAGREE:
-        text += " Plane and full space disagree here; look at the images before relying on either."
+        text += " Plane and full space disagree: look at the images."
     return text
 
 
@@ -188,10 +188,10 @@ def _class_findings(analysis: SiteAnalysis) -> Iterator[str]:
     if figures is None:
         return
     if figures.missing:
+        verb = "class is" if len(figures.missing) == 1 else "classes are"
         yield (
-            f"{len(figures.missing)} classes are missing from the labelled sites: {', '.join(figures.missing)}. No "
-            "method "
-            "can learn them from these labels."
+            f"{len(figures.missing)} {verb} missing from the labelled sites: {', '.join(figures.missing)}. No method can "
+            "learn that from these labels."
         )
     if figures.rare:
         yield f"Far rarer in the labelled sites than in the test: {', '.join(figures.rare)}. Label more of them."

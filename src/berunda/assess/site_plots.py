@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROLE_COLORS",
+    "Frame",
     "band_histograms",
     "class_bars_by_site",
     "class_maps",
@@ -42,6 +44,30 @@ def site_colors(n: int) -> list[str]:
     from matplotlib.colors import to_hex
 
     return [to_hex(colormaps["turbo"](v)) for v in np.linspace(0.03, 0.97, n)]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of a plane that is shown.
+
+    Attributes:
+        x_low, x_high, y_low, y_high: its edges.
+    """
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    @classmethod
+    def around(cls, plane: np.ndarray) -> Frame:
+        """Return the frame of all places (N, 2) with a margin, at most twice as long one way as the other."""
+        low, high = plane.min(axis=0), plane.max(axis=0)
+        longest = max(float((high - low).max()), 1e-6)
+        half = np.maximum(high - low, longest / 2) / 2 + 0.07 * longest
+        middle = (low + high) / 2
+        (x_low, y_low), (x_high, y_high) = (middle - half).tolist(), (middle + half).tolist()
+        return cls(x_low, x_high, y_low, y_high)
 
 
 @styled
@@ -118,7 +144,7 @@ def support_map(
         colors: one for each mask.
         plane: (N, 2) places.
     """
-    figure, axes = new_figure(5.2, 4.6)
+    figure, axes = new_figure(5.8, 3.6)
     axis = axes[0, 0]
     axis.scatter(plane[:, 0], plane[:, 1], s=3, color=FAINT, linewidths=0, rasterized=True)
     extent = (grid.x_low, grid.x_high, grid.y_low, grid.y_high)
@@ -129,7 +155,8 @@ def support_map(
         axis.contourf(picture, levels=[0.5, 1.5], colors=[color], alpha=0.16, extent=extent)
         axis.contour(picture, levels=[0.5], colors=[color], linewidths=1.4, extent=extent)
         axis.plot([], [], color=color, label=_cut(name))
-    _bare(axis, extent)
+    frame = Frame.around(plane)
+    _bare(axis, (frame.x_low, frame.x_high, frame.y_low, frame.y_high))
     if len(masks) <= 12:
         axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -19,6 +19,7 @@ from berunda.assess.plots import figure_svg
 from berunda.assess.report_parts import timing_view
 from berunda.assess.representativeness import class_shares_on_plane, histogram_distances, role_histograms, shares
 from berunda.assess.site_analysis import MAX_SHOWN, SiteAnalysis, findings_of, warnings_of
+from berunda.assess.site_plots import Frame
 from berunda.assess.verdicts import NOT_AVAILABLE, percent
 from berunda.data.order import Randomness
 from berunda.data.sites import ROLES
@@ -159,7 +160,8 @@ def _share(value: float) -> str:
 
 def _plane_view(analysis: SiteAnalysis, colors: list[str]) -> dict[str, Any]:
     """Return the sprite and, for each image shown, its place in percent and its cell of the sprite."""
-    sites, grid = analysis.sites, analysis.support.grid
+    sites = analysis.sites
+    frame = Frame.around(analysis.plane)
     shown = np.arange(len(sites))
     if len(shown) > MAX_POINTS:
         draw = Randomness(0).numpy("images shown").permutation(len(sites))[:MAX_POINTS]
@@ -175,8 +177,8 @@ def _plane_view(analysis: SiteAnalysis, colors: list[str]) -> dict[str, Any]:
         item, site = sites.items[index], sites.sites[sites.items[index].site]
         points.append(
             {
-                "left": f"{100 * (x - grid.x_low) / (grid.x_high - grid.x_low):.2f}",
-                "top": f"{100 * (grid.y_high - y) / (grid.y_high - grid.y_low):.2f}",
+                "left": f"{100 * (x - frame.x_low) / (frame.x_high - frame.x_low):.2f}",
+                "top": f"{100 * (frame.y_high - y) / (frame.y_high - frame.y_low):.2f}",
                 "color": colors[item.site],
                 "col": col,
                 "row": row,
@@ -187,6 +189,7 @@ def _plane_view(analysis: SiteAnalysis, colors: list[str]) -> dict[str, Any]:
     return {
         "sprite": _sprite_uri(sprite),
         "points": points,
+        "ratio": f"{(frame.x_high - frame.x_low) / (frame.y_high - frame.y_low):.3f}",
         "thumb_px": THUMB_PX,
         "cols": _SPRITE_COLS,
         "n_rows": n_rows,
@@ -240,7 +243,7 @@ def _union_rows(plane: Overlap | None, full: Overlap | None) -> Iterator[dict[st
         return
     for i, first in enumerate(plane.rows):
         for j, second in enumerate(plane.cols[:MAX_SHOWN]):
-            if first == second:
+            if not _is_told(first, second, plane.rows):
                 continue
             yield {
                 "first": first,
@@ -250,6 +253,16 @@ def _union_rows(plane: Overlap | None, full: Overlap | None) -> Iterator[dict[st
                 "iot_full": _share(float(full.iot[i, j])),
                 "width": f"{100 * np.nan_to_num(plane.iot[i, j]):.1f}",
             }
+
+
+def _is_told(first: str, second: str, unions: tuple[str, ...]) -> bool:
+    """Say whether the overlap of two sets is worth a line: no set with its own part, no test as what covers."""
+    if first == second or first == "test":
+        return False
+    is_group = first.startswith("data set ")
+    if second in unions:
+        return (is_group == second.startswith("data set ") and first != "labelled + unlabelled") or second == "test"
+    return not is_group
 
 
 def _site_rows(analysis: SiteAnalysis, colors: list[str]) -> Iterator[dict[str, str]]:

@@ -92,8 +92,7 @@ class Support:
 
     def union(self, sites: Sequence[int] | np.ndarray) -> BoolArray:
         """Return the cells (n * n,) of the union of some sites' supports."""
-        found: BoolArray = self.masks[np.asarray(sites, np.int64)].any(axis=0)
-        return found
+        return np.asarray(self.masks[np.asarray(sites, np.int64)].any(axis=0))
 
 
 def estimate_supports(

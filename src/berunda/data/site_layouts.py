@@ -105,15 +105,17 @@ def _parts(images: ImageSet) -> SiteSet:
     sites = tuple(Site(names[part], _ROLE_OF_PART[part]) for part in present)
     scene = images.task == "scene"
     items = tuple(
-        Item(images.names[row], number, Path(images.names[row]), 0, row=int(row), label=_class_of(images, row, scene))
+        _row_of(images, number, int(row), scene)
         for number, part in enumerate(present)
         for row in np.flatnonzero(images.parts == part)
     )
     return SiteSet(images.name, sites, items, arrays=(images,))
 
 
-def _class_of(images: ImageSet, row: int, is_scene: bool) -> str:
-    return images.classes[int(images.labels[row])] if is_scene and images.labels[row] >= 0 else ""
+def _row_of(images: ImageSet, site: int, row: int, is_scene: bool) -> Item:
+    """Return a row of an array as an image."""
+    label = images.classes[int(images.labels[row])] if is_scene and images.labels[row] >= 0 else ""
+    return Item(images.names[row], site, Path(images.names[row]), 0, row=row, label=label)
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -37,9 +37,9 @@ class Patch(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """An image that cannot be read: its index and why."""
+    """An image that cannot be read: its place in the set and why."""
 
-    index: int
+    item: int
     reason: str
 
 
@@ -238,7 +238,7 @@ def measure_site_scaling(pixels: SitePixels, seed: int = 0) -> Scaling:
 
 def _patch(pixels: np.ndarray, zero_is_missing: bool, bands: tuple[str, ...]) -> Patch:
     values = pixels.astype(np.float32)
-    valid = np.isfinite(values).all(axis=0)
+    valid = np.asarray(np.isfinite(values).all(axis=0))
     if zero_is_missing:
         valid &= (values != 0).any(axis=0)
     if not valid.all():
