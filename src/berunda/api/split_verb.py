@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from berunda.assess.site_split import SplitChoice
     from berunda.data.sites import SiteSet
 
-__all__ = ["audit", "split"]
+__all__ = ["audit", "choose_sites", "split"]
 
 _WORD = {"labelled": "train", "unlabelled": "unlabelled", "test": "test"}
 
@@ -77,14 +77,14 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
     relative_path(path, sites.items[0])
     try:
         described = describe_sites(sites, options, Stages(), told)
-        choice = _choice(described, options)
+        choice = choose_sites(described, options)
         return _written(described, choice, options, path)
     finally:
         for scene in sites.scenes:
             scene.close()
 
 
-def _choice(described: Described, options: SplitOptions) -> SplitChoice:
+def choose_sites(described: Described, options: SplitOptions) -> SplitChoice:
     """Return the choice of sites; roles that were given stay."""
     from berunda.assess.full_space import measure_full_space
     from berunda.assess.site_split import Candidates, choose_split

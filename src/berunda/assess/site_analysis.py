@@ -190,7 +190,8 @@ def _class_findings(analysis: SiteAnalysis) -> Iterator[str]:
     if figures.missing:
         verb = "class is" if len(figures.missing) == 1 else "classes are"
         yield (
-            f"{len(figures.missing)} {verb} missing from the labelled sites: {', '.join(figures.missing)}. No method can "
+            f"{len(figures.missing)} {verb} missing from the labelled sites: {', '.join(figures.missing)}. No method "
+            "can "
             "learn that from these labels."
         )
     if figures.rare:
