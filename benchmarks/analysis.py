@@ -235,7 +235,7 @@ def _trained(folder: Path, labelled: Sequence[str], test: Sequence[str], steps: 
         field="class",
         method="supervised",
         effort="quick",
-        test_share=0.0,
+        test_share=0.05,
         **more,
     )
     made = map_scene(config, out)
