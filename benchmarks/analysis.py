@@ -10,6 +10,7 @@ cores: `taskset -c 0,1 python benchmarks/analysis.py --part cost --again`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -88,7 +89,7 @@ def coverage(rows: RowFile, command: str, options: argparse.Namespace) -> None:
             row = overlap.iot[overlap.rows.index("labelled")]
             metrics |= {f"{name}_shift_{shifts[s]:g}": float(row[overlap.cols.index(s)]) for s in shifts}
         seen = [metrics[f"iot_shift_{shift:g}"] for shift in shifts.values()]
-        metrics["is_monotonic"] = float(all(a >= b for a, b in zip(seen, seen[1:], strict=False)))
+        metrics["is_monotonic"] = float(all(a >= b for a, b in itertools.pairwise(seen)))
         seconds = time.perf_counter() - start
         rows.add([_row("coverage", "one_class_svm", seed, metrics, seconds, len(found.sites), command)])
         print(f"coverage, seed {seed}: " + ", ".join(f"{value:.2f}" for value in seen), flush=True)

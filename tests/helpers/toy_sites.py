@@ -11,13 +11,15 @@ from PIL import Image
 def picture(seed: int, tone: tuple[int, int, int] = (90, 120, 60), side: int = 32) -> np.ndarray:
     """Return a smooth random picture (side, side, 3) uint8 around a colour."""
     rng = np.random.default_rng(seed)
-    coarse = rng.normal(size=(6, 6, 1))
-    smooth = np.asarray(Image.fromarray(coarse[..., 0].astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
+    coarse = Image.fromarray(rng.normal(size=(6, 6)).astype(np.float32))
+    smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
     values = np.array(tone, float) + 30 * smooth[..., None] + rng.normal(scale=3, size=(side, side, 3))
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def write_site(folder: Path, seed: int, n: int, tone: tuple[int, int, int] = (90, 120, 60), side: int = 32) -> list[Path]:
+def write_site(
+    folder: Path, seed: int, n: int, tone: tuple[int, int, int] = (90, 120, 60), side: int = 32
+) -> list[Path]:
     """Write `n` pictures of a site."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -149,4 +149,7 @@ def nearest_distances(
 
 
 def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores that this process may use; `OMP_NUM_THREADS` bounds them, as it does everywhere else."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").strip()
+    return min(n, max(1, int(asked))) if asked.isdecimal() else n
