@@ -184,5 +184,5 @@ def _written(analysis: SiteAnalysis, options: AnalyzeOptions, folder: Path) -> A
     write_ranking(folder, analysis)
     analysis = replace(analysis, timing={**analysis.timing, "tables": time.perf_counter() - start})
     page = write_site_report(folder, analysis, {"Berunda": __version__, "Command": "berunda analyze"})
-    dump_config(options, folder / "run.yaml", verb="analyze")
+    dump_config(options.resolved(), folder / "run.yaml", verb="analyze")
     return AnalyzeOutcome(folder, page, analysis, tuple(findings_of(analysis)), tuple(warnings_of(analysis)))

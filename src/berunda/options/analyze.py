@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from berunda.config import DEVICE
+from berunda.config import DEVICE, absolute_path
 from berunda.options import shared
 from berunda.schema import Options, PathList, PathText, Text, TextList
 
@@ -135,6 +136,21 @@ class AnalyzeOptions(SiteOptions):
             return []
         given = [cls.spell(n, flags) for n in ("with_resolution", "common_resolution") if data.get(n) is not None]
         return [f"{name}: found without {cls.spell('compare_with', flags)}, expected both" for name in given]
+
+
+    def resolved(self) -> AnalyzeOptions:
+        """Return a copy whose paths are absolute, so that it can be repeated from anywhere."""
+        folder = Path.cwd()
+
+        def absolute(text: str | None) -> str | None:
+            return absolute_path(text, folder) if text is not None and Path(text).exists() else text
+
+        return self.replaced(
+            inputs=tuple(absolute(text) or text for text in self.inputs),
+            compare_with=absolute(self.compare_with),
+            labels=absolute(self.labels),
+            bundle=absolute(self.bundle),
+        )
 
 
 class SplitOptions(SiteOptions):
