@@ -29,6 +29,8 @@ __all__ = ["analyze"]
 def analyze(options: AnalyzeOptions, out: Path | str, *, progress: Progress | None = None) -> AnalyzeOutcome:
     """Compare the sites of a data set by appearance and classes, and write a report.
 
+    Nothing is written to `out` before all is measured, so that a wrong input leaves nothing there.
+
     Args:
         options: every option, see `AnalyzeOptions`.
         out: folder for `report.html`, `report.json`, `plane.csv`, `overlap.csv`, `classes.csv`, `label_next.csv`,
@@ -48,8 +50,8 @@ def analyze(options: AnalyzeOptions, out: Path | str, *, progress: Progress | No
     check_out(folder, [*options.inputs, options.compare_with, options.labels, options.bundle])
     check_no_map(folder)
     check_encoder(options.encoder, options.device)
+    analysis = measure_sites(options, progress or Silent())
     with output_lock(folder):
-        analysis = measure_sites(options, progress or Silent())
         return _written(analysis, options, folder)
 
 

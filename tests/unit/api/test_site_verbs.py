@@ -27,6 +27,7 @@ FAST = ["--image-px", "32"]
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BERUNDA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "cache"
 
 
@@ -232,6 +233,7 @@ def test_wrong_words_are_told_in_one_line(words: list[str], told: str, capsys: p
     assert main(words) == 2
     error = capsys.readouterr().err
     assert re.search(told, error)
+    assert not Path("o").exists()
     assert len(error.strip().splitlines()) == 1
 
 
