@@ -4,7 +4,8 @@ Usage: python benchmarks/analysis.py [--part coverage|split|cost] [--again]
 
 The landscapes' settings are in benchmarks/analysis_landscapes.json; rows go to benchmarks/results/analysis.json. A row
 that is there is not made again without --again; one made on a busy machine says `measure_again`: its times mean little.
-The cost is to be measured on a machine that does nothing else, on two cores: `taskset -c 0,1 python benchmarks/analysis.py --part cost --again`.
+The cost is to be measured on a machine that does nothing else, on two cores:
+`taskset -c 0,1 python benchmarks/analysis.py --part cost --again`.
 """
 
 from __future__ import annotations
