@@ -47,6 +47,19 @@ SHOWN = {
     "share_of_model_in_a_window_cpu": "share in a window",
     "peak_small_gib": "peak, small scene (GiB)",
     "peak_large_gib": "peak, large scene (GiB)",
+    "iot_shift_0": "IoT, shift 0",
+    "iot_shift_0.5": "IoT, shift 0.5",
+    "iot_shift_1": "IoT, shift 1",
+    "iot_shift_2": "IoT, shift 2",
+    "iot_shift_10": "IoT, shift 10",
+    "iot_full_shift_0": "full space, shift 0",
+    "iot_full_shift_10": "full space, shift 10",
+    "total_s": "all (s)",
+    "peak_gib": "peak (GiB)",
+    "describe images (s)": "describe (s)",
+    "plane (t-SNE) (s)": "plane (s)",
+    "supports (s)": "supports (s)",
+    "full space (s)": "full space (s)",
 }
 """Metrics that a table shows, in this order; a suite that has none of them shows its first four."""
 

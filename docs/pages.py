@@ -14,6 +14,7 @@ from berunda.cli.methods import range_of
 from berunda.cli.verbs import VERBS
 from berunda.config import MapConfig
 from berunda.methods import describe_method, method_names
+from berunda.options.analyze import AnalyzeOptions, SplitOptions
 from berunda.options.bench import BenchOptions
 from berunda.options.train import TrainOptions
 from berunda.schema import Options, expected_of
@@ -81,6 +82,8 @@ def options_page() -> str:
         ("a map run", "run.yaml", MapConfig),
         ("a training on images", "run.yaml", TrainOptions),
         ("a benchmark", "", BenchOptions),
+        ("an analysis of sites", "run.yaml", AnalyzeOptions),
+        ("a split of sites", "", SplitOptions),
     ):
         where = f"the command line, `{file}` and" if file else "the command line and"
         lines += [f"# Options of {title}", "", f"One schema serves {where} `{model.__module__}.{model.__name__}`.", ""]

@@ -17,13 +17,18 @@ from berunda._version import __version__
 
 if TYPE_CHECKING:
     from berunda.api import (
+        AnalyzeOutcome,
+        AuditOutcome,
         BenchOutcome,
         MapOutcome,
         MaskOutcome,
         PatchOutcome,
         PredictOutcome,
+        SplitOutcome,
         TrainOutcome,
+        analyze,
         assess,
+        audit,
         bench,
         build_tiny,
         datasets,
@@ -33,14 +38,19 @@ if TYPE_CHECKING:
         info,
         map_scene,
         predict,
+        split,
         train,
         write_dfc22_submission,
     )
     from berunda.config import MapConfig, load_config
+    from berunda.options.analyze import AnalyzeOptions, SplitOptions
     from berunda.options.bench import BenchOptions
     from berunda.options.train import TrainOptions, load_train_options
 
 __all__ = [
+    "AnalyzeOptions",
+    "AnalyzeOutcome",
+    "AuditOutcome",
     "BenchOptions",
     "BenchOutcome",
     "MapConfig",
@@ -48,10 +58,14 @@ __all__ = [
     "MaskOutcome",
     "PatchOutcome",
     "PredictOutcome",
+    "SplitOptions",
+    "SplitOutcome",
     "TrainOptions",
     "TrainOutcome",
     "__version__",
+    "analyze",
     "assess",
+    "audit",
     "bench",
     "build_tiny",
     "datasets",
@@ -63,13 +77,16 @@ __all__ = [
     "load_train_options",
     "map_scene",
     "predict",
+    "split",
     "train",
     "write_dfc22_submission",
 ]
 
 _HOMES = {
+    "AnalyzeOptions": "berunda.options.analyze",
     "BenchOptions": "berunda.options.bench",
     "MapConfig": "berunda.config",
+    "SplitOptions": "berunda.options.analyze",
     "TrainOptions": "berunda.options.train",
     "load_config": "berunda.config",
     "load_train_options": "berunda.options.train",

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from berunda.api.analyze_verb import analyze
     from berunda.api.bench_verb import bench
     from berunda.api.datasets_verb import datasets
     from berunda.api.demo_verb import demo
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from berunda.api.map_verb import map_scene
     from berunda.api.outcome import BenchOutcome, MapOutcome, MaskOutcome, PatchOutcome, PredictOutcome, TrainOutcome
     from berunda.api.predict_verb import predict
+    from berunda.api.site_outcome import AnalyzeOutcome, AuditOutcome, SplitOutcome
+    from berunda.api.split_verb import audit, split
     from berunda.api.submission import write_dfc22_submission
     from berunda.api.train_verb import train
     from berunda.assess.run import assess_map as assess
@@ -25,13 +28,18 @@ if TYPE_CHECKING:
     from berunda.data.masks.tiny import build_tiny
 
 __all__ = [
+    "AnalyzeOutcome",
+    "AuditOutcome",
     "BenchOutcome",
     "MapOutcome",
     "MaskOutcome",
     "PatchOutcome",
     "PredictOutcome",
+    "SplitOutcome",
     "TrainOutcome",
+    "analyze",
     "assess",
+    "audit",
     "bench",
     "build_tiny",
     "datasets",
@@ -41,18 +49,24 @@ __all__ = [
     "info",
     "map_scene",
     "predict",
+    "split",
     "train",
     "write_dfc22_submission",
 ]
 
 _HOMES = {
+    "AnalyzeOutcome": ("berunda.api.site_outcome", "AnalyzeOutcome"),
+    "AuditOutcome": ("berunda.api.site_outcome", "AuditOutcome"),
     "BenchOutcome": ("berunda.api.outcome", "BenchOutcome"),
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
     "MaskOutcome": ("berunda.api.outcome", "MaskOutcome"),
     "PatchOutcome": ("berunda.api.outcome", "PatchOutcome"),
     "PredictOutcome": ("berunda.api.outcome", "PredictOutcome"),
+    "SplitOutcome": ("berunda.api.site_outcome", "SplitOutcome"),
     "TrainOutcome": ("berunda.api.outcome", "TrainOutcome"),
+    "analyze": ("berunda.api.analyze_verb", "analyze"),
     "assess": ("berunda.assess.run", "assess_map"),
+    "audit": ("berunda.api.split_verb", "audit"),
     "bench": ("berunda.api.bench_verb", "bench"),
     "build_tiny": ("berunda.data.masks.tiny", "build_tiny"),
     "datasets": ("berunda.api.datasets_verb", "datasets"),
@@ -62,6 +76,7 @@ _HOMES = {
     "info": ("berunda.api.info_verb", "info"),
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),
+    "split": ("berunda.api.split_verb", "split"),
     "train": ("berunda.api.train_verb", "train"),
     "write_dfc22_submission": ("berunda.api.submission", "write_dfc22_submission"),
 }

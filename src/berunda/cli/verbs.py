@@ -141,6 +141,41 @@ def _bench_flags() -> tuple[Flag, ...]:
     return (flags[0], own, *flags[1:])
 
 
+def _analyze(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.sites import run_analyze
+
+    run_analyze(given, session)
+
+
+def _analyze_flags() -> tuple[Flag, ...]:
+    from berunda.options.analyze import AnalyzeOptions
+
+    flags = flags_of(AnalyzeOptions)
+    own = Flag("out", "Folder for the report and the tables.", metavar="DIR", required=True)
+    return (_inputs_first(flags), own, *(flag for flag in flags if not flag.argument))
+
+
+def _split(given: dict[str, Any], session: Session) -> int:
+    from berunda.cli.sites import run_split
+
+    return run_split(given, session)
+
+
+def _split_flags() -> tuple[Flag, ...]:
+    from berunda.options.analyze import SplitOptions
+
+    flags = flags_of(SplitOptions)
+    own = (
+        Flag("out", "The table to write, above all images.", metavar="FILE"),
+        Flag("audit", "Look for leaks in the split of this table; exit code 1 if there are some.", metavar="FILE"),
+    )
+    return (_inputs_first(flags), *own, *(flag for flag in flags if not flag.argument))
+
+
+def _inputs_first(flags: tuple[Flag, ...]) -> Flag:
+    return next(flag for flag in flags if flag.argument)
+
+
 def _datasets(given: dict[str, Any], session: Session) -> None:
     from berunda.cli.options import DatasetsOptions
 
@@ -280,6 +315,27 @@ VERBS = (
         ("berunda assess run/map.tif --reference points.gpkg --field class --out accuracy",),
         _of("AssessOptions"),
         _assess,
+    ),
+    Verb(
+        "analyze",
+        "Show, before anything is labelled, how far sites stand for each other in appearance and classes.",
+        (
+            "berunda analyze sites --test north,south --out analysis",
+            "berunda analyze scene.tif --labels polygons.gpkg --field class --out analysis",
+            "berunda analyze eurosat --with images --resolution 10 --with-resolution 0.5 --out comparison",
+        ),
+        _analyze_flags,
+        _analyze,
+    ),
+    Verb(
+        "split",
+        "Propose which sites to label and which to keep for the test, or audit a split for leaks.",
+        (
+            "berunda split sites --n-labelled 2 --out sites/split.csv",
+            "berunda split --audit sites/split.csv",
+        ),
+        _split_flags,
+        _split,
     ),
     Verb(
         "info",

@@ -29,7 +29,7 @@ PART_WORDS = {
 _FILE_COLUMNS = ("file", "path", "image", "filename")
 _CLASS_COLUMNS = ("class", "label")
 _PART_COLUMNS = ("split", "part")
-_OTHER_COLUMNS = ("sha256", "md5", "crc32")
+_OTHER_COLUMNS = ("sha256", "md5", "crc32", "site", "role", "row", "col", "n_rows", "n_cols")
 
 
 @dataclass(frozen=True)

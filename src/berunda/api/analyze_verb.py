@@ -1,0 +1,190 @@
+"""Know your data before you label: appearance and class representativeness between sites, and what to label next."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from berunda._version import __version__
+from berunda.api.choices import check_encoder
+from berunda.api.out_folder import check_no_map, check_out
+from berunda.api.site_outcome import AnalyzeOutcome
+from berunda.config import dump_config
+from berunda.mapping.lock import output_lock
+from berunda.options.analyze import AnalyzeOptions
+from berunda.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from berunda.api.site_pipeline import Described, Stages
+    from berunda.assess.next_labels import Ranked
+    from berunda.assess.site_analysis import SiteAnalysis
+
+__all__ = ["analyze"]
+
+
+def analyze(options: AnalyzeOptions, out: Path | str, *, progress: Progress | None = None) -> AnalyzeOutcome:
+    """Compare the sites of a data set by appearance and classes, and write a report.
+
+    Nothing is written to `out` before all is measured, so that a wrong input leaves nothing there.
+
+    Args:
+        options: every option, see `AnalyzeOptions`.
+        out: folder for `report.html`, `report.json`, `plane.csv`, `overlap.csv`, `classes.csv`, `label_next.csv`,
+            `label_next.gpkg` and `run.yaml`.
+        progress: told of every stage.
+
+    Returns:
+        Where the report is, all figures and what they mean.
+
+    Raises:
+        BerundaError: the input is wrong, or an output cannot be written.
+
+    Example:
+        >>> analyze(AnalyzeOptions(inputs=["sites"], test=["north"]), "out")  # doctest: +SKIP
+    """
+    folder = Path(out).absolute()
+    check_out(folder, [*options.inputs, options.compare_with, options.labels, options.bundle])
+    check_no_map(folder)
+    check_encoder(options.encoder, options.device)
+    analysis = measure_sites(options, progress or Silent())
+    with output_lock(folder):
+        return _written(analysis, options, folder)
+
+
+def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
+    """Return all figures of an analysis; nothing is written but the cache of features."""
+    from berunda.api.site_pipeline import (
+        Stages,
+        check_several,
+        common_ground,
+        describe_sites,
+        open_sites,
+        with_resolution,
+    )
+    from berunda.data.site_layouts import find_sites
+
+    stages, ground = Stages(), None
+    with stages.timed("list images"):
+        sites = with_resolution(open_sites(options.inputs, options), options.resolution)
+        if options.compare_with is not None:
+            from berunda.api.site_pipeline import cutting_of
+
+            other = find_sites([options.compare_with], cutting_of(options))
+            sites = sites.joined(with_resolution(other, options.with_resolution))
+            ground = common_ground(sites, options.common_resolution, options.bands)
+        check_several(sites)
+    try:
+        described = describe_sites(sites, options, stages, progress, ground)
+        if ground is not None:
+            told = f"Both data sets are shown at {ground.resolution_m:g} m, {ground.side_m:g} m wide."
+            described = _noted(described, told)
+        return _measured(described, options, stages, progress)
+    finally:
+        for scene in sites.scenes:
+            scene.close()
+
+
+def _noted(described: Described, text: str) -> Described:
+    return replace(described, notes=(*described.notes, text))
+
+
+def _measured(described: Described, options: AnalyzeOptions, stages: Stages, progress: Progress) -> SiteAnalysis:
+    from berunda.assess.embedding import appearance_plane
+    from berunda.assess.full_space import measure_full_space
+    from berunda.assess.representativeness import class_figures
+    from berunda.assess.site_analysis import SiteAnalysis, find_overlaps
+    from berunda.assess.support import estimate_supports
+
+    sites = described.found.sites
+    n = len(sites.sites)
+    progress.note(f"plane of {len(sites)} images")
+    with stages.timed("plane (t-SNE)"):
+        plane = appearance_plane(described.components, seed=options.seed, perplexity=options.perplexity)
+    with stages.timed("supports"):
+        support = estimate_supports(
+            plane, sites.site_of, n, nu=options.nu, gamma=options.gamma, seed=options.seed
+        )
+    with stages.timed("full space"):
+        space = measure_full_space(described.components, sites.site_of, n, nu=options.nu)
+    with stages.timed("overlaps"):
+        overlaps = find_overlaps(sites, support, space)
+    unsure = None
+    if options.bundle is not None:
+        with stages.timed("uncertainty"):
+            unsure = _uncertainty(described, options, progress)
+    with stages.timed("ranking"):
+        ranked = _ranked(described, options, unsure)
+    counts = described.classes
+    return SiteAnalysis(
+        found=described.found,
+        plane=plane,
+        support=support,
+        space=space,
+        overlaps=overlaps,
+        classes=counts,
+        class_figures=None if counts is None else class_figures(counts, sites),
+        ranked=ranked,
+        uncertainty=unsure,
+        settings=_settings(options, described),
+        timing=stages.seconds,
+        notes=described.notes,
+    )
+
+
+def _uncertainty(described: Described, options: AnalyzeOptions, progress: Progress) -> np.ndarray:
+    from berunda.api.uncertainty import measure_uncertainty
+
+    assert options.bundle is not None
+    return measure_uncertainty(options.bundle, described.found.sites, device=options.device, progress=progress)
+
+
+def _ranked(described: Described, options: AnalyzeOptions, unsure: np.ndarray | None) -> Ranked | None:
+    """Return which images to label next: those of unlabelled sites; of all sites where no role is given."""
+    import numpy as np
+
+    from berunda.assess.next_labels import rank_next
+
+    sites = described.found.sites
+    labelled = sites.items_of(sites.of_role("labelled"))
+    open_sites = [*sites.of_role("unlabelled").tolist(), *sites.of_role("").tolist()]
+    candidates = sites.items_of(np.array(open_sites, np.int64))
+    if not options.label_next or not len(candidates):
+        return None
+    weight = options.uncertainty_weight
+    return rank_next(
+        described.components, labelled, candidates, options.label_next, uncertainty=unsure, weight=weight
+    )
+
+
+def _settings(options: AnalyzeOptions, described: Described) -> dict[str, str]:
+    from berunda.assess.support import GRID, MAX_FITTED
+
+    found = described.found
+    return {
+        "Encoder": f"{options.encoder}, the means of all stages, {found.features.shape[1]} features",
+        "Images are shown at": f"{options.image_px} px",
+        "Bands": ", ".join(found.bands),
+        "Principal components": str(described.components.shape[1]),
+        "t-SNE": f"perplexity {options.perplexity:g}, seed {options.seed}",
+        "Support": f"one-class SVM, nu {options.nu:g}, gamma {options.gamma:g}, at most {MAX_FITTED} images of a site",
+        "Areas": f"counted on {GRID} x {GRID} cells",
+        "Full space": f"radius that {1 - options.nu:.0%} of a site's images have a neighbour within",
+    }
+
+
+def _written(analysis: SiteAnalysis, options: AnalyzeOptions, folder: Path) -> AnalyzeOutcome:
+    from berunda.api.site_tables import write_ranking, write_tables
+    from berunda.assess.site_analysis import findings_of, warnings_of
+    from berunda.assess.site_report import write_site_report
+
+    start = time.perf_counter()
+    write_tables(folder, analysis)
+    write_ranking(folder, analysis)
+    analysis = replace(analysis, timing={**analysis.timing, "tables": time.perf_counter() - start})
+    page = write_site_report(folder, analysis, {"Berunda": __version__, "Command": "berunda analyze"})
+    dump_config(options.resolved(), folder / "run.yaml", verb="analyze")
+    return AnalyzeOutcome(folder, page, analysis, tuple(findings_of(analysis)), tuple(warnings_of(analysis)))

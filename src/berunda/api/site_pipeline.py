@@ -1,0 +1,168 @@
+"""From inputs to described images: what `analyze` and `split` have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from berunda.assess.description import Description, describe_images, refuse_broken
+from berunda.assess.embedding import principal_components
+from berunda.data.site_classes import ClassCounts, count_classes
+from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.site_pixels import Ground, Patch, SitePixels, measure_site_scaling, resolution_of
+from berunda.data.sites import SiteSet
+from berunda.errors import DataError
+from berunda.models.describe import Describer
+from berunda.options.analyze import SiteOptions
+from berunda.progress import Progress
+
+__all__ = [
+    "Described",
+    "Stages",
+    "check_several",
+    "common_ground",
+    "cutting_of",
+    "describe_sites",
+    "open_sites",
+    "with_resolution",
+]
+
+
+@dataclass
+class Stages:
+    """Seconds by stage, filled as stages end."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time the block as stage `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Described:
+    """Images with what is known of them.
+
+    Attributes:
+        found: features, thumbnails and so on.
+        components: (N, d) principal components.
+        classes: of the images; None where they are not known.
+        notes: what a reader should know of the data.
+    """
+
+    found: Description
+    components: np.ndarray
+    classes: ClassCounts | None
+    notes: tuple[str, ...]
+
+
+def cutting_of(options: SiteOptions) -> Cutting:
+    """Return how rasters become images."""
+    return Cutting(
+        block_px=options.block_px,
+        site_px=options.site_px,
+        max_per_site=options.max_per_site,
+        seed=options.seed,
+        bands=options.bands,
+        skip_broken=options.skip_broken,
+    )
+
+
+def open_sites(inputs: Sequence[str], options: SiteOptions) -> SiteSet:
+    """Return the sites that the inputs mean, with the roles that the options give.
+
+    Raises:
+        DataError: there is one site only; or as `find_sites`.
+        ConfigError: a role names no site.
+    """
+    sites = find_sites(inputs, cutting_of(options))
+    return sites.with_roles(options.roles)
+
+
+def check_several(sites: SiteSet) -> None:
+    """Refuse a single site: there is nothing to compare it with.
+
+    Raises:
+        DataError: saying what to do.
+    """
+    if len(sites.sites) < 2:
+        raise DataError(
+            f"data set {sites.name}: one site found ({sites.site_names[0]}), expected at least two to compare; give "
+            "further "
+            "sites, cut the scene into smaller ones with --site-px, or compare with another data set"
+        )
+
+
+def with_resolution(sites: SiteSet, resolution_m: float | None) -> SiteSet:
+    """Return the set with a pixel size for images whose files do not tell it; None changes nothing."""
+    if resolution_m is None:
+        return sites
+    return replace(sites, sites=tuple(replace(site, resolution_m=resolution_m) for site in sites.sites))
+
+
+def common_ground(both: SiteSet, resolution_m: float | None, bands: Sequence[str] | None) -> Ground:
+    """Return the resolution and the extent of ground that all images of two data sets can be shown at.
+
+    The resolution is that of the coarsest images, the extent that of the smallest ground, measured on the first image
+    of every site.
+
+    Args:
+        both: the images of two data sets.
+        resolution_m: asked for; None for the coarsest.
+        bands: names of the bands; None for those of the first image.
+
+    Raises:
+        DataError: a resolution is not known, or no image can be read.
+    """
+    pixels = SitePixels(both, bands=bands)
+    resolutions, sides = [], []
+    for site in range(len(both.sites)):
+        for index in both.items_of([site])[:3]:
+            patch = pixels.read(int(index))
+            if isinstance(patch, Patch):
+                own = resolution_of(both, both.items[int(index)])
+                resolutions.append(own)
+                sides.append(own * min(patch.valid.shape))
+                break
+    if not sides:
+        raise DataError(f"data sets {both.name}: no image can be read; check the files")
+    return Ground(resolution_m or max(resolutions), min(sides))
+
+
+def describe_sites(
+    sites: SiteSet, options: SiteOptions, stages: Stages, progress: Progress, ground: Ground | None = None
+) -> Described:
+    """Describe all images, and count their classes.
+
+    Raises:
+        BerundaError: images cannot be read (unless skipped), differ in their bands or are all alike; the encoder cannot
+            be had.
+    """
+    pixels = SitePixels(sites, bands=options.bands, ground=ground)
+    with stages.timed("radiometry"):
+        scaling = measure_site_scaling(pixels, options.seed)
+    with stages.timed("encoder"):
+        describer = Describer(
+            options.encoder, len(pixels.bands), pretrained=options.pretrained, device=options.device
+        )
+    key = f"{options.encoder}|{options.pretrained}|{describer.device.type}|stages"
+    with stages.timed("describe images"):
+        found = describe_images(
+            pixels, scaling, describer, image_px=options.image_px, key=key, progress=progress
+        )
+    if not options.skip_broken:
+        refuse_broken(found, len(sites))
+    with stages.timed("classes"):
+        classes = count_classes(found.sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
+    with stages.timed("principal components"):
+        components = principal_components(found.features, stages=describer.stages)
+    return Described(found, components, classes, sites.notes)

@@ -1,0 +1,98 @@
+"""The same questions without a plane: which images of a site have a near neighbour in another, in the full space.
+
+The support of a site is the union of balls around its images; their radius is what all but a share nu of the site's
+own images have a neighbour within. IoT(S1, S2) is the share of the images of S2 that lie in the support of S1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from berunda.assess.embedding import nearest_distances
+from berunda.assess.overlap import Overlap
+
+__all__ = ["FullSpace", "measure_full_space"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FullSpace:
+    """Distances between images and sites.
+
+    Attributes:
+        distance: (N, S) from each image to the nearest image of each site, itself left out; inf for a site without any.
+        radius: (S,) within which a site covers; NaN for a site of fewer than two images.
+        site_of: (N,) site of each image.
+    """
+
+    distance: npt.NDArray[np.float32]
+    radius: FloatArray
+    site_of: npt.NDArray[np.int64]
+
+    @property
+    def is_covered(self) -> npt.NDArray[np.bool_]:
+        """Whether each image lies in the support of each site, (N, S)."""
+        with np.errstate(invalid="ignore"):
+            inside: npt.NDArray[np.bool_] = self.distance <= self.radius
+        return inside
+
+    def covered_by(self, sites: Sequence[int] | np.ndarray) -> npt.NDArray[np.bool_]:
+        """Return whether each image (N,) lies in the union of some sites' supports."""
+        return np.asarray(self.is_covered[:, np.asarray(sites, np.int64)].any(axis=1))
+
+    def share_covered(self, sites: Sequence[int] | np.ndarray, target: np.ndarray) -> float:
+        """Return the share of the images `target` that the union of some sites covers; NaN without images."""
+        return float(self.covered_by(sites)[target].mean()) if len(target) else float("nan")
+
+    def overlap(self, rows: dict[str, list[int]], cols: dict[str, list[int]]) -> Overlap:
+        """Return the overlaps of unions of sites, counted in images.
+
+        IoU counts the images of both unions: those in both supports over those in either.
+
+        Args:
+            rows: name -> sites of S1.
+            cols: name -> sites of S2.
+        """
+        whole, target = np.full((len(rows), len(cols)), np.nan), np.full((len(rows), len(cols)), np.nan)
+        covered = {name: self.covered_by(sites) for name, sites in (rows | cols).items()}
+        members = {name: np.isin(self.site_of, sites) for name, sites in (rows | cols).items()}
+        for i, first in enumerate(rows):
+            for j, second in enumerate(cols):
+                if not members[first].any() or not members[second].any():
+                    continue
+                target[i, j] = covered[first][members[second]].mean()
+                among = members[first] | members[second]
+                either = (covered[first] | covered[second])[among].sum()
+                whole[i, j] = (covered[first] & covered[second])[among].sum() / max(1, either)
+        return Overlap(tuple(rows), tuple(cols), whole, target)
+
+
+def measure_full_space(components: np.ndarray, site_of: np.ndarray, n_sites: int, *, nu: float) -> FullSpace:
+    """Return the distances of all images to all sites.
+
+    Args:
+        components: (N, d) of the images.
+        site_of: (N,) site of each.
+        n_sites: S.
+        nu: share of a site's own images that its radius leaves out.
+    """
+    points = np.asarray(components, np.float32)
+    distance = np.full((len(points), n_sites), np.inf, np.float32)
+    radius = np.full(n_sites, np.nan)
+    for site in range(n_sites):
+        mine = np.flatnonzero(site_of == site)
+        if not len(mine):
+            continue
+        others = np.flatnonzero(site_of != site)
+        if len(others):
+            distance[others, site] = nearest_distances(points[others], points[mine], 1)[1][:, 0]
+        if len(mine) > 1:
+            own = nearest_distances(points[mine], points[mine], 1, skip_self=True)[1][:, 0]
+            distance[mine, site] = own
+            radius[site] = np.quantile(own.astype(np.float64), 1 - nu, method="higher")
+    return FullSpace(distance, radius, np.asarray(site_of, np.int64))

@@ -1,0 +1,89 @@
+"""How much supports share: intersection over union, and intersection over target; pure functions of sets of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from berunda.errors import DataError
+
+__all__ = ["Overlap", "iot", "iou", "overlap_of", "union_overlap"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Overlaps of some supports (rows) with others (columns); NaN where one of the two is empty or unknown.
+
+    Attributes:
+        rows: names of the first sets, S1.
+        cols: names of the second sets, S2.
+        iou: (R, C) intersection over union.
+        iot: (R, C) share of S2 that S1 covers.
+    """
+
+    rows: tuple[str, ...]
+    cols: tuple[str, ...]
+    iou: FloatArray
+    iot: FloatArray
+
+
+def iou(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Return |S1 and S2| / |S1 or S2| of two sets of cells; NaN where both are empty.
+
+    Source: Castillo-Navarro 2022, section 2.4.
+    """
+    either = int(np.count_nonzero(first | second))
+    return float(np.count_nonzero(first & second)) / either if either else float("nan")
+
+
+def iot(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Return |S1 and S2| / |S2|: the share of the target S2 that S1 covers; NaN where S2 is empty.
+
+    Source: Castillo-Navarro 2022, section 2.4.
+    """
+    target = int(np.count_nonzero(second))
+    return float(np.count_nonzero(first & second)) / target if target else float("nan")
+
+
+def overlap_of(
+    rows: Mapping[str, npt.NDArray[np.bool_]], cols: Mapping[str, npt.NDArray[np.bool_]]
+) -> Overlap:
+    """Return the overlaps of every set in `rows` with every set in `cols`, all (cells,) bool.
+
+    Raises:
+        DataError: the sets are not on the same cells.
+    """
+    sizes = {len(mask) for mask in (*rows.values(), *cols.values())}
+    if len(sizes) > 1:
+        raise DataError(f"supports on {sorted(sizes)} cells found, expected all on one grid")
+    first, second = _stacked(rows), _stacked(cols)
+    shared = first @ second.T
+    n_first, n_second = first.sum(axis=1)[:, None], second.sum(axis=1)[None]
+    has_both = (n_first > 0) & (n_second > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole = np.where(has_both, shared / (n_first + n_second - shared), np.nan)
+        target = np.where(has_both, shared / n_second, np.nan)
+    return Overlap(tuple(rows), tuple(cols), whole, target)
+
+
+def union_overlap(
+    masks: npt.NDArray[np.bool_], unions: Mapping[str, Sequence[int]], singles: Mapping[str, int]
+) -> Overlap:
+    """Return the overlaps of unions of sites with single sites.
+
+    Args:
+        masks: (S, cells) bool supports.
+        unions: name -> sites of each union (rows).
+        singles: name -> site of each column.
+    """
+    rows = {name: np.asarray(masks[list(sites)].any(axis=0)) for name, sites in unions.items()}
+    return overlap_of(rows, {name: masks[site] for name, site in singles.items()})
+
+
+def _stacked(sets: Mapping[str, npt.NDArray[np.bool_]]) -> FloatArray:
+    return np.stack(list(sets.values())).astype(np.float64) if sets else np.zeros((0, 0))

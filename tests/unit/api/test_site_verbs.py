@@ -1,0 +1,244 @@
+"""`berunda analyze` and `berunda split` end to end, and every bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_sites import picture, write_site, write_sites
+
+from berunda.api.analyze_verb import analyze
+from berunda.api.split_verb import audit, split
+from berunda.cli.main import main
+from berunda.data.images import TEST, TRAIN, open_images
+from berunda.data.synthetic import Landscape, write_scene, write_truth
+from berunda.errors import ConfigError, DataError
+from berunda.options.analyze import AnalyzeOptions, SplitOptions
+
+FAST = ["--image-px", "32"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BERUNDA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+def options(root: Path, **more: object) -> AnalyzeOptions:
+    return AnalyzeOptions.make({"inputs": [str(root)], "image_px": 32, **more})
+
+
+def test_the_verb_tells_which_site_is_not_covered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = write_sites(tmp_path / "sites", 24), tmp_path / "out"
+    words = ["analyze", str(root), "--labelled", "east", "--test", "north,west", "--out", str(out), *FAST]
+    assert main([*words, "--label-next", "5"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"Site west is covered to [0-9]% .*extrapolating there", said)
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    unions = report["overlap"]["unions_plane"]
+    row = dict(zip(unions["s2"], unions["iot"][unions["s1"].index("labelled")], strict=True))
+    assert row["west"] < 0.1 < row["north"]
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert not re.search(r"https?://", html)
+    assert html.count('class="pt ') == 96
+    with (out / "label_next.csv").open(encoding="utf-8") as file:
+        ranked = list(csv.DictReader(file))
+    assert len(ranked) == 5
+    assert {line["site"] for line in ranked} == {"south"}
+    assert main(["analyze", str(out / "run.yaml"), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "plane.csv").read_bytes() == (out / "plane.csv").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_figures_bit_for_bit(tmp_path: Path, cache: Path) -> None:
+    root = write_sites(tmp_path / "sites", 12)
+    first = analyze(options(root, seed=3), tmp_path / "a").analysis
+    shutil.rmtree(cache)
+    second = analyze(options(root, seed=3), tmp_path / "b").analysis
+    assert not second.found.from_cache
+    assert first.found.features.tobytes() == second.found.features.tobytes()
+    assert first.plane.tobytes() == second.plane.tobytes()
+    assert first.support.masks.tobytes() == second.support.masks.tobytes()
+    for name in ("plane.csv", "overlap.csv", "label_next.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_scene_with_labels_and_polygons_for_qgis(tmp_path: Path) -> None:
+    import pyogrio
+
+    spec = Landscape(seed=3, rows=256, cols=256, cloud_share=0.0, site="site23")
+    scene, truth = write_scene(tmp_path / "scene.tif", spec), write_truth(tmp_path / "truth.tif", spec)
+    out = tmp_path / "out"
+    given = options(scene, labels=str(truth), block_px=32, test=("r0*",), labelled=("r1*",), label_next=4)
+    found = analyze(given, out)
+    figures = found.analysis.class_figures
+    assert figures is not None
+    assert figures.by_site.sum() == 256 * 256
+    info = pyogrio.read_info(out / "label_next.gpkg")
+    assert info["features"] == 4
+    assert (out / "classes.csv").is_file()
+
+
+def test_two_data_sets_in_one_plane(tmp_path: Path) -> None:
+    one, two = write_sites(tmp_path / "one", 8), write_sites(tmp_path / "two", 8)
+    given = {"compare_with": str(two), "resolution": 1.0, "with_resolution": 2.0}
+    outcome = analyze(options(one, **given), tmp_path / "out")
+    assert len(outcome.analysis.sites) == 64
+    assert any("shown at 2 m, 32 m wide" in text for text in outcome.warnings)
+    assert sum("of the appearance of data set" in text for text in outcome.findings) == 2
+
+
+def test_one_site_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    write_site(tmp_path / "d" / "only", 1, 5)
+    with pytest.raises(DataError, match=r"one site found \(only\).*--site-px"):
+        analyze(options(tmp_path / "d"), tmp_path / "out")
+
+
+def test_sites_of_one_and_two_images_have_no_support_and_say_so(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 8)
+    write_site(root / "tiny", 9, 1)
+    write_site(root / "two", 10, 2)
+    outcome = analyze(options(root, test=("tiny", "west")), tmp_path / "out")
+    assert any("tiny, two have fewer than 3 images" in text for text in outcome.warnings)
+    assert not any("Site tiny" in text for text in outcome.findings)
+
+
+def test_images_that_cannot_be_read_are_named_and_counted(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 6)
+    (root / "east" / "000.png").write_bytes(b"broken")
+    (root / "west" / "001.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 24 images cannot be read: 'east/000.png'.*--skip-broken"):
+        analyze(options(root), tmp_path / "out")
+    outcome = analyze(options(root, skip_broken=True), tmp_path / "out")
+    assert any("2 images cannot be read" in text and "east/000.png" in text for text in outcome.warnings)
+    assert len(outcome.analysis.sites) == 22
+
+
+def test_all_images_alike_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for k in range(5):
+            Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "d" / name / f"{k}.png")
+    with pytest.raises(DataError, match="same features"):
+        analyze(options(tmp_path / "d"), tmp_path / "out")
+
+
+def test_mixed_sizes_lonely_classes_and_an_empty_role(tmp_path: Path) -> None:
+    root = tmp_path / "sites"
+    for seed, site in enumerate(("a", "b", "c")):
+        write_site(root / site / "field", seed, 6)
+    write_site(root / "c" / "town", 7, 6, (200, 200, 200), side=48)
+    outcome = analyze(options(root, labelled=("a",), test=("c",)), tmp_path / "out")
+    assert any("Images of 2 sizes" in text for text in outcome.warnings)
+    assert any("1 class is missing from the labelled sites: town" in text for text in outcome.findings)
+    assert any("one site only" in text and "town (c)" in text for text in outcome.findings)
+    with pytest.raises(ConfigError, match=r"--test: found 'nowhere'"):
+        analyze(options(root, test=("nowhere",)), tmp_path / "out")
+
+
+def test_hundreds_of_sites_are_compared_as_unions(tmp_path: Path) -> None:
+    for k in range(150):
+        write_site(tmp_path / "sites" / f"s{k:03d}", k, 3)
+    outcome = analyze(options(tmp_path / "sites", test=("s00?",)), tmp_path / "out")
+    assert outcome.analysis.overlaps.pairs is None or len(outcome.analysis.overlaps.pairs.cols) <= 40
+    assert any("150 sites are too many" in text for text in outcome.warnings)
+
+
+def test_an_unknown_encoder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="resnet34"):
+        analyze(options(tmp_path, encoder="resnet33"), tmp_path / "out")
+
+
+def test_any_encoder_of_timm_serves_by_name(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 4)
+    for encoder in ("resnet34", "vgg16"):
+        found = analyze(options(root, encoder=encoder, pretrained=False), tmp_path / encoder)
+        assert encoder in found.analysis.settings["Encoder"]
+
+
+def test_a_split_is_proposed_read_by_train_and_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "sites"
+    for seed, site in enumerate(("a", "b", "c", "d")):
+        write_site(root / site / "field", seed, 6)
+        write_site(root / site / "town", 10 + seed, 6, (200, 200, 200))
+    path = root / "split.csv"
+    assert main(["split", str(root), "--n-labelled", "2", "--out", str(path), *FAST]) == 0
+    assert "The cost of this choice" in capsys.readouterr().out
+    images = open_images(str(path))
+    assert images.classes == ("field", "town")
+    assert len(images.of(TEST)) == 12
+    assert len(images.of(TRAIN)) > 0
+    assert main(["split", "--audit", str(path)]) == 0
+    assert "no leak" in capsys.readouterr().out
+
+
+def test_the_audit_finds_planted_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "d"
+    names = [str(p.relative_to(root)) for p in write_site(root / "a", 1, 6)]
+    shutil.copy(root / names[0], root / "copy.png")
+    Image.open(root / names[1]).resize((64, 64)).save(root / "again.jpg", quality=70)
+    rows = [f"{name},train" for name in names] + ["copy.png,test", "again.jpg,test", "b.png,test"]
+    Image.fromarray(picture(77)).save(root / "b.png")
+    (root / "split.csv").write_text("file,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    assert main(["split", "--audit", str(root / "split.csv")]) == 1
+    said = capsys.readouterr().out
+    assert "duplicate: a/000.png and copy.png: the same pixels" in said
+    assert "near duplicate: a/001.png and again.jpg" in said
+    assert "2 leaks" in said
+
+
+def test_the_audit_finds_neighbours_and_overlaps_of_windows(tmp_path: Path) -> None:
+    write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=128, cols=256, cloud_share=0.0, site="site23"))
+    rows = ["s.tif,train,0,0,32,32", "s.tif,train,0,90,32,32", "s.tif,unlabelled,0,36,32,32", "s.tif,test,16,16,32,32"]
+    text = "file,split,row,col,n_rows,n_cols\n" + "\n".join(rows) + "\n"
+    (tmp_path / "split.csv").write_text(text, encoding="utf-8")
+    found = audit(tmp_path / "split.csv")
+    assert [leak.kind for leak in found.leaks] == ["overlap"]
+    assert "25%" in found.leaks[0].detail
+    assert len(found.transductive) == 1
+    wide = audit(tmp_path / "split.csv", buffer_px=64)
+    assert sorted(leak.kind for leak in wide.leaks) == ["neighbour", "overlap"]
+
+
+def test_blocks_of_a_scene_are_split_with_a_buffer(tmp_path: Path) -> None:
+    spec = Landscape(seed=3, rows=256, cols=256, cloud_share=0.0, site="site23")
+    scene = write_scene(tmp_path / "scene.tif", spec)
+    given = SplitOptions.make({"inputs": [str(scene)], "block_px": 32, "image_px": 32})
+    outcome = split(given, tmp_path / "split.csv")
+    assert outcome.counts["left out"] > 0
+    assert outcome.outlines is not None
+    assert audit(outcome.table).is_clean
+    assert not audit(outcome.table, buffer_px=200).is_clean
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["split"], "SITES: found none|--out: found none"),
+        (["split", "x", "--out", "s.txt"], "expected the name of a .csv table"),
+        (["split", "--audit", "s.csv", "--n-test", "2"], "--audit with --n-test"),
+        (["split", "--audit", "missing.csv"], "cannot be read"),
+        (["analyze", "missing", "--out", "o"], "does not exist"),
+        (["analyze", "x", "--common-resolution", "3", "--out", "o"], "found without --with"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert re.search(told, error)
+    assert not Path("o").exists()
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_table_below_its_images_is_refused(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 3)
+    given = SplitOptions.make({"inputs": [str(root)], "image_px": 32})
+    with pytest.raises(ConfigError, match="below the table's folder"):
+        split(given, tmp_path / "elsewhere" / "split.csv")

@@ -1,0 +1,186 @@
+"""Sites in folders, tables, scenes and MiniFrance's layout; and their pixels, classes and faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_sites import picture, write_site, write_sites
+
+from berunda.data.site_classes import count_classes
+from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.site_pixels import Broken, Ground, Patch, SitePixels, measure_site_scaling, place_of
+from berunda.data.sites import SiteSet, role_of
+from berunda.data.synthetic import Landscape, block, write_scene, write_truth
+from berunda.errors import ConfigError, DataError, SecurityError
+from berunda.geo.grid import Window
+
+
+def test_a_folder_a_site(tmp_path: Path) -> None:
+    sites = find_sites([str(write_sites(tmp_path / "d", 3))], Cutting())
+    assert sites.site_names == ("east", "north", "south", "west")
+    assert sites.counts.tolist() == [3, 3, 3, 3]
+    assert sites.items[0].name == "east/000.png"
+    assert count_classes(sites) is None
+
+
+def test_folders_of_roles_hold_the_sites(tmp_path: Path) -> None:
+    for role, names in {"labeled_train": ("nice",), "unlabeled_train": ("brest", "caen"), "test": ("lille",)}.items():
+        for name in names:
+            write_site(tmp_path / role / name, 1, 2)
+    sites = find_sites([str(tmp_path)], Cutting())
+    assert {s.name: s.role for s in sites.sites} == {
+        "nice": "labelled",
+        "lille": "test",
+        "brest": "unlabelled",
+        "caen": "unlabelled",
+    }
+
+
+def test_images_and_rasters_of_classes_in_the_layout_of_minifrance(tmp_path: Path) -> None:
+    place = tmp_path / "labeled_train" / "Nice"
+    spec = Landscape(seed=0, rows=128, cols=128, site="site23")
+    for folder in ("BDORTHO", "UrbanAtlas", "RGEALTI"):
+        (place / folder).mkdir(parents=True)
+    write_scene(place / "BDORTHO" / "06-E080.tif", spec)
+    write_scene(place / "RGEALTI" / "06-E080_RGEALTI.tif", spec)
+    truth = write_truth(place / "UrbanAtlas" / "06-E080_UA2012.tif", spec)
+    write_site(tmp_path / "test" / "Lille" / "BDORTHO", 2, 2)
+    sites = find_sites([str(tmp_path)], Cutting(block_px=32))
+    assert sites.counts.tolist() == [16, 2]
+    assert {item.truth for item in sites.items if item.site == 0} == {truth}
+    counts = count_classes(sites)
+    assert counts is not None
+    expected = np.bincount(block(spec, Window(0, 0, 128, 128))[1].ravel(), minlength=7)[1:]
+    assert counts.counts.sum() == expected.sum()
+    assert counts.by_site(sites.site_of, 2)[0].sum() == 128 * 128
+
+
+def test_a_folder_a_class_below_each_site_gives_labels(tmp_path: Path) -> None:
+    for site in ("a", "b"):
+        for name in ("forest", "town"):
+            write_site(tmp_path / site / name, 1, 2)
+    counts = count_classes(find_sites([str(tmp_path)], Cutting()))
+    assert counts is not None
+    assert counts.classes == ("forest", "town")
+    assert counts.counts.sum(axis=0).tolist() == [4, 4]
+
+
+def table(tmp_path: Path, text: str) -> str:
+    write_sites(tmp_path, 2)
+    path = tmp_path / "sites.csv"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_table_with_site_role_and_path(tmp_path: Path) -> None:
+    rows = "site,role,path,label\nS,train,east/000.png,town\nS,train,east/001.png,\nT,test,west/000.png,field\n"
+    sites = find_sites([table(tmp_path, rows)], Cutting())
+    assert [(s.name, s.role) for s in sites.sites] == [("S", "labelled"), ("T", "test")]
+    counts = count_classes(sites)
+    assert counts is not None
+    assert counts.counts.tolist() == [[0, 1], [0, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "told"),
+    [
+        ("path\neast/000.png\n", DataError, "expected site and path"),
+        ("site,path\nS,../x.png\n", SecurityError, "row 2: path '../x.png' refused"),
+        ("site,path\nS,east/009.png\n", DataError, "not in"),
+        ("site,path\n,east/000.png\n", DataError, "row 2: no site"),
+        ("site,role,path\nS,train,east/000.png\nS,test,east/001.png\n", DataError, "row 3: site 'S' has role"),
+        ("site,role,path\nS,whatever,east/000.png\n", DataError, "row 2: role 'whatever' found"),
+        ("site,path\nS,east/000.png\nT,east/000.png\n", DataError, "is there 2 times"),
+        ("site,path\n", DataError, "expected a header and at least one image"),
+    ],
+)
+def test_a_wrong_table_is_told_by_its_row(tmp_path: Path, text: str, kind: type[Exception], told: str) -> None:
+    with pytest.raises(kind, match=told):
+        find_sites([table(tmp_path, text)], Cutting())
+
+
+def test_scenes_are_sites_and_one_scene_is_cut_into_some(tmp_path: Path) -> None:
+    paths = [
+        str(write_scene(tmp_path / f"{n}.tif", Landscape(seed=0, rows=128, cols=160, site=n)))
+        for n in ("site23", "site45")
+    ]
+    several = find_sites(paths, Cutting(block_px=32))
+    assert several.site_names == ("site23", "site45")
+    assert several.counts.tolist() == [20, 20]
+    one = find_sites(paths[:1], Cutting(block_px=16, site_px=64))
+    assert one.site_names == ("r0c0", "r0c1", "r0c2", "r1c0", "r1c1", "r1c2")
+    patch = SitePixels(one).read(5)
+    assert isinstance(patch, Patch)
+    expected = block(Landscape(seed=0, rows=128, cols=160, site="site23"), one.items[5].window)[0]  # type: ignore[arg-type]
+    np.testing.assert_array_equal(patch.pixels, expected)
+    grid = place_of(one, one.items[5])
+    assert grid is not None
+    assert grid.shape.rows == 16
+    with pytest.raises(DataError, match="smaller --block-px"):
+        find_sites(paths[:1], Cutting(block_px=256))
+
+
+def test_too_many_images_are_drawn_by_seed_and_counted(tmp_path: Path) -> None:
+    write_sites(tmp_path, 6)
+    first, again = (find_sites([str(tmp_path)], Cutting(max_per_site=4, seed=1)) for _ in range(2))
+    assert first.counts.tolist() == [4, 4, 4, 4]
+    assert [i.name for i in first.items] == [i.name for i in again.items]
+    assert "8 of 24 images were left out" in first.notes[0]
+
+
+def test_roles_are_given_by_name_or_pattern(tmp_path: Path) -> None:
+    sites = find_sites([str(write_sites(tmp_path, 2))], Cutting())
+    given = sites.with_roles({"labelled": ["e*"], "test": ["west"]})
+    assert [s.role for s in given.sites] == ["labelled", "unlabelled", "unlabelled", "test"]
+    with pytest.raises(ConfigError, match="did you mean 'west'"):
+        sites.with_roles({"test": ["wets"]})
+    with pytest.raises(ConfigError, match="one role of each site"):
+        sites.with_roles({"labelled": ["east"], "test": ["east"]})
+    assert role_of(" Labeled_Train ", "x") == "labelled"
+
+
+def test_bands_that_differ_between_sites_are_an_error_that_names_both(tmp_path: Path) -> None:
+    write_site(tmp_path / "a", 1, 2)
+    (tmp_path / "b").mkdir()
+    Image.fromarray(picture(1)[..., 0]).save(tmp_path / "b" / "grey.png")
+    pixels = SitePixels(find_sites([str(tmp_path)], Cutting()))
+    with pytest.raises(DataError, match=r"site 'b': image 'b/grey.png' has 1 bands.*site 'a'.*--bands"):
+        measure_site_scaling(pixels)
+
+
+def test_an_image_that_cannot_be_read_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    write_sites(tmp_path, 2)
+    (tmp_path / "east" / "000.png").write_bytes(b"no image")
+    pixels = SitePixels(find_sites([str(tmp_path)], Cutting()))
+    found = [patch for piece in pixels.every(np.arange(8)) for patch in piece]
+    assert isinstance(found[0], Broken)
+    assert found[0].item == 0
+    assert all(isinstance(patch, Patch) for patch in found[1:])
+    assert measure_site_scaling(pixels).low.shape == (3,)
+
+
+def test_a_common_ground_averages_and_crops(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "s.tif", Landscape(seed=0, rows=128, cols=128, cloud_share=0.0, site="site23"))
+    sites: SiteSet = find_sites([str(path)], Cutting(block_px=64, site_px=64))
+    coarse = SitePixels(sites, ground=Ground(resolution_m=40.0, side_m=320.0)).read(0)
+    fine = SitePixels(sites).read(0)
+    assert isinstance(coarse, Patch)
+    assert isinstance(fine, Patch)
+    assert coarse.pixels.shape == (6, 8, 8)
+    middle = fine.pixels[:, 16:48, 16:48]
+    np.testing.assert_allclose(coarse.pixels.mean((1, 2)), middle.mean((1, 2)), rtol=0.03)
+    with pytest.raises(DataError, match="--resolution"):
+        SitePixels(find_sites([str(write_sites(tmp_path / "p", 2))], Cutting()), ground=Ground(1, 9)).read(0)
+
+
+def test_two_sets_join_with_names_told_apart(tmp_path: Path) -> None:
+    one = find_sites([str(write_sites(tmp_path / "one", 2))], Cutting())
+    two = find_sites([str(write_sites(tmp_path / "two", 2))], Cutting())
+    both = one.joined(two)
+    assert both.site_names[0] == "one/east"
+    assert {s.group for s in both.sites} == {"one", "two"}
+    assert both.items[-1].name == "two/west/001.png"
+    assert both.counts.tolist() == [2] * 8
