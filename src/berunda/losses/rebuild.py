@@ -8,7 +8,7 @@ from torch import Tensor
 
 from berunda.losses.masked import masked_mean, real
 
-__all__ = ["l1", "l2", "relaxed_kmeans", "relaxed_kmeans_loss"]
+__all__ = ["l1", "l2", "mumford_shah", "relaxed_kmeans", "relaxed_kmeans_loss"]
 
 
 def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -43,15 +43,10 @@ def relaxed_kmeans(pixels: Tensor, assignment: Tensor, valid: Tensor) -> tuple[T
     Source: Castillo-Navarro 2022, eq. 3.8 to 3.11.
     Deviations: means over pixels instead of sums, so that the weight does not depend on the size of the crop.
     """
-    pixels, assignment = real(pixels), real(assignment)
-    inside = valid[:, None]
-    x = torch.where(inside, pixels, torch.zeros_like(pixels)).flatten(2)
-    y = torch.where(inside, assignment, torch.zeros_like(assignment)).flatten(2)
-    mass = y.sum(dim=2)
-    centres = torch.einsum("nbi,nki->nbk", x, y) / mass.clamp(min=1e-6)[:, None]
-    rebuilt = torch.einsum("nbk,nki->nbi", centres, y).view_as(pixels)
-    reconstruction = masked_mean((x.view_as(pixels) - rebuilt).abs(), inside)
-    indecision = masked_mean((assignment * (1 - assignment)).sum(dim=1), valid)
+    x, y = _inside(pixels, valid), _inside(assignment, valid)
+    centres = _centres(x, y)
+    reconstruction = masked_mean((x - torch.einsum("nbk,nkhw->nbhw", centres, y)).abs(), valid[:, None])
+    indecision = masked_mean((y * (1 - y)).sum(dim=1), valid)
     return reconstruction, indecision
 
 
@@ -59,3 +54,45 @@ def relaxed_kmeans_loss(pixels: Tensor, logits: Tensor, valid: Tensor, regularis
     """Return reconstruction + regularisation * indecision of `relaxed_kmeans` for softmax(logits)."""
     reconstruction, indecision = relaxed_kmeans(pixels, F.softmax(real(logits), dim=1), valid)
     return reconstruction + regularisation * indecision
+
+
+def mumford_shah(pixels: Tensor, assignment: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far pixels are from the means of their soft regions, and how long the regions' borders are.
+
+    Args:
+        pixels: (N, B, H, W).
+        assignment: (N, K, H, W), each pixel's distribution over the regions.
+        valid: (N, H, W) bool.
+
+    Returns:
+        fit: mean over valid pixels and bands of sum_k (x - c_k)^2 y^k, with the centres c_k of `relaxed_kmeans`.
+        length: sum over both directions of the mean over neighbouring valid pixels of sum_k |y_i^k - y_j^k|, the
+            anisotropic total variation of the regions (not of the image); 0 where there are no neighbours.
+
+    Source: Castillo-Navarro 2022, eq. 3.12.
+    Deviations: means over pixels and over pairs of neighbours instead of sums, so that the weight does not depend on
+        the size of the crop.
+    """
+    x, y = _inside(pixels, valid), _inside(assignment, valid)
+    centres = _centres(x, y)
+    rebuilt = torch.einsum("nbk,nkhw->nbhw", centres, y)
+    # sum_k (x - c_k)^2 y_k multiplied out, so that nothing of the size (N, B, K, H, W) is made.
+    offset = torch.einsum("nk,nkhw->nhw", centres.square().sum(dim=1), y)
+    fits = x.square().sum(dim=1) * y.sum(dim=1) - 2 * (x * rebuilt).sum(dim=1) + offset
+    length = sum(
+        masked_mean(y.diff(dim=axis).abs().sum(dim=1), valid.narrow(axis - 1, 1, n - 1) & valid.narrow(axis - 1, 0, n - 1))
+        for axis, n in ((2, y.shape[2]), (3, y.shape[3]))
+    )
+    return masked_mean(fits, valid) / x.shape[1], torch.as_tensor(length)
+
+
+def _inside(values: Tensor, valid: Tensor) -> Tensor:
+    """Return `values` (N, K, H, W) in float32 or better, 0 where not valid, whatever stood there."""
+    values = real(values)
+    return torch.where(valid[:, None], values, torch.zeros_like(values))
+
+
+def _centres(x: Tensor, y: Tensor) -> Tensor:
+    """Return (N, B, K): the mean of x (N, B, H, W) in each cluster of y (N, K, H, W), 0 of an empty one."""
+    mass = y.sum(dim=(2, 3)).clamp(min=1e-6)
+    return torch.einsum("nbhw,nkhw->nbk", x, y) / mass[:, None]
