@@ -121,10 +121,10 @@ class MapConfig(Options):
         description="Start the encoder from pretrained weights; those of an encoder that is not packaged are fetched.",
     )
     encoder_depth: int = Field(3, ge=1, le=5, description="Stages of the encoder in use.")
-    decoder: Literal["unet", "slim", "slim4"] | None = Field(
+    decoder: Literal["unet", "slim", "slim4", "segnet"] | None = Field(
         None,
         description="Decoder of the net, by default what the method is best with: slim costs about half of a U-Net's "
-        "step, slim4 less still.",
+        "step, slim4 less still; segnet goes with --encoder vgg16_bn.",
     )
     crop_px: int = Field(64, ge=32, le=1024, description="Side of a training image.", json_schema_extra=_PX)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")

@@ -71,7 +71,7 @@ class NetSettings(_Part):
     encoder_depth: int = Field(default=3, ge=1, le=5)
     crop_px: int = Field(default=64, ge=1, le=8192)
     pixel_path: bool = False
-    decoder: Literal["unet", "slim", "slim4"] = "unet"
+    decoder: Literal["unet", "slim", "slim4", "segnet"] = "unet"
 
 
 class Calibration(_Part):
