@@ -264,8 +264,8 @@ def starved_classes(told: Sequence[PseudoLabels], method: Method) -> Iterator[st
         has_threshold = "threshold" in {item.name for item in fields(method)}
         advice = "; a lower threshold may help (--option threshold=VALUE)" if has_threshold else ""
         yield (
-            f"Fewer than one in a thousand unlabelled pixels were pseudo-labelled {', '.join(starved)}, so the unlabelled "
-            f"imagery taught next to nothing of it{advice}."
+            f"Fewer than one in a thousand unlabelled pixels were pseudo-labelled {', '.join(starved)}, so the "
+            f"unlabelled imagery taught next to nothing of it{advice}."
         )
 
 

@@ -7,8 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from berunda.losses.masked import masked_mean, real
+from berunda.losses.shared import over_ranks
 
 __all__ = ["l1", "l2", "mumford_shah", "relaxed_kmeans", "relaxed_kmeans_loss"]
+
+_TINY = 1e-6
+"""A cluster of less mass than a millionth of a pixel is empty: its centre is near 0 and rebuilds nothing."""
 
 
 def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -44,10 +48,11 @@ def relaxed_kmeans(pixels: Tensor, assignment: Tensor, valid: Tensor) -> tuple[T
     Deviations: means over pixels instead of sums, so that the weight does not depend on the size of the crop.
     """
     x, y = _inside(pixels, valid), _inside(assignment, valid)
-    centres = _centres(x, y)
-    reconstruction = masked_mean((x - torch.einsum("nbk,nkhw->nbhw", centres, y)).abs(), valid[:, None])
-    indecision = masked_mean((y * (1 - y)).sum(dim=1), valid)
-    return reconstruction, indecision
+    sums, mass = _moments(x, y, valid)
+    rebuilt = torch.bmm(sums / mass.clamp(min=_TINY)[:, None], y.flatten(2)).view_as(x)
+    # sum_k y (1 - y) over all pixels is the mass of all clusters less the sum of squares: one pass instead of four.
+    indecision = _mean_of_sum(mass.sum() - y.square().sum(), valid)
+    return masked_mean((x - rebuilt).abs(), valid[:, None]), indecision
 
 
 def relaxed_kmeans_loss(pixels: Tensor, logits: Tensor, valid: Tensor, regularisation: float = 1.0) -> Tensor:
@@ -74,25 +79,35 @@ def mumford_shah(pixels: Tensor, assignment: Tensor, valid: Tensor) -> tuple[Ten
         the size of the crop.
     """
     x, y = _inside(pixels, valid), _inside(assignment, valid)
-    centres = _centres(x, y)
-    rebuilt = torch.einsum("nbk,nkhw->nbhw", centres, y)
-    # sum_k (x - c_k)^2 y_k multiplied out, so that nothing of the size (N, B, K, H, W) is made.
-    offset = torch.einsum("nk,nkhw->nhw", centres.square().sum(dim=1), y)
-    fits = x.square().sum(dim=1) * y.sum(dim=1) - 2 * (x * rebuilt).sum(dim=1) + offset
-    length = sum(
-        masked_mean(y.diff(dim=axis).abs().sum(dim=1), valid.narrow(axis - 1, 1, n - 1) & valid.narrow(axis - 1, 0, n - 1))
-        for axis, n in ((2, y.shape[2]), (3, y.shape[3]))
-    )
-    return masked_mean(fits, valid) / x.shape[1], torch.as_tensor(length)
+    n_bands = x.shape[1]
+    sums, mass = _moments(torch.cat([x, x.square().sum(dim=1, keepdim=True)], dim=1), y, valid)
+    sums, squares = sums[:, :n_bands], sums[:, n_bands]
+    centres = sums / mass.clamp(min=_TINY)[:, None]
+    # sum_i (x_i - c)^2 y_i multiplied out and summed per cluster, so that no pixel is met once for each cluster.
+    fit = squares.sum() - (centres * (2 * sums - centres * mass[:, None])).sum()
+    return _mean_of_sum(fit, valid) / n_bands, _variation(y, valid, 2) + _variation(y, valid, 3)
+
+
+def _variation(y: Tensor, valid: Tensor, axis: int) -> Tensor:
+    """Return the mean over valid neighbours along `axis` (2 or 3) of y (N, K, H, W) of sum_k of their difference."""
+    n = y.shape[axis] - 1
+    steps = F.l1_loss(y.narrow(axis, 1, n), y.narrow(axis, 0, n), reduction="none").sum(dim=1)
+    return masked_mean(steps, valid.narrow(axis - 1, 1, n) & valid.narrow(axis - 1, 0, n))
 
 
 def _inside(values: Tensor, valid: Tensor) -> Tensor:
-    """Return `values` (N, K, H, W) in float32 or better, 0 where not valid, whatever stood there."""
-    values = real(values)
-    return torch.where(valid[:, None], values, torch.zeros_like(values))
+    """Return `values` (N, K, H, W) in float32 or better and in their usual order, 0 where not valid."""
+    return real(values).contiguous().masked_fill(~valid[:, None], 0)
 
 
-def _centres(x: Tensor, y: Tensor) -> Tensor:
-    """Return (N, B, K): the mean of x (N, B, H, W) in each cluster of y (N, K, H, W), 0 of an empty one."""
-    mass = y.sum(dim=(2, 3)).clamp(min=1e-6)
-    return torch.einsum("nbhw,nkhw->nbk", x, y) / mass[:, None]
+def _moments(x: Tensor, y: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums (N, B, K) of x (N, B, H, W) in each cluster of y (N, K, H, W), and its mass (N, K)."""
+    ones = valid[:, None].to(x.dtype)
+    sums = torch.bmm(torch.cat([x, ones], dim=1).flatten(2), y.flatten(2).transpose(1, 2))
+    return sums[:, :-1], sums[:, -1]
+
+
+def _mean_of_sum(total: Tensor, valid: Tensor) -> Tensor:
+    """Return `total`, a sum over the valid pixels at hand, over their number; 0 of none; of all ranks together."""
+    total, count = over_ranks(torch.stack([total, valid.sum().to(total.dtype)])).unbind()
+    return total / count.clamp(min=1)

@@ -20,6 +20,7 @@ __all__ = [
     "JigsawHead",
     "LateHead",
     "LightDecoder",
+    "as_described",
     "auxiliary_loss",
     "hole_side",
     "n_described",
@@ -44,18 +45,22 @@ def auxiliary_loss(
     Args:
         aux: the task.
         pixels: (N, B, H, W).
-        described: (N, K, H, W): the pixels rebuilt, or logits of clusters.
+        described: (N, K, H, W): the pixels rebuilt, or their distributions over the clusters; see `as_described`.
         valid: (N, H, W) bool.
         regularisation: weight of the clusters' indecision, or of the regions' borders.
     """
     if aux in ("l1", "l2"):
         return (losses.l1 if aux == "l1" else losses.l2)(described, pixels, valid), {}
-    assignment = losses.real(described).softmax(dim=1)
     if aux == "kmeans":
-        fit, regular = losses.relaxed_kmeans(pixels, assignment, valid)
+        fit, regular = losses.relaxed_kmeans(pixels, described, valid)
         return fit + regularisation * regular, {"reconstruction": fit.detach(), "indecision": regular.detach()}
-    fit, regular = losses.mumford_shah(pixels, assignment, valid)
+    fit, regular = losses.mumford_shah(pixels, described, valid)
     return fit + regularisation * regular, {"reconstruction": fit.detach(), "borders": regular.detach()}
+
+
+def as_described(aux: str, maps: Tensor) -> Tensor:
+    """Return what a net's `maps` (N, K, ...) say: distributions for tasks with clusters, else themselves."""
+    return losses.real(maps).softmax(dim=1) if aux in CLUSTERS else maps
 
 
 def hole_side(hole_px: int, rows: int, cols: int) -> int:
@@ -68,28 +73,32 @@ def hole_side(hole_px: int, rows: int, cols: int) -> int:
     return max(1, min(hole_px, min(rows, cols) // 4))
 
 
-class LateHead(nn.Conv2d):
+class LateHead(nn.Module):
     """One convolution on the decoded features that the classifier reads too."""
 
-    def __init__(self, net: nn.Module, n_out: int) -> None:
-        super().__init__(cast(SplitNet, net).feature_dim, n_out, 1)
+    def __init__(self, net: nn.Module, n_out: int, aux: str) -> None:
+        super().__init__()
+        self.aux = aux
+        self.last = nn.Conv2d(cast(SplitNet, net).feature_dim, n_out, 1)
 
     def describe(self, net: SplitNet, decoded: Tensor, pixels: Tensor) -> Tensor:
-        """Return (N, n_out, H, W)."""
-        return net.restore(self(decoded), pixels)
+        """Return (N, n_out, H, W) as `auxiliary_loss` takes it."""
+        return net.restore(as_described(self.aux, self.last(decoded)), pixels)
 
 
 class EarlyHead(nn.Module):
     """A decoder of its own on the encoder's features."""
 
-    def __init__(self, net: nn.Module, n_out: int) -> None:
+    def __init__(self, net: nn.Module, n_out: int, aux: str) -> None:
         super().__init__()
+        self.aux = aux
         self.decoder = cast(SplitNet, net).second_decoder(n_out)
 
     def describe(self, features: list[Tensor], pixels: Tensor) -> Tensor:
-        """Return (N, n_out, H, W)."""
+        """Return (N, n_out, H, W) as `auxiliary_loss` takes it."""
         decoder: Any = self.decoder
-        described: Tensor = decoder.restore(decoder.classify(decoder.decode(features)), pixels)
+        maps = decoder.classify(decoder.decode(features))
+        described: Tensor = decoder.restore(as_described(self.aux, maps), pixels)
         return described
 
 

@@ -35,16 +35,16 @@ class BerundaNet(Method):
 
     Source: Castillo-Navarro 2022, section 3.2, eq. 3.6 to 3.13.
     Deviations: all losses are means over valid pixels and bands where the thesis has sums, so its weights
-        are a guide; the decoder for whole images works at twice the resolution of the coarsest features and is
-        interpolated, so that it costs next to nothing; the hole is at most a quarter of the crop; for inpainting the
-        classifier sees labelled images whole, in a second pass.
+        are a guide; of nets that decode at stride 2 or 4 the clusters' distributions are interpolated; the decoder for
+        whole images works at twice the resolution of the coarsest features and is interpolated, so that it costs next
+        to nothing; the hole is at most a quarter of the crop; for inpainting the classifier sees labelled images whole.
     """
 
     name: ClassVar[str] = "berunda"
 
-    split: str = setting("late", "where the two tasks part (whole images: late)", valid=("late", "early"), source=_THESIS)
+    split: str = setting("late", "where the tasks part (whole images: late)", valid=("late", "early"), source=_THESIS)
     aux: str = setting(
-        "kmeans", "auxiliary task", valid=(*auxiliary.DENSE, "inpainting", "jigsaw"), source=f"{_THESIS}, eq. 3.6 to 3.13"
+        "kmeans", "auxiliary task", valid=(*auxiliary.DENSE, "inpainting", "jigsaw"), source=f"{_THESIS}, eq. 3.6-3.13"
     )
     lambda_u: float = setting(
         1.0,
@@ -61,7 +61,7 @@ class BerundaNet(Method):
     )
     n_clusters: int = setting(16, "clusters of kmeans, regions of mumford_shah", valid=(2, 256), unit="clusters")
     hole_px: int = setting(
-        80, "side of the hole of inpainting; a quarter of the crop if smaller", valid=(1, 4096), unit="px", source=_THESIS
+        80, "side of the hole (inpainting); a quarter of the crop if smaller", valid=(1, 4096), unit="px", source=_THESIS
     )
     n_permutations: int = setting(
         100, "ways in which jigsaw shuffles patches", valid=(2, 1000), unit="permutations", source=_THESIS
@@ -100,7 +100,7 @@ class BerundaNet(Method):
         elif self.aux == "jigsaw":
             head = auxiliary.JigsawHead(net, spec, self.n_permutations)
         else:
-            head = (auxiliary.LateHead if self.split == "late" else auxiliary.EarlyHead)(net, n_out)
+            head = (auxiliary.LateHead if self.split == "late" else auxiliary.EarlyHead)(net, n_out, self.aux)
         extra = nn.Module()
         extra.add_module("head", head)
         return extra
@@ -145,7 +145,7 @@ class BerundaNet(Method):
             return logits, head.describe([x[start:] for x in features], shown[start:])
         if isinstance(head, auxiliary.JigsawHead):
             return logits, head(features, valid)
-        return logits, head(features[-1], tuple(shown.shape[-2:]))
+        return logits, auxiliary.as_described(self.aux, head(features[-1], tuple(shown.shape[-2:])))
 
     def _drawn_orders(self, orders: Tensor, sizes: list[int], rng: Randomness) -> tuple[Tensor, Tensor]:
         """Return which of `orders` (P, 9) each image of the streams is shuffled by, and that order itself."""

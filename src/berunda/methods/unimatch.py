@@ -77,7 +77,7 @@ class UniMatch(Method):
     )
 
     def needs(self) -> Needs:
-        """Ask for a weak and two strong views of unlabelled images on one geometry and, if it labels them, a teacher."""
+        """Ask for a weak and two strong views of unlabelled images on one geometry and, if it labels, a teacher."""
         strong = (View(name, "strong", like="weak", strength=self.strength) for name in ("strong_1", "strong_2"))
         return Needs(
             tasks=("segmentation",),

@@ -90,7 +90,7 @@ class WNet(Method):
         own = logits[: len(labelled.pixels)]
         supervised = losses.supervised_loss(own, labelled.labels, labelled.valid, balance=self.balance)
         n_out = auxiliary.n_described(self.aux, self.n_clusters, pixels.shape[1])
-        described = second(losses.real(logits).softmax(dim=1))[:, :n_out]
+        described = auxiliary.as_described(self.aux, second(losses.real(logits).softmax(dim=1))[:, :n_out])
         task, terms = auxiliary.auxiliary_loss(self.aux, pixels, described, valid, self.regularisation)
         terms = {"supervised": supervised.detach(), "unsupervised": task.detach(), **terms}
         return Loss(supervised + self.lambda_u * task, terms)

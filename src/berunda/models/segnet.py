@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from berunda.errors import ConfigError
+from berunda.errors import ConfigError, FetchError
 from berunda.models.encoders import check_encoder_name
 from berunda.models.hub import quiet_hub
 from berunda.models.resolution import FullResolution, NoEncoder
@@ -53,7 +53,7 @@ class PoolingEncoder(nn.Module):
 
     def __init__(self, layers: nn.Sequential, n_bands: int, depth: int) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage, _ in zip(_stages(layers), range(depth), strict=False))
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in list(_stages(layers))[:depth])
         found = [[layer for layer in stage if isinstance(layer, nn.Conv2d)] for stage in _layers(self.stages)]
         self.n_convolutions = [len(stage) for stage in found]
         self.out_channels = [n_bands, *(stage[-1].out_channels for stage in found)]
@@ -87,8 +87,6 @@ def build_pooling_encoder(name: str, *, n_bands: int, depth: int, pretrained: bo
         )
     check_encoder_name(name)
     import timm
-
-    from berunda.errors import FetchError
 
     try:
         with quiet_hub():

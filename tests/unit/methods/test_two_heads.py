@@ -176,7 +176,7 @@ def test_inpainting_is_asked_of_the_hole_alone_and_classifies_the_whole() -> Non
     loss = trial.loss()
     torch.testing.assert_close(loss.terms["supervised"], plain.loss().terms["supervised"])
     with torch.no_grad():
-        blank = trial.extra.head(trial.net.decode(trial.net.encode(torch.zeros(1, 4, 1, 1)))).flatten()
+        blank = trial.extra.head.last(trial.net.decode(trial.net.encode(torch.zeros(1, 4, 1, 1)))).flatten()
     rng, images = trial.rng.at(0), [*trial.batch().labelled.values(), *trial.batch().unlabelled.values()]
     hole = trial.method._drawn_holes(torch.cat([x.pixels for x in images]), [4, 4], rng)  # type: ignore[attr-defined]
     assert hole.sum((1, 2)).tolist() == [9] * 8, "a quarter of 12 px is 3"
