@@ -1,12 +1,12 @@
 """What an auxiliary task adds to a training step: BerundaNet and W-Net against the supervised net on the same images.
 
-Usage: python benchmarks/multitask_overhead.py [--steps 20] [--repeats 5] [--clock wall|cpu] [--decoders slim,unet]
+Usage: python benchmarks/multitask_overhead.py [--steps 20] [--repeats 5] [--clock wall|cpu] [--variants "late l1"]
 
-Every net sees 16 crops of 64 px of a synthetic scene a step: the supervised one 16 labelled crops, the others 8
-labelled and 8 unlabelled ones. The variants take turns, repeat after repeat, so that what else the machine does falls on all of
-them; a repeat gives each variant's step as a multiple of the supervised step of the same repeat, and the medians over
-the repeats count, after one that warms up. `--clock cpu` counts the seconds that the process computes instead of those
-on the wall, for a machine that is not quiet. Rows go to benchmarks/results/multitask_overhead.json.
+Every net sees 16 crops of 64 px of a synthetic scene a step: the supervised one 16 labelled ones, the others 8 labelled
+and 8 unlabelled. The variants take turns, repeat after repeat, so that what else the machine does falls on all of them;
+a repeat gives each variant's step as a multiple of the supervised step of the same repeat, and the medians over the
+repeats count, after one that warms up. `--clock cpu` counts the seconds that the process computes instead of those on
+the wall, for a machine that is not quiet. Rows go to benchmarks/results/multitask_overhead.json.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--decoders", default="slim,unet")
+    parser.add_argument("--variants", default=",".join(filter(None, VARIANTS)))
     parser.add_argument("--note", default="", help="something to know about the machine, kept in the rows")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> None:
 
 def measure(stand: Stand, decoder: Decoder, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each variant."""
-    methods = {variant: make_method(name, chosen) for variant, (name, chosen) in VARIANTS.items()}
+    methods = {variant: make_method(*VARIANTS[variant]) for variant in ("", *options.variants.split(","))}
     turns = [
         {variant: stand.step_s(method, decoder) for variant, method in methods.items()}
         for _ in range(options.repeats + 1)
@@ -147,7 +148,7 @@ def _row(
 def _told(options: argparse.Namespace) -> list[str]:
     return [
         *("--steps", str(options.steps), "--repeats", str(options.repeats)),
-        *("--clock", options.clock, "--decoders", options.decoders),
+        *("--clock", options.clock, "--decoders", options.decoders, "--variants", options.variants),
     ]
 
 

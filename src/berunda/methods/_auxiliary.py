@@ -124,7 +124,8 @@ class JigsawHead(nn.Module):
     def forward(self, features: list[Tensor], valid: Tensor) -> Tensor:
         """Return logits (N, P) of images whose valid pixels are `valid` (N, H, W)."""
         coarsest = losses.real(features[-1])
-        weight = F.adaptive_avg_pool2d(valid[:, None].to(coarsest.dtype), coarsest.shape[-2:])
+        rows, cols = coarsest.shape[-2:]
+        weight = F.adaptive_avg_pool2d(valid[:, None].to(coarsest.dtype), (rows, cols))
         mean = (coarsest * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)
         logits: Tensor = self.linear(mean.to(self.linear.weight.dtype))
         return logits

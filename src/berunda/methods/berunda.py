@@ -61,7 +61,7 @@ class BerundaNet(Method):
     )
     n_clusters: int = setting(16, "clusters of kmeans, regions of mumford_shah", valid=(2, 256), unit="clusters")
     hole_px: int = setting(
-        80, "side of the hole (inpainting); a quarter of the crop if smaller", valid=(1, 4096), unit="px", source=_THESIS
+        80, "side of inpainting's hole; a quarter of the crop if smaller", valid=(1, 4096), unit="px", source=_THESIS
     )
     n_permutations: int = setting(
         100, "ways in which jigsaw shuffles patches", valid=(2, 1000), unit="permutations", source=_THESIS
@@ -110,25 +110,25 @@ class BerundaNet(Method):
         del step
         labelled, streams = batch.labelled["weak"], [batch.labelled["weak"], *batch.unlabelled.values()]
         pixels, valid = torch.cat([x.pixels for x in streams]), torch.cat([x.valid for x in streams])
-        sizes, labels, terms = [len(x.index) for x in streams], labelled.labels, {}
+        sizes, labels = [len(x.index) for x in streams], labelled.labels
         nets, n = (cast(SplitNet, net), cast(Any, extra).head), sizes[0]
         if self.aux == "jigsaw":
             order, orders = self._drawn_orders(nets[1].orders, sizes, rng)
             pixels, valid = shuffle_patches(pixels, orders), shuffle_patches(valid, orders)
             labels = None if labels is None else shuffle_patches(labels, orders[:n])
             logits, guesses = self._answers(nets, pixels, valid, n)
-            task = losses.jigsaw(guesses, order, valid)
+            task, terms = losses.jigsaw(guesses, order, valid), {}
         elif self.aux == "inpainting":
             hole = self._drawn_holes(pixels, sizes, rng)
             shown = torch.cat([labelled.pixels, pixels.masked_fill(hole[:, None], 0)])
             logits, filled = self._answers(nets, shown, valid, n, start=n)
-            task = losses.inpainting(filled, pixels, hole, valid)
+            task, terms = losses.inpainting(filled, pixels, hole, valid), {}
         else:
             logits, described = self._answers(nets, pixels, valid, n)
             task, terms = auxiliary.auxiliary_loss(self.aux, pixels, described, valid, self.regularisation)
         supervised = losses.supervised_loss(logits, labels, valid[:n], balance=self.balance)
-        terms = {"supervised": supervised.detach(), "unsupervised": task.detach(), **terms}
-        return Loss(supervised + self.lambda_u * task, terms)
+        parts = {"supervised": supervised.detach(), "unsupervised": task.detach(), **terms}
+        return Loss(supervised + self.lambda_u * task, parts)
 
     def _answers(
         self, nets: tuple[SplitNet, Any], shown: Tensor, valid: Tensor, n: int, start: int = 0
