@@ -30,6 +30,7 @@ SHOWN = {
     "step": "step (s)",
     "share_data_and_views": "data and views",
     "share_of_bare": "share of the bare step",
+    "times_supervised": "times the supervised step",
     "mpx_per_s": "scene Mpx/s",
     "times_one_worker": "times one worker",
     "torchgeo_mpx_per_s": "torchgeo's Mpx/s",
