@@ -117,12 +117,12 @@ class BerundaNet(Method):
             pixels, valid = shuffle_patches(pixels, orders), shuffle_patches(valid, orders)
             labels = None if labels is None else shuffle_patches(labels, orders[:n])
             logits, guesses = self._answers(nets, pixels, valid, n)
-            task, terms = losses.jigsaw(guesses, order, valid), {}
+            task, terms = losses.jigsaw(guesses, order, valid), dict[str, Tensor]()
         elif self.aux == "inpainting":
             hole = self._drawn_holes(pixels, sizes, rng)
             shown = torch.cat([labelled.pixels, pixels.masked_fill(hole[:, None], 0)])
             logits, filled = self._answers(nets, shown, valid, n, start=n)
-            task, terms = losses.inpainting(filled, pixels, hole, valid), {}
+            task, terms = losses.inpainting(filled, pixels, hole, valid), dict[str, Tensor]()
         else:
             logits, described = self._answers(nets, pixels, valid, n)
             task, terms = auxiliary.auxiliary_loss(self.aux, pixels, described, valid, self.regularisation)
