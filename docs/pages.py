@@ -45,6 +45,8 @@ def _method(found: dict[str, Any]) -> str:
         )
     else:
         facts.append("Uses no unlabelled images")
+    if needs["labelled_passes"] != 1:
+        facts.append(f"A labelled image costs {needs['labelled_passes']:g} trained passes")
     if needs["teacher"]:
         facts.append("Asks for a teacher (an average of the model over the steps)")
     parts = [f"## {found['name']}", found["doc"], ". ".join(facts) + "."]

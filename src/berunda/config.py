@@ -22,7 +22,7 @@ from berunda.yamlfile import read_mapping
 __all__ = ["DASK", "DASK_ADDRESS", "DEVICE", "Effort", "MapConfig", "absolute_path", "dump_config", "load_config"]
 
 Effort = Literal["quick", "standard", "thorough"]
-DecoderName = Literal["unet", "slim", "slim4"]
+DecoderName = Literal["unet", "slim", "slim4", "segnet"]
 
 DASK_ADDRESS = r"^(local(:[1-9]\d{0,2})?|(tcp|tls)://[^\s/]+:\d{1,5})$"
 DASK: Any = Field(
@@ -125,7 +125,7 @@ class MapConfig(Options):
     decoder: DecoderName | None = Field(
         None,
         description="Decoder of the net, by default what the method is best with: slim costs about half of a U-Net's "
-        "step, slim4 less still.",
+        "step, slim4 less still; segnet goes with --encoder vgg16_bn.",
     )
     crop_px: int = Field(64, ge=32, le=1024, description="Side of a training image.", json_schema_extra=_PX)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")

@@ -14,6 +14,14 @@ VARIANTS = [
     ("adamatch", {"q_from": "student", "threshold": 0.5}),
     ("berunda", {"aux": "l1"}),
     ("berunda", {"aux": "l2"}),
+    ("berunda", {"aux": "mumford_shah", "mu": 0.0}),
+    ("berunda", {"aux": "inpainting", "hole_px": 2}),
+    ("berunda", {"aux": "jigsaw", "n_permutations": 12}),
+    ("berunda", {"split": "early", "aux": "l1"}),
+    ("berunda", {"split": "early", "aux": "kmeans"}),
+    ("berunda", {"split": "early", "aux": "mumford_shah"}),
+    ("berunda", {"split": "early", "aux": "inpainting"}),
+    ("berunda", {"split": "early", "aux": "jigsaw"}),
     ("defixmatch", {"q_from": "student", "threshold": 0.0}),
     ("fixmatch", {"q_from": "student", "threshold": 0.5}),
     ("fixmatch", {"align": "labelled", "adaptive": True, "threshold": 0.5}),
@@ -23,6 +31,11 @@ VARIANTS = [
     ("mixmatch", {"q_from": "student", "n_views": 3}),
     ("softmatch", {"q_from": "student", "align": False}),
     ("supervised", {"recipe": "strong"}),
+    ("unimatch", {"q_from": "student", "threshold": 0.5, "drop": 0.9}),
+    ("unimatch", {"threshold": 0.0, "cutmix": 0.0, "strength": 0.0, "drop": 0.0}),
+    ("wnet", {"aux": "l1"}),
+    ("wnet", {"aux": "l2", "mu": 0.0}),
+    ("wnet", {"aux": "mumford_shah"}),
 ]
 
 

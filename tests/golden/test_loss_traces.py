@@ -56,6 +56,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         if task in make_method(name).needs().tasks
     },
     "berunda l1": ("berunda", {"aux": "l1"}),
+    "berunda mumford_shah": ("berunda", {"aux": "mumford_shah"}),
+    "berunda inpainting": ("berunda", {"aux": "inpainting", "lambda_u": 5.0}),
+    "berunda jigsaw": ("berunda", {"aux": "jigsaw", "n_permutations": 30}),
+    "berunda early l2": ("berunda", {"split": "early", "aux": "l2"}),
+    "berunda early inpainting": ("berunda", {"split": "early", "aux": "inpainting"}),
+    "wnet l1": ("wnet", {"aux": "l1"}),
+    "unimatch sure": ("unimatch", {"threshold": 0.4}),
+    "unimatch student": ("unimatch", {"threshold": 0.4, "q_from": "student"}),
     "fixmatch sure": ("fixmatch", {"threshold": 0.4}),
     "fixmatch student aligned adaptive": (
         "fixmatch",
@@ -86,6 +94,11 @@ class ConvNet(FullResolution, nn.Module):
     def classify(self, decoded: Tensor) -> Tensor:
         return self.head(decoded)
 
+    def second_decoder(self, n_out: int) -> nn.Module:
+        second = ConvNet("segmentation")
+        second.body, second.head = nn.Identity(), nn.Conv2d(8, n_out, 1)
+        return second
+
     def forward(self, pixels: Tensor) -> Tensor:
         return self.classify(self.decode(self.encode(pixels)))
 
@@ -99,7 +112,8 @@ def fill(module: nn.Module, seed: int) -> nn.Module:
                 fan_in = parameter[0].numel()
                 parameter.copy_(torch.from_numpy(source.normal(0, fan_in**-0.5, parameter.shape)))
             else:
-                parameter.fill_(1.0 if name.endswith("1.weight") else 0.0)
+                is_norm = name.endswith("1.weight") or (name.startswith("second.") and name.endswith("weight"))
+                parameter.fill_(1.0 if is_norm else 0.0)
     return module.double()
 
 

@@ -306,9 +306,10 @@ def test_used_shares_by_predicted_class():
     labels = torch.tensor([0, 0, 1, 1, 1, 2])
     sure = torch.tensor([True, False, True, True, True, True])
     seen = torch.tensor([True, True, True, True, False, False])
-    used, by_class = losses.used_shares(labels, sure, seen, 4)
+    used, by_class, of_all = losses.used_shares(labels, sure, seen, 4)
     assert used == 0.75
     assert by_class.tolist() == [0.5, 1, 0, 0]
+    assert of_all.tolist() == [0.25, 0.5, 0, 0]
 
 
 def test_flexible_thresholds():

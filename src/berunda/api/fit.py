@@ -100,7 +100,7 @@ def passes_per_step(method: Method, n_labelled: int) -> float:
     """Return what a step costs in trained image passes: a forward pass alone counts as a third of one."""
     needs = method.needs()
     n_unlabelled = n_labelled * needs.unlabelled_ratio
-    return n_labelled + n_unlabelled * (needs.trained_passes + needs.forward_passes / 3)
+    return n_labelled * needs.labelled_passes + n_unlabelled * (needs.trained_passes + needs.forward_passes / 3)
 
 
 def train_config(config: MapConfig, *, n_labelled: int = N_LABELLED, run_key: str = "") -> TrainConfig:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,21 +27,25 @@ from berunda.assess.report_data import (
     LabelCount,
     LossCurve,
     OodFacts,
+    PseudoLabels,
     ReportData,
     TrainingFacts,
 )
 from berunda.data.splits import CALIBRATION, TEST, TRAIN, UNUSED
 from berunda.geo.raster import Scene, open_scenes
 from berunda.mapping.result import MapResult
+from berunda.methods.contract import Method
 
 if TYPE_CHECKING:
     from berunda.api.fit import Fitted
     from berunda.api.pipeline import MapRun
 
-__all__ = ["build_report", "cloud_scores", "label_counts", "loss_curves_of"]
+__all__ = ["build_report", "cloud_scores", "label_counts", "loss_curves_of", "pseudo_labels_of", "starved_classes"]
 
 _PARTS = (("train", TRAIN), ("calibration", CALIBRATION), ("test", TEST), ("unused", UNUSED))
 _CURVE_POINTS = 100
+_SHARES = re.compile(r"(used|pseudo)(_\d+)?")
+_STARVED = 0.001
 MAX_RULE_PIXELS = 1 << 20
 
 
@@ -189,6 +195,7 @@ def _training(run: MapRun) -> TrainingFacts:
         is_refit=run.config.refit,
         label_counts=run.shipped_counts or label_counts(prepared, run.table),
         curves=tuple(loss_curves_of(trained.log)),
+        pseudo_labels=pseudo_labels_of(trained.log, prepared.labels.class_names),
     )
 
 
@@ -223,7 +230,7 @@ def loss_curves_of(log: list[dict[str, float]]) -> Iterator[LossCurve]:
     if not log:
         return
     hidden = ("step", "stage_index", "gradient_norm", "learning_rate")
-    names = [n for n in log[-1] if n not in hidden and not n.startswith("used")]
+    names = [n for n in log[-1] if n not in hidden and not _SHARES.fullmatch(n)]
     size = max(1, len(log) // _CURVE_POINTS)
     groups = [log[i : i + size] for i in range(0, len(log), size)]
     for name in names:
@@ -233,9 +240,41 @@ def loss_curves_of(log: list[dict[str, float]]) -> Iterator[LossCurve]:
         yield LossCurve(name, steps, tuple(float(np.mean([row[name] for row in group])) for group in kept))
 
 
+def pseudo_labels_of(log: list[dict[str, float]], class_names: Sequence[str]) -> tuple[PseudoLabels, ...]:
+    """Return how much each class was pseudo-labelled in the last stage; nothing of methods that label nothing."""
+    rows = [row for row in log if "pseudo_0" in row and row["stage_index"] == log[-1]["stage_index"]]
+    if not rows:
+        return ()
+    tenth = -(-len(rows) // 10)
+    first, last = rows[:tenth], rows[-tenth:]
+
+    def mean(part: list[dict[str, float]], name: str) -> float:
+        return float(np.mean([row[name] for row in part]))
+
+    return tuple(
+        PseudoLabels(name, mean(first, f"used_{c}"), mean(last, f"used_{c}"), mean(last, f"pseudo_{c}"))
+        for c, name in enumerate(class_names)
+    )
+
+
+def starved_classes(told: Sequence[PseudoLabels], method: Method) -> Iterator[str]:
+    """Yield a warning where classes got hardly any pseudo-label, so that unlabelled images taught nothing of them."""
+    starved = [entry.class_name for entry in told if entry.share < _STARVED]
+    if starved:
+        has_threshold = "threshold" in {item.name for item in fields(method)}
+        advice = "; a lower threshold may help (--option threshold=VALUE)" if has_threshold else ""
+        yield (
+            f"Fewer than one in a thousand unlabelled pixels were pseudo-labelled {', '.join(starved)}, so the "
+            f"unlabelled imagery taught next to nothing of it{advice}."
+        )
+
+
 def _warnings(run: MapRun) -> tuple[str, ...]:
     found = list(run.prepared.warnings)
     found += [warning for made in run.maps for warning in made.warnings]
+    if run.shipped is not None:
+        told = pseudo_labels_of(run.shipped.trained.log, run.prepared.labels.class_names)
+        found += starved_classes(told, run.method)
     if not run.results:
         found.append("No label was held out: the accuracy of this map is not known.")
     if run.config.refit:

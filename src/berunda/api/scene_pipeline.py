@@ -19,7 +19,7 @@ from berunda.api.drawn import Drawn, draw_images
 from berunda.api.fit import train_or_resume, with_passes
 from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
-from berunda.api.reporting import loss_curves_of
+from berunda.api.reporting import loss_curves_of, pseudo_labels_of
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
@@ -257,6 +257,7 @@ def _training_facts(run: SceneRun) -> TrainingFacts:
             "Speed": f"{own.images_per_s:,.0f} image passes a second",
         },
         curves=tuple(loss_curves_of(own.fitted.trained.log)),
+        pseudo_labels=pseudo_labels_of(own.fitted.trained.log, run.drawn.classes),
     )
 
 

@@ -40,7 +40,7 @@ class SceneRecipe:
     """
 
     optimizer: Optimizer = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     body_rate: float = 1.0
     weight_decay: float = 1e-4
     ema_decay: float = 0.99

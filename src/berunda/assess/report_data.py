@@ -24,6 +24,7 @@ __all__ = [
     "LabelCount",
     "LossCurve",
     "OodFacts",
+    "PseudoLabels",
     "ReportData",
     "ScenePictures",
     "TrainingFacts",
@@ -94,6 +95,24 @@ class LossCurve:
 
 
 @dataclass(frozen=True)
+class PseudoLabels:
+    """How much a class was pseudo-labelled on unlabelled images; shares of pixels (or images), fractions of 1.
+
+    Attributes:
+        class_name: the class.
+        believed_first: of what was predicted to be of the class, the share that was believed, in the first tenth of the
+            training; 0 where nothing was predicted so.
+        believed: the same in the last tenth.
+        share: of all unlabelled pixels, the share that carried the class as a pseudo-label in the last tenth.
+    """
+
+    class_name: str
+    believed_first: float
+    believed: float
+    share: float
+
+
+@dataclass(frozen=True)
 class TrainingFacts:
     """What was trained on what.
 
@@ -108,6 +127,7 @@ class TrainingFacts:
         is_refit: the shipped model was retrained on all labels after the figures were taken.
         label_counts: polygons and pixels per class and part.
         curves: loss terms over the steps.
+        pseudo_labels: one entry a class, of methods that label unlabelled images.
     """
 
     method: str
@@ -120,6 +140,7 @@ class TrainingFacts:
     is_refit: bool = False
     label_counts: tuple[LabelCount, ...] = ()
     curves: tuple[LossCurve, ...] = ()
+    pseudo_labels: tuple[PseudoLabels, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,24 @@ def training_view(data: ReportData) -> dict[str, Any] | None:
         "parts": [(p, PART_TITLES[p]) for p in PARTS if any(c.part == p for c in facts.label_counts)],
         "chart": chart,
         "is_refit": facts.is_refit,
+        "pseudo_labels": _pseudo_rows(data),
     }
+
+
+def _pseudo_rows(data: ReportData) -> list[dict[str, str]]:
+    assert data.training is not None
+    colors = {info.name: safe_color(info.color) for info in data.classes}
+    return [
+        {
+            "name": told.class_name,
+            "color": colors.get(told.class_name, "#888888"),
+            "share": percent(told.share, 1),
+            "width": f"{100 * told.share:.1f}",
+            "first": percent(told.believed_first),
+            "last": percent(told.believed),
+        }
+        for told in data.training.pseudo_labels
+    ]
 
 
 def _count_rows(data: ReportData) -> list[dict[str, Any]]:

@@ -101,6 +101,7 @@ def scene_report_json(report: SceneReport) -> dict[str, Any]:
             "seed": training.seed,
             "facts": dict(training.facts),
             "loss_curves": [vars(curve) for curve in training.curves],
+            "pseudo_labels": [vars(told) for told in training.pseudo_labels],
         },
         "timing": dict(report.timing),
         "warnings": list(report.warnings),

@@ -59,10 +59,10 @@ class Bound:
 def images_per_step(method: Method, n_labelled: int) -> StepImages:
     """Return how many images a step of `method` puts through the net, as its `needs` declare."""
     needs = method.needs()
-    n_unlabelled = max(1, round(n_labelled * needs.unlabelled_ratio)) if needs.unlabelled else 0
-    return StepImages(
-        n_labelled + round(n_unlabelled * needs.trained_passes), round(n_unlabelled * needs.forward_passes)
-    )
+    uses_unlabelled = bool(needs.unlabelled) and needs.unlabelled_ratio > 0
+    n_unlabelled = max(1, round(n_labelled * needs.unlabelled_ratio)) if uses_unlabelled else 0
+    trained = n_labelled * needs.labelled_passes + n_unlabelled * needs.trained_passes
+    return StepImages(round(trained), round(n_unlabelled * needs.forward_passes))
 
 
 def measure_bound(method: Method, spec: NetSpec, config: TrainConfig, *, repeats: int = 4) -> Bound:

@@ -34,7 +34,8 @@ from berunda.losses.pseudo import (
     sharpen,
     used_shares,
 )
-from berunda.losses.rebuild import l1, l2, relaxed_kmeans, relaxed_kmeans_loss
+from berunda.losses.puzzle import inpainting, jigsaw
+from berunda.losses.rebuild import l1, l2, mumford_shah, relaxed_kmeans, relaxed_kmeans_loss
 
 __all__ = [
     "align_distribution",
@@ -46,12 +47,15 @@ __all__ = [
     "cross_entropy_masked",
     "fixmatch_loss",
     "flexible_thresholds",
+    "inpainting",
     "is_labelled",
+    "jigsaw",
     "join_views",
     "kl_divergence_masked",
     "l1",
     "l2",
     "masked_mean",
+    "mumford_shah",
     "positions_of",
     "probabilities_of",
     "pseudo_labels",

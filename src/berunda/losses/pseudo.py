@@ -105,10 +105,22 @@ def class_shares(labels: Tensor, mask: Tensor, n_classes: int) -> Tensor:
     return counts / counts.sum().clamp(min=1)
 
 
-def used_shares(labels: Tensor, sure: Tensor, mask: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
-    """Return the share of positions under `mask` that are sure, overall and by predicted class (C,)."""
+def used_shares(labels: Tensor, sure: Tensor, mask: Tensor, n_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how much of what lies under `mask` is believed.
+
+    Args:
+        labels: (N, ...) int64, the predicted classes.
+        sure: (N, ...) bool, which of them are believed.
+        mask: (N, ...) bool.
+        n_classes: C.
+
+    Returns:
+        The share of positions that are sure; that share among the positions predicted to be of each class, (C,); and
+        the share of all positions that carry each class as a pseudo-label, (C,), which adds up to the first.
+    """
     used, present = class_counts(labels, sure & mask, n_classes), class_counts(labels, mask, n_classes)
-    return used.sum() / present.sum().clamp(min=1), used / present.clamp(min=1)
+    total = present.sum().clamp(min=1)
+    return used.sum() / total, used / present.clamp(min=1), used / total
 
 
 def flexible_thresholds(threshold: float, class_shares: Tensor, undecided: Tensor | float = 0.0) -> Tensor:

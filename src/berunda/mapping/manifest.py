@@ -76,7 +76,7 @@ class NetSettings(_Part):
     symmetries: Literal[1, 2, 4, 8] = 1
     crop_px: int = Field(default=64, ge=1, le=8192)
     pixel_path: bool = False
-    decoder: Literal["unet", "slim", "slim4"] = "unet"
+    decoder: Literal["unet", "slim", "slim4", "segnet"] = "unet"
 
 
 class Calibration(_Part):

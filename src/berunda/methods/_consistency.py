@@ -132,9 +132,16 @@ def terms_of(**terms: Tensor) -> dict[str, Tensor]:
 
 
 def used_terms(labels: Tensor, sure: Tensor, seen: Tensor, n_classes: int) -> dict[str, Tensor]:
-    """Return the share of positions `seen` that are `sure`, overall and by class: a high threshold starves some."""
-    used, by_class = losses.used_shares(labels, sure, seen, n_classes)
-    return terms_of(used=used, **{f"used_{c}": share for c, share in enumerate(by_class.unbind())})
+    """Return which share of the positions `seen` is pseudo-labelled: a high threshold starves some classes.
+
+    Returns:
+        "used", the share of the positions that are sure; "used_c", that share among the positions predicted to be of
+        class c; "pseudo_c", the share of all positions that carry c as a pseudo-label.
+    """
+    used, by_class, of_all = losses.used_shares(labels, sure, seen, n_classes)
+    named = {"used": by_class, "pseudo": of_all}
+    shares = {f"{name}_{c}": share for name, values in named.items() for c, share in enumerate(values.unbind())}
+    return terms_of(used=used, **shares)
 
 
 def updates_of(**values: Tensor) -> dict[str, BufferUpdate]:

@@ -81,6 +81,9 @@ class SplitNet(Protocol):
     def restore(self, maps: Tensor, pixels: Tensor) -> Tensor:
         """Return `maps` of the decoded features' resolution at that of `pixels`, which they were made of."""
 
+    def second_decoder(self, n_out: int) -> nn.Module:
+        """Return a decoder with weights of its own, to `n_out` maps: it offers all but `encode`. Nets for maps only."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -111,6 +114,7 @@ class Needs:
         unlabelled_ratio: unlabelled images for each labelled one (mu).
         teacher: whether the loop keeps an exponential moving average of net and extra and hands it to `loss`.
         encoder: "any", or the kind of encoder it cannot do without ("vit").
+        labelled_passes: how many forward and backward image passes one labelled image costs.
         forward_passes: how many forward-only image passes one unlabelled image costs (the teacher's views).
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
@@ -129,6 +133,7 @@ class Needs:
     unlabelled_ratio: float = 0.0
     teacher: bool = False
     encoder: str = "any"
+    labelled_passes: float = 1.0
     forward_passes: float = 0.0
     trained_passes: float = 0.0
     parameter_groups: tuple[tuple[str, float], ...] = ()

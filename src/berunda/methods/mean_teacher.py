@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from berunda import losses
 from berunda.data.order import Randomness
-from berunda.methods._consistency import answers, carried, terms_of, unlabelled_views
+from berunda.methods._consistency import answers, carried, terms_of, unlabelled_views, used_terms
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 
 __all__ = ["MeanTeacher", "mean_teacher_loss"]
@@ -83,4 +83,7 @@ class MeanTeacher(Method):
         supervised = losses.supervised_loss(own, labelled.labels, labelled.valid, balance=self.balance)
         unsupervised = mean_teacher_loss(other, taught, seen)
         weight = self.lambda_u * losses.ramp_up(step.progress, self.ramp)
-        return Loss(supervised + weight * unsupervised, terms_of(supervised=supervised, unsupervised=unsupervised))
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised)
+        return Loss(
+            supervised + weight * unsupervised, terms | used_terms(taught.argmax(1), seen, seen, taught.shape[1])
+        )

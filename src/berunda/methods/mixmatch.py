@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.augment.mix import draw_mixup
 from berunda.data.order import Randomness
-from berunda.methods._consistency import taught, terms_of, unlabelled_views
+from berunda.methods._consistency import taught, terms_of, unlabelled_views, used_terms
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, View, setting
 from berunda.models.frozen import frozen_statistics
 
@@ -112,17 +112,19 @@ class MixMatch(Method):
         labelled = batch.labelled["weak"]
         views = unlabelled_views(batch, *(view.name for view in self.needs().unlabelled))
         target, known = _given(labelled, extra.get_buffer("one_hot"))
-        pixels, targets, masks = [labelled.pixels], [target], [known]
+        pixels, targets, masks, told = [labelled.pixels], [target], [known], {}
         if views[0].pixels.shape[0]:
             guesses, seen = joint_guess(self._answers((net, extra), views, step), views, self.temperature)
             pixels, targets, masks = [*pixels, *(view.pixels for view in views)], [*targets, *guesses], [*masks, *seen]
+            told = used_terms(guesses[0].argmax(1), seen[0], seen[0], target.shape[1])
         sizes = [x.shape[0] for x in pixels]
         mix = draw_mixup(sizes, rng.torch("mixmatch.mix", device=known.device), self.alpha)
         logits = self.predict(net, extra, mix.apply(torch.cat(pixels)))
         mixed = (logits, mix.apply(torch.cat(targets)), mix.apply_mask(torch.cat(masks)))
         supervised, unsupervised = mixmatch_loss(*(x.split([sizes[0], sum(sizes[1:])]) for x in mixed))
         weight = self.lambda_u * losses.ramp_up(step.progress, self.ramp)
-        return Loss(supervised + weight * unsupervised, terms_of(supervised=supervised, unsupervised=unsupervised))
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised)
+        return Loss(supervised + weight * unsupervised, terms | told)
 
     def _answers(self, nets: tuple[nn.Module, nn.Module], views: Sequence[Images], step: Step) -> list[Tensor]:
         """Return the probabilities (M, C, ...) of each view, by the teacher or the net in training mode."""

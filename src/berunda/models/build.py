@@ -8,13 +8,14 @@ from berunda.errors import ConfigError
 from berunda.models.encoders import build_encoder
 from berunda.models.frozen import freeze_stages
 from berunda.models.pooled import PooledNet
+from berunda.models.segnet import SegNet, build_pooling_encoder
 from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
 from berunda.models.unet import PixelPath, UNet
 
 __all__ = ["Net", "build_net"]
 
-Net = UNet | SlimNet | PooledNet
+Net = UNet | SlimNet | SegNet | PooledNet
 """What the builder returns: all offer `encode`, `decode`, `classify`, `feature_dim` and `stride`."""
 
 
@@ -28,13 +29,14 @@ def build_net(spec: NetSpec) -> Net:
         ConfigError: a field is out of range, or the encoder cannot be had.
     """
     _check(spec)
-    encoder = build_encoder(
-        spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained
-    )
+    build = build_pooling_encoder if spec.task == "segmentation" and spec.decoder == "segnet" else build_encoder
+    encoder = build(spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained)
     freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
     if spec.task != "segmentation":
         return PooledNet(encoder, spec.n_classes)
     pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None
+    if spec.decoder == "segnet":
+        return SegNet(encoder, spec.n_classes, pixel_path=pixel_path)
     if spec.decoder == "unet":
         return UNet(encoder, spec.n_classes, pixel_path=pixel_path)
     return SlimNet(encoder, spec.n_classes, pixel_path=pixel_path, stride=4 if spec.decoder == "slim4" else 2)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from berunda.models.resolution import NoEncoder
 from berunda.models.unet import PixelPath, pad_to_stride
 
 __all__ = ["SlimNet"]
@@ -84,6 +85,10 @@ class SlimNet(nn.Module):
         rows, cols = pixels.shape[-2:]
         wide = F.interpolate(maps, scale_factor=self.decoded_stride, mode="bilinear", align_corners=False)
         return wide[..., :rows, :cols]
+
+    def second_decoder(self, n_out: int) -> SlimNet:
+        """Return a decoder with weights of its own for the same features, without a pixel path; its classes `n_out`."""
+        return SlimNet(NoEncoder(self.encoder.out_channels), n_out, stride=self.decoded_stride)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (N, n_classes, H, W) of `pixels` (N, B, H, W) with any H, W >= 1."""

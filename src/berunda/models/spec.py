@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["Decoder", "NetSpec", "Task"]
 
 Task = Literal["segmentation", "scene", "multilabel"]
-Decoder = Literal["unet", "slim", "slim4"]
+Decoder = Literal["unet", "slim", "slim4", "segnet"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class NetSpec:
         crop_px: side of a training image in pixels.
         pixel_path: segmentation only: add a per-pixel path at full resolution (two 1x1 convolutions on the
             bands) beside the decoder, so that the spectrum of a pixel reaches the classifier undiluted.
-        decoder: segmentation only: "unet", "slim" (top-down sums at stride 2; about half the cost of a step) or "slim4"
-            (the same at stride 4, for methods that look at single pixels by themselves).
+        decoder: segmentation only: "unet", "slim" (top-down sums at stride 2; about half the cost of a step), "slim4"
+            (the same at stride 4, for methods that look at single pixels by themselves) or "segnet" (pooling indices
+            instead of skips; for the VGGs with batch norm alone).
         n_labelled: images of the labelled stream, for methods that remember something of each; 0 where they are
             drawn without end.
         n_unlabelled: of the unlabelled stream, likewise.

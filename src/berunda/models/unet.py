@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from berunda.models.resolution import FullResolution
+from berunda.models.resolution import FullResolution, NoEncoder
 
 __all__ = ["DECODER_CHANNELS", "PixelPath", "UNet", "pad_to_stride"]
 
@@ -98,6 +98,10 @@ class UNet(FullResolution, nn.Module):
         with torch.autocast(decoded.device.type, enabled=False):
             logits: Tensor = self.head(decoded.to(self.head.weight.dtype))
         return logits
+
+    def second_decoder(self, n_out: int) -> UNet:
+        """Return a decoder with weights of its own for the same features, without a pixel path; its classes `n_out`."""
+        return UNet(NoEncoder(self.encoder.out_channels), n_out)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (N, n_classes, H, W) of `pixels` (N, B, H, W) with any H, W >= 1."""

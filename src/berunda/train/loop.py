@@ -255,7 +255,7 @@ def _locked(folder: Path | None) -> Iterator[None]:
 
 def _counts(stage: PlannedStage, source: Source, n_labelled: int, n_ranks: int) -> Counts:
     needs = stage.method.needs()
-    uses_unlabelled = bool(needs.unlabelled) and source.has_unlabelled
+    uses_unlabelled = bool(needs.unlabelled) and needs.unlabelled_ratio > 0 and source.has_unlabelled
     predicted = n_labelled // 2 if stage.predicts_labels and source.has_unlabelled else 0
     counts = Counts(
         labelled=n_labelled - predicted,

@@ -25,6 +25,7 @@ from berunda.assess.report_data import (
     LabelCount,
     LossCurve,
     OodFacts,
+    PseudoLabels,
     ReportData,
     ScenePictures,
     TrainingFacts,
@@ -124,6 +125,7 @@ def full_data() -> ReportData:
             False,
             tuple(LabelCount(n, p, 5, 900) for n in NAMES for p in ("train", "test")),
             (LossCurve("total", (0, 1, 2), (2.0, 1.0, float("nan"))),),
+            tuple(PseudoLabels(n, 0.1, 0.876, 0.25 * i) for i, n in enumerate(NAMES)),
         ),
         timing={"training": 100.0, "mapping": 20.0},
         warnings=("3 polygons lie outside the scene.",),
@@ -175,6 +177,8 @@ def test_page_says_what_a_reader_needs(written: tuple[str, dict[str, object]]) -
         "EPSG:32633",
         "no data",
         "OpenStreetMap, ODbL",
+        "what the method told itself",
+        "<td>25.0%</td><td>10%</td><td>88%</td>",
     ):
         assert text in written[0], text
 
@@ -189,6 +193,9 @@ def test_json_holds_the_contract(written: tuple[str, dict[str, object]]) -> None
     assert values["comparison"] == [dict(r) for r in rows()]
     assert values["transductive"] is True
     assert values["training"]["fingerprints"] == ["ab" * 32]  # type: ignore[index]
+    assert values["training"]["pseudo_labels"][1] == {  # type: ignore[index]
+        "class_name": "forest", "believed_first": 0.1, "believed": 0.876, "share": 0.25
+    }  # fmt: skip
     assert values["training"]["loss_curves"][0]["values"] == [2.0, 1.0, None]  # type: ignore[index]
 
 

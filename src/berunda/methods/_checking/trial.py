@@ -31,6 +31,7 @@ class PointNet(FullResolution, nn.Module):
 
     def __init__(self, spec: NetSpec, width: int = 16) -> None:
         super().__init__()
+        self.spec = spec
         self.feature_dim = width
         self.is_pooled = spec.task != "segmentation"
         self.first = nn.Conv2d(spec.n_bands, width, 1)
@@ -52,6 +53,12 @@ class PointNet(FullResolution, nn.Module):
         """Return logits."""
         logits: Tensor = self.head(decoded)
         return logits
+
+    def second_decoder(self, n_out: int) -> PointNet:
+        """Return a decoder of its own for maps."""
+        second = PointNet(replace(self.spec, n_classes=n_out), self.feature_dim)
+        second.first = nn.Identity()  # type: ignore[assignment]
+        return second
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits of `pixels` (N, B, H, W)."""
