@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train", "mapping", "assess", "bench"),
     ("methods", "data"),
     ("models", "augment", "losses", "geo"),
-    ("config", "options", "schema", "yamlfile", "progress", "ranks", "cache", "memory", "errors"),
+    ("config", "options", "schema", "yamlfile", "progress", "ranks", "cache", "memory", "files", "errors"),
 )
 """From top to bottom: a room imports from the rooms below it."""
 
@@ -27,6 +27,8 @@ SAME_LAYER = {
     ("config", "schema"),
     ("config", "yamlfile"),
     ("config", "errors"),
+    ("config", "files"),
+    ("files", "errors"),
     ("options", "config"),
     ("options", "schema"),
     ("options", "yamlfile"),

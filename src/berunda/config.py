@@ -15,7 +15,8 @@ import yaml
 from pydantic import Field
 
 from berunda._version import __version__
-from berunda.errors import ConfigError, OutputError
+from berunda.errors import ConfigError
+from berunda.files import write_text
 from berunda.schema import ClassMap, Options, PathList, PathText, Text, TextList, ValueMap
 from berunda.yamlfile import read_mapping
 
@@ -208,19 +209,7 @@ def dump_config(config: Options, path: Path | str, *, verb: str = "map --config"
     path = Path(path)
     text = f"# Written by Berunda {__version__}. Repeat the run: berunda {verb} {path.name} --out DIR\n"
     text += yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False, width=110)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{path}: configuration cannot be written: {reason}; free space or choose another folder"
-        ) from error
+    write_text(path, text)
 
 
 def absolute_path(text: str, folder: Path) -> str:

@@ -61,7 +61,7 @@ def _weights() -> tuple[bytes, str]:
     import safetensors.torch
     import torch
 
-    from berunda.mapping.files import digest_of
+    from berunda.files import digest_of
 
     stored = safetensors.torch.save({"net.a": torch.zeros(1)})
     return stored, digest_of(stored)

@@ -92,7 +92,7 @@ def test_a_pickle_behind_a_valid_safetensors_head_is_refused(tmp_path, folder):
     path = folder / "model.safetensors"
     as_prefixed(path, Canary(canary))
     manifest = json.loads((folder / "model.json").read_text())
-    from berunda.mapping.files import digest_of
+    from berunda.files import digest_of
 
     manifest["weights"].update(sha256=digest_of(path.read_bytes()), bytes=path.stat().st_size)
     (folder / "model.json").write_text(json.dumps(manifest))

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from berunda.assess.page import json_text, write_text
+from berunda.assess.page import json_text
 from berunda.bench.rows import RowFile
 from berunda.errors import ConfigError, DivergedError
+from berunda.files import write_text
 from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
 

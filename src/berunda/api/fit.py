@@ -20,8 +20,8 @@ from berunda.data.scene_source import SceneSource
 from berunda.data.source import Source
 from berunda.data.splits import CALIBRATION, TRAIN
 from berunda.errors import CheckpointError
+from berunda.files import failed_write
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
-from berunda.mapping.files import failed_write
 from berunda.mapping.manifest import (
     BandScale,
     Calibration,

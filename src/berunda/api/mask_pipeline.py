@@ -32,8 +32,8 @@ from berunda.config import dump_config
 from berunda.data.masks.draw import DrawnMasks, draw_masks
 from berunda.data.masks.images import MaskSet
 from berunda.errors import DataError
+from berunda.files import write_atomic
 from berunda.mapping.bundle import save_bundle
-from berunda.mapping.files import write_atomic
 from berunda.mapping.run import WORK_NAME
 from berunda.methods import make_method
 from berunda.methods.contract import Method

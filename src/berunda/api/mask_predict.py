@@ -17,10 +17,10 @@ from berunda.data.listing import PHOTO_SUFFIXES
 from berunda.data.masks.folder import SCHEMA_NAME
 from berunda.data.photo import Undecodable, decode_image
 from berunda.errors import DataError
+from berunda.files import write_atomic
 from berunda.geo.raster import describe
 from berunda.geo.resolve import is_remote
 from berunda.mapping.arrays import predict_array
-from berunda.mapping.files import write_atomic
 from berunda.mapping.lock import output_lock
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.predictor import Predictor

@@ -19,9 +19,9 @@ from berunda.data.photo import Decoded, Undecodable, decode_image
 from berunda.data.resampling import resample_images
 from berunda.data.scaling import Scaling, radiometry_warnings, scale_pixels
 from berunda.errors import DataError
+from berunda.files import write_atomic
 from berunda.geo.raster import describe
 from berunda.geo.resolve import is_remote
-from berunda.mapping.files import write_atomic
 from berunda.mapping.lock import output_lock
 from berunda.mapping.patches import PatchAnswers, ScenePredictor
 from berunda.progress import Progress

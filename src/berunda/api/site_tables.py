@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from berunda.assess.overlap import Overlap
-from berunda.assess.page import write_text
 from berunda.assess.representativeness import ClassFigures
 from berunda.assess.site_analysis import SiteAnalysis
 from berunda.data.site_pixels import place_of
 from berunda.data.sites import Item, SiteSet
 from berunda.errors import ConfigError, GeoError
+from berunda.files import write_text
 from berunda.geo.grid import Grid
 from berunda.geo.outlines import write_outlines
 from berunda.geo.reproject import footprint

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from berunda.assess.page import json_text, render_page, write_text
+from berunda.assess.page import json_text, render_page
 from berunda.assess.report_data import ReportData
 from berunda.assess.report_parts import comparison_groups
 from berunda.assess.report_view import report_view
+from berunda.files import write_text
 
 __all__ = ["report_json", "summarize_comparison", "write_report"]
 

@@ -14,7 +14,7 @@ from berunda.assess.area import AreaEstimate, Design, estimate_area
 from berunda.assess.assess_view import assess_view
 from berunda.assess.intervals import ScoreIntervals, bootstrap_interval
 from berunda.assess.metrics import Scores, score
-from berunda.assess.page import json_text, render_page, write_text
+from berunda.assess.page import json_text, render_page
 from berunda.assess.pictures import shrink_step
 from berunda.assess.reference import (
     MapSource,
@@ -28,6 +28,7 @@ from berunda.assess.reference import (
 )
 from berunda.assess.report_data import ClassInfo, ReportData, ScenePictures
 from berunda.errors import DataError
+from berunda.files import write_text
 from berunda.geo.grid import crs_name
 from berunda.geo.vector import Labels, rasterize, read_labels
 

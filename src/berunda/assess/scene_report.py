@@ -15,11 +15,12 @@ import numpy as np
 from berunda.assess import pictures, plots
 from berunda.assess.calibration import CalibrationFigures, Temperature
 from berunda.assess.intervals import Interval
-from berunda.assess.page import json_text, render_page, write_text
+from berunda.assess.page import json_text, render_page
 from berunda.assess.report import summarize_comparison
 from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
 from berunda.assess.report_parts import confusion_rows, method_title, safe_color, timing_view
 from berunda.assess.verdicts import NOT_AVAILABLE, percent, percent_range
+from berunda.files import write_text
 
 __all__ = ["SceneReport", "scene_report_json", "write_scene_report"]
 

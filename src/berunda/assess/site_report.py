@@ -14,7 +14,7 @@ import numpy as np
 from berunda.assess import pictures, site_plots
 from berunda.assess.description import SPAN, THUMB_PX
 from berunda.assess.overlap import Overlap
-from berunda.assess.page import json_text, render_page, write_text
+from berunda.assess.page import json_text, render_page
 from berunda.assess.plots import figure_svg
 from berunda.assess.report_parts import timing_view
 from berunda.assess.representativeness import class_shares_on_plane, histogram_distances, role_histograms, shares
@@ -23,6 +23,7 @@ from berunda.assess.site_plots import Frame
 from berunda.assess.verdicts import NOT_AVAILABLE, percent
 from berunda.data.order import Randomness
 from berunda.data.sites import ROLES
+from berunda.files import write_text
 
 __all__ = ["MAX_POINTS", "site_report_json", "write_site_report"]
 

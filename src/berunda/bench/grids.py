@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from berunda.assess.page import json_text, write_text
+from berunda.assess.page import json_text
 from berunda.assess.pictures import shrink_step
 from berunda.assess.plots import figure_png, new_figure, styled
 from berunda.bench.cells import labels_order
 from berunda.errors import DataError
+from berunda.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

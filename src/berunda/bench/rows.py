@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from filelock import FileLock
 
 from berunda.errors import DataError
+from berunda.files import write_text
 
 __all__ = ["KEY", "REQUIRED", "RowFile"]
 
@@ -67,13 +67,7 @@ class RowFile:
             new = {_key(row) for row in rows}
             kept = [row for row in self.rows() if _key(row) not in new] + [dict(row) for row in rows]
             kept.sort(key=lambda row: json.dumps(_key(row)))
-            temporary = self.path.with_suffix(".tmp")
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(kept, file, indent=1, allow_nan=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            write_text(self.path, json.dumps(kept, indent=1, allow_nan=False) + "\n")
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:

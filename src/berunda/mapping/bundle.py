@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from berunda._version import __version__
 from berunda.errors import BerundaError, CheckpointError, OutputError, SecurityError
+from berunda.files import digest_of, failed_write, write_synced
 from berunda.geo.write import sync_folder
-from berunda.mapping.files import digest_of, failed_write, write_synced
 from berunda.mapping.manifest import WEIGHTS_NAME, Manifest, Weights, parse_manifest
 from berunda.methods.contract import Method
 from berunda.models.spec import NetSpec

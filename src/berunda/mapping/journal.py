@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from berunda.mapping.files import failed_write
+from berunda.files import failed_write
 
 __all__ = ["Journal", "Receipt", "read_journal"]
 

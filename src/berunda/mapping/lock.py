@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from berunda.errors import OutputError
-from berunda.mapping.files import failed_write
+from berunda.files import failed_write
 
 __all__ = ["LOCK_NAME", "output_lock"]
 

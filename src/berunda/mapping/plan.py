@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Any
 
 from berunda.errors import ConfigError
+from berunda.files import digest_of
 from berunda.geo.grid import Grid, Window
 from berunda.geo.raster import Scene
 from berunda.mapping.bundle import Bundle, current_versions
-from berunda.mapping.files import digest_of
 from berunda.mapping.predictor import Predictor
 
 __all__ = ["Lattice", "Plan", "make_plan"]

@@ -24,6 +24,7 @@ import numpy as np
 from berunda.config import DASK_ADDRESS
 from berunda.data.scaling import Scaling, measure_scaling, radiometry_warnings
 from berunda.errors import ConfigError, DataError, GeoError
+from berunda.files import failed_write, write_atomic
 from berunda.geo.raster import Scene
 from berunda.mapping.arrivals import Arrivals
 from berunda.mapping.assemble import Assembly, find_finished, write_legend
@@ -31,7 +32,6 @@ from berunda.mapping.backends import MakeTiles, SetAside, require_dask
 from berunda.mapping.backends.local import make_tiles
 from berunda.mapping.beside import Beside
 from berunda.mapping.bundle import Bundle
-from berunda.mapping.files import failed_write, write_atomic
 from berunda.mapping.journal import Journal, Receipt
 from berunda.mapping.lock import output_lock
 from berunda.mapping.manifest import Manifest

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from berunda.errors import OutputError
+from berunda.files import digest_of, write_atomic
 from berunda.geo.grid import Shape, Window
 from berunda.geo.raster import Scene
-from berunda.mapping.files import digest_of, write_atomic
 from berunda.mapping.journal import Receipt
 from berunda.mapping.plan import Plan
 from berunda.mapping.predictor import PLANES, Planes, Predictor

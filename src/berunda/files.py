@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from berunda.errors import OutputError
 
-__all__ = ["digest_of", "failed_write", "write_atomic", "write_synced"]
+__all__ = ["digest_of", "failed_write", "write_atomic", "write_synced", "write_text"]
 
 
 def digest_of(data: bytes | memoryview) -> str:
@@ -48,6 +49,31 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: temporary name in the same folder, flush to disk, rename.
+
+    Raises:
+        OutputError: the folder cannot be written; nothing is left under the final name.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; nothing was left there, free space or "
+            "choose another --out and run again"
+        ) from error
 
 
 def failed_write(path: Path, n_bytes: int, error: BaseException) -> OutputError:
