@@ -156,8 +156,15 @@ def test_the_written_file_holds_every_option(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"missing/run\.yaml.*cannot be written"):
-        dump_config(MapConfig(**NEEDED), tmp_path / "missing" / "run.yaml")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=r"file/run\.yaml.*cannot be written"):
+        dump_config(MapConfig(**NEEDED), tmp_path / "file" / "run.yaml")
+
+
+def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    dump_config(MapConfig(**NEEDED, seed=41), tmp_path / "new" / "run.yaml")
+    assert load_config(tmp_path / "new" / "run.yaml").seed == 41
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["check_choices", "check_encoder", "check_serves"]
 
 
-def check_choices(config: MapConfig | TrainOptions, task: str) -> None:
-    """Refuse a method, an option of it, an encoder or a device that is not there, or a method not for `task`.
+def check_choices(config: MapConfig | TrainOptions) -> None:
+    """Refuse a method, an option of it, an encoder or a device that is not there.
 
     Defaults need no check, so that the verdict on a file never waits for torch because of them.
 
@@ -24,10 +24,10 @@ def check_choices(config: MapConfig | TrainOptions, task: str) -> None:
         ConfigError: saying what there is instead.
     """
     check_method_name(config.method)
-    if config.method_options or config.method != type(config).model_fields["method"].default:
+    if config.method_options:
         from berunda.methods import make_method
 
-        check_serves(make_method(config.method, config.method_options), task)
+        make_method(config.method, config.method_options)
     check_encoder(config.encoder, config.device)
 
 

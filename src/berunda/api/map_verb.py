@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from berunda.api.choices import check_choices
+from berunda.api.choices import check_choices, check_serves
 from berunda.api.out_folder import check_out
 from berunda.api.outcome import MapOutcome
 from berunda.api.prepare import Prepared, prepare
@@ -57,15 +57,16 @@ def map_scene(
     """
     folder = Path(out).absolute()
     check_out(folder, [*config.scenes, config.labels, config.mask])
-    check_choices(config, "segmentation")
+    check_choices(config)
     if config.dask is not None:
         require_dask()
     progress = progress or Silent()
     with ExitStack() as held:
         with ranks_here() as ranks:
             config, prepared = _prepared(config, folder, held, ranks)
-            from berunda.api.pipeline import map_and_report, start_run, train_along, train_and_compare
+            from berunda.api.pipeline import map_and_report, method_of, start_run, train_along, train_and_compare
 
+            check_serves(method_of(config), "segmentation")
             if ranks is not None and ranks.rank > 0:
                 train_along(start_run(config, prepared), folder)
                 return MapOutcome(folder, folder / "report.html", folder / "model", (), {}, (), ())

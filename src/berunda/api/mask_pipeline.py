@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from berunda._version import __version__
+from berunda.api.choices import check_serves
 from berunda.api.compare import hardware
 from berunda.api.fit import train_or_resume, with_passes
 from berunda.api.mask_bench import N_SHOWN
@@ -96,10 +97,12 @@ def start_mask_run(options: TrainOptions, masks: MaskSet) -> MaskRun:
     """Draw the labelled images and return a run that has trained nothing yet.
 
     Raises:
+        ConfigError: the method does not serve segmentation.
         DataError: there are not that many images with masks, no image is left to be used without its mask though the
             method needs some, or no test image has a mask.
     """
     method = make_method(options.method, options.method_options)
+    check_serves(method, "segmentation")
     drawn = draw_masks(masks, options.labels, options.masks_unit, options.seed)
     if method.needs().unlabelled and not drawn.n_only_unlabelled:
         raise DataError(

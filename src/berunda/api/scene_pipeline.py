@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from berunda._version import __version__
+from berunda.api.choices import check_serves
 from berunda.api.compare import hardware
 from berunda.api.drawn import Drawn, draw_images
 from berunda.api.fit import train_or_resume, with_passes
@@ -87,9 +88,11 @@ def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
     """Draw the labelled images and return a run that has trained nothing yet.
 
     Raises:
+        ConfigError: the method does not serve images.
         DataError: there are not that many labels.
     """
     method = make_method(options.method, options.method_options)
+    check_serves(method, "scene")
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
     net = recipe.net(options, images)

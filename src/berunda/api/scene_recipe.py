@@ -14,8 +14,8 @@ from berunda.train.config import Optimizer, TrainConfig
 
 __all__ = ["SceneRecipe", "recipe_of"]
 
-_STEPS = {"quick": 300, "standard": 900, "thorough": 4000}
-"""About 2, 6 and 30 minutes with the packaged encoder at 64 px on two cores."""
+_STEPS = {"quick": 300, "standard": 1100, "thorough": 4000}
+"""About 2, 8 and 30 minutes with the packaged encoder at 64 px on two cores."""
 
 
 @dataclass(frozen=True)

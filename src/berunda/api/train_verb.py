@@ -45,7 +45,7 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
     check_out(folder, [options.dataset, options.data])
     check_no_map(folder)
     task = task_of_data(options.dataset, _folder_of(options), options.task)
-    check_choices(options, task)
+    check_choices(options)
     train_on = _train_on_masks if task == "segmentation" else _train_on_images
     with ranks_here() as ranks:
         if ranks is None or ranks.rank == 0:

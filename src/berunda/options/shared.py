@@ -54,7 +54,7 @@ FROZEN_STAGES: Any = Field(
     le=5,
     description="Stages of the encoder, from the first, that are not trained, instead of the recipe's.",
 )
-EFFORT: Any = Field("standard", description="Length of training: about 2, 6 or 30 minutes on two cores.")
+EFFORT: Any = Field("standard", description="Length of training: about 2, 8 or 30 minutes on two cores.")
 STEPS: Any = Field(None, ge=1, le=1_000_000, description="Training steps, instead of the effort's.")
 IMAGE_PX: Any = Field(
     None,

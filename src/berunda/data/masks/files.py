@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from berunda.data.masks.schema import pack_colors
 from berunda.data.photo import TIFF_MAGIC, Decoded, Undecodable, decode_image, is_photograph, open_photo, reason_of
 from berunda.data.store import FileReader
 from berunda.errors import DataError, GeoError
-from berunda.geo.raster import Scene, open_scenes
+
+if TYPE_CHECKING:
+    from berunda.geo.raster import Scene
 
 __all__ = ["Header", "MaskFiles"]
 
@@ -125,6 +127,8 @@ class MaskFiles(FileReader):
     @contextmanager
     def _scene(self, name: str, files: tuple[File, ...]) -> Iterator[Scene]:
         """Open rasters as one scene; members of archives as temporary files, as GDAL is let at no archive."""
+        from berunda.geo.raster import open_scenes
+
         with tempfile.TemporaryDirectory(prefix="berunda-") as folder:
             paths = []
             for number, file in enumerate(files):
