@@ -201,7 +201,7 @@ class Bench:
     def spec(self) -> NetSpec:
         """Return the net."""
         images, options = self.images, self.options
-        net = {"encoder": options.encoder, "encoder_depth": options.depth, "pretrained": False}
+        net = {"encoder": options.encoder, "encoder_depth": options.depth, "pretrained": self.is_pretrained}
         return NetSpec("scene", len(images.bands), len(images.classes), crop_px=images.size[0], **net)
 
     def config(self, job: Job) -> TrainConfig:

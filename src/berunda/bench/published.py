@@ -73,7 +73,7 @@ _PERCENT: tuple[tuple[str, str, str, str, dict[str, dict[str, float]]], ...] = (
         },
     ),
     (
-        *("so2sat_lcz42", "oa", _THESIS_LCZ, _THESIS),
+        *("so2sat", "oa", _THESIS_LCZ, _THESIS),
         {
             "supervised (Wide-ResNet)": {"100": 30.90, "200": 35.45, "1000": 44.17, "all": 50.93},
             "FixMatch (Wide-ResNet)": {"100": 56.51, "200": 60.41, "1000": 61.68, "all": 63.00},

@@ -197,7 +197,7 @@ class Surveyed:
     """What the averaged model makes of every image of a stream, in the stream's order, without any random view.
 
     Attributes:
-        features: (N, D) float32, the means of the encoder's last two stages, one after the other.
+        features: (N, D) float32, the means of the encoder's last stages (at most three), one after the other.
         logits: (N, C) float32; of a net that was not trained yet they say nothing.
         labels: (N,) int64, or None for the unlabelled stream.
     """

@@ -75,7 +75,7 @@ class Propagate(Method):
     )
     alpha_later: float = setting(0.9, "how far the net's answers spread in later graphs", valid=(0, 0.999))
     believed: float = setting(
-        0.5, "share of the images that is believed at first; all are in the end", valid=(0, 1), unit="share"
+        0.5, "share of the images that is believed at first; with each graph nearer to all", valid=(0, 1), unit="share"
     )
     smoothing: float = setting(0.1, "share of the label that goes to all classes", valid=(0, 1), unit="share")
     mu: float = setting(3.0, "unlabelled images for each labelled one", valid=(0, 64))

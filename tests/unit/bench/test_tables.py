@@ -18,6 +18,7 @@ from berunda.bench.pictures import pooled_bins
 from berunda.bench.published import PUBLISHED, published_for
 from berunda.bench.rows import RowFile
 from berunda.bench.tables import write_tables
+from berunda.data.catalog import entries
 from berunda.errors import DataError
 
 NAMES = ("forest", "river", "sea|lake")
@@ -203,6 +204,8 @@ def test_published_figures_are_fractions_with_a_source() -> None:
         assert all(0 < value < 1 for value in found.values.values())
     assert len(published_for("EuroSAT RGB", "oa")) == 11
     assert len(published_for("So2Sat-LCZ42", "oa")) == 3
+    assert {found.dataset for found in PUBLISHED} <= {entry.name for entry in entries()}
+    assert len(published_for("so2sat", "oa")) == 3
     assert published_for("aid", "oa") == ()
 
 

@@ -10,6 +10,6 @@ SUITE = Suite(
     name="eurosat",
     about="EuroSAT RGB at 1 to all labels per class",
     dataset="eurosat",
-    methods=(*FLOORS, "supervised", "fixmatch"),
+    methods=(*FLOORS, "supervised", "fixmatch", "propagate"),
     labels=("1", "5", "20", "100", "all"),
 )
