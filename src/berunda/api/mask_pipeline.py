@@ -21,7 +21,7 @@ from berunda.api.mask_fit import MaskNet, mask_source
 from berunda.api.mask_recipe import mask_config, mask_net
 from berunda.api.mask_result import MaskResult, forest_masks, mask_passes, mask_row, net_masks
 from berunda.api.outcome import TrainOutcome
-from berunda.api.reporting import loss_curves_of
+from berunda.api.reporting import loss_curves_of, pseudo_labels_of, starved_classes
 from berunda.api.scene_pipeline import command_of
 from berunda.api.scene_result import RunInfo
 from berunda.assess.intervals import bootstrap_interval, paired_bootstrap
@@ -261,6 +261,7 @@ def _training_facts(run: MaskRun) -> TrainingFacts:
         },
         fingerprints=tuple(origin.fingerprint for origin in manifest.training.labels),
         curves=tuple(loss_curves_of(own.fitted.trained.log)),
+        pseudo_labels=pseudo_labels_of(own.fitted.trained.log, run.drawn.classes),
     )
 
 
@@ -273,3 +274,4 @@ def _warnings(run: MaskRun) -> Iterator[str]:
         yield "No validation image was there: confidence is not calibrated, and no pixel is flagged as unlike."
     elif own.fitted.temperature.warning:
         yield own.fitted.temperature.warning
+    yield from starved_classes(pseudo_labels_of(own.fitted.trained.log, drawn.classes), run.method)

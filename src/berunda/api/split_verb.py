@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,7 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
         raise ConfigError(f"--out {out}: expected the name of a .csv table, such as split.csv")
     if not options.inputs:
         raise ConfigError("SITES: found none, expected a folder of sites, a .csv table or scenes; or --audit FILE")
+    _check_table(path, options)
     check_encoder(options.encoder, options.device)
     from berunda.api.site_pipeline import Stages, check_several, describe_sites, open_sites
     from berunda.api.site_tables import relative_path
@@ -82,6 +84,24 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
     finally:
         for scene in sites.scenes:
             scene.close()
+
+
+def _check_table(path: Path, options: SplitOptions) -> None:
+    """Refuse to write over an input, or over outlines that no earlier split wrote.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    written = [path, path.with_suffix(".gpkg")]
+    inputs = {os.path.realpath(text) for text in (*options.inputs, options.labels) if text is not None}
+    for file in written:
+        if os.path.realpath(file) in inputs:
+            raise ConfigError(f"--out {path}: {file.name} is an input and would be overwritten; choose another name")
+    if written[1].exists() and not path.exists():
+        raise ConfigError(
+            f"--out {path}: {written[1].name} is there and would be overwritten by the outlines of the split; choose "
+            "another name"
+        )
 
 
 def choose_sites(described: Described, options: SplitOptions) -> SplitChoice:
@@ -158,6 +178,7 @@ def _outlines(path: Path, sites: SiteSet, states: Sequence[str]) -> Path | None:
     placed = [i for i, grid in enumerate(grids) if grid is not None]
     crs = {grid.crs for grid in grids if grid is not None}
     if not placed or ("" in crs and len(crs) > 1):
+        path.unlink(missing_ok=True)  # those of an earlier split
         return None
     target = next(grid.crs for grid in grids if grid is not None)
     shapes = np.array([footprint(grid, target or None) for grid in grids if grid is not None], dtype=object)

@@ -89,19 +89,28 @@ def find_duplicates(
 
 
 def _alike(keys: np.ndarray, group: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield pairs of different groups with equal keys; of many equal ones each with the first of another group."""
+    """Yield pairs of different groups with equal keys: all, or of many equal ones one for each that has such a twin."""
     order = np.argsort(keys, kind="stable")
     bounds = np.flatnonzero(np.diff(keys[order])) + 1
     for members in np.split(order, bounds):
         if len(members) > 1:
-            yield from _pairs(np.sort(members), group)
+            yield from (_pairs if len(members) <= _MAX_GROUP else _twins)(np.sort(members), group)
 
 
 def _pairs(members: np.ndarray, group: np.ndarray) -> Iterator[tuple[int, int]]:
-    for at, first in enumerate(members[:_MAX_GROUP]):
-        for second in members[at + 1 : _MAX_GROUP]:
+    for at, first in enumerate(members):
+        for second in members[at + 1 :]:
             if group[first] != group[second]:
                 yield int(first), int(second)
+
+
+def _twins(members: np.ndarray, group: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield each member with the first one of another group."""
+    others = members[group[members] != group[members[0]]]
+    if len(others):
+        for member in members:
+            twin = members[0] if group[member] != group[members[0]] else others[0]
+            yield (int(member), int(twin)) if member < twin else (int(twin), int(member))
 
 
 def _near(hashes: np.ndarray, group: np.ndarray, is_clear: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -63,6 +63,7 @@ STYLE: Any = {
     "axes.titlecolor": INK,
     "axes.grid": False,
     "text.color": INK,
+    "text.parse_math": False,  # names of classes and sites are words, whatever signs they hold
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,

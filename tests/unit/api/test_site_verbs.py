@@ -242,3 +242,16 @@ def test_a_table_below_its_images_is_refused(tmp_path: Path) -> None:
     given = SplitOptions.make({"inputs": [str(root)], "image_px": 32})
     with pytest.raises(ConfigError, match="below the table's folder"):
         split(given, tmp_path / "elsewhere" / "split.csv")
+
+
+def test_a_split_writes_over_no_input(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites")
+    (root / "mine.csv").write_text("file,site\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.csv is an input"):
+        split(SplitOptions(inputs=[str(root / "mine.csv")]), root / "mine.csv")
+    (root / "split.gpkg").write_bytes(b"polygons of somebody")
+    with pytest.raises(ConfigError, match=r"split\.gpkg is an input"):
+        split(SplitOptions(inputs=[str(root)], labels=str(root / "split.gpkg"), field="class"), root / "split.csv")
+    with pytest.raises(ConfigError, match=r"split\.gpkg is there"):
+        split(SplitOptions(inputs=[str(root)]), root / "split.csv")
+    assert (root / "split.gpkg").read_bytes() == b"polygons of somebody"

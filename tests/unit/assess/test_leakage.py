@@ -44,6 +44,15 @@ def test_pairs_within_a_group_do_not_count() -> None:
     assert len(find_duplicates(hashes, contents, thumbs, groups=np.array([0, 1, 1]))) == 1
 
 
+def test_among_thousands_of_equal_images_a_leak_is_found() -> None:
+    n = 2500
+    thumbs = np.zeros((n + 1, 2, 2, 3), np.uint8)
+    groups = np.array([0] * n + [1])
+    found = find_duplicates(np.zeros(n + 1, np.uint64), np.zeros(n + 1, np.uint64), thumbs, groups=groups)
+    assert {pair.second for pair in found} == {n}
+    assert len(found) == n
+
+
 def test_blank_pictures_are_no_near_duplicates() -> None:
     rng = np.random.default_rng(0)
     blank = [np.clip(100 + rng.normal(size=(32, 32, 3)), 0, 255).astype(np.uint8) for _ in range(20)]

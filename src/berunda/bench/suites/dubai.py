@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from berunda.bench.suite import Arm, Suite
+from berunda.bench.suites.losses import BEST
 
 __all__ = ["SUITE"]
 
@@ -21,7 +22,8 @@ SUITE = Suite(
         Arm("mixmatch"),
         Arm("fixmatch"),
         Arm("unimatch"),
-        *(Arm("berunda", {"aux": aux}) for aux in ("l1", "l2", "kmeans", "mumford_shah", "inpainting", "jigsaw")),
+        *(Arm("berunda", {"aux": aux, "lambda_u": weight}) for aux, weight in BEST.items()),
+        Arm("berunda", {"aux": "kmeans", "lambda_u": BEST["kmeans"], "split": "early"}),
         Arm("wnet"),
         Arm("cotrain"),
     ),
