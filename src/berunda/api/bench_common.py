@@ -66,20 +66,24 @@ def case_folder(work: Path, key: Mapping[str, Any]) -> Path:
 
 
 def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, encoder: str) -> None:
-    """Refuse to add runs to others that were trained for longer or otherwise.
+    """Refuse to add runs to others on other images of that name, or that were trained for longer or otherwise.
+
+    Of rows of another encoder, and of those that train no net, only the images have to be the same.
 
     Raises:
         ConfigError: naming what differs.
     """
     for row in rows.rows():
-        other = row.get("setting", own)
-        if (row.get("dataset"), row.get("encoder")) != (dataset, encoder) or other == own:
+        other = row.get("setting", {})
+        if row.get("dataset") != dataset:
             continue
-        told = ", ".join(f"{key} {other.get(key)} (now {own[key]})" for key in own if other.get(key) != own[key])
-        raise ConfigError(
-            f"{rows.path}: its runs were trained otherwise: {told}; expected the same of all runs of a table: "
-            "give the options they were made with, or choose another --out"
-        )
+        compared = own if row.get("encoder") == encoder else ("fingerprint",)
+        told = [f"{key} {other[key]} (now {own[key]})" for key in compared if key in other and other[key] != own[key]]
+        if told:
+            raise ConfigError(
+                f"{rows.path}: its runs were trained otherwise: {', '.join(told)}; expected the same of all runs of a "
+                "table: give the data and options they were made with, or choose another --out"
+            )
 
 
 def command_of_case(

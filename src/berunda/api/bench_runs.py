@@ -238,25 +238,27 @@ class Bench:
             variant=self._variant(case),
         )
         row = scene_row(result, drawn, info)
-        return row if case.method in FLOORS else {**row, **self._setting()}
+        setting = self._setting()
+        if case.method in FLOORS:
+            setting = {"fingerprint": setting["fingerprint"]}
+        return {**row, "setting": setting}
 
     def _setting(self) -> dict[str, Any]:
         """Return what all nets of a table share, for the rows."""
         return {
-            "setting": {
-                "image_passes": round(self.budget),
-                "image_px": self.net.image_px,
-                "frozen_stages": self.net.frozen_stages,
-                "symmetries": self.net.symmetries,
-                "is_pretrained": self.net.pretrained,
-                "learning_rate": self.base.learning_rate,
-                "n_labelled": self.base.n_labelled,
-            }
+            "fingerprint": next(iter(self.drawn.values())).images.fingerprint[:16],
+            "image_passes": round(self.budget),
+            "image_px": self.net.image_px,
+            "frozen_stages": self.net.frozen_stages,
+            "symmetries": self.net.symmetries,
+            "is_pretrained": self.net.pretrained,
+            "learning_rate": self.base.learning_rate,
+            "n_labelled": self.base.n_labelled,
         }
 
     def _check_rows(self) -> None:
         dataset = next(iter(self.drawn.values())).images.name
-        refuse_other_settings(self.rows, self._setting()["setting"], dataset, self.net.encoder)
+        refuse_other_settings(self.rows, self._setting(), dataset, self.net.encoder)
 
     def _command(self, case: Case) -> str:
         chosen = {"methods": case.method, "labels": case.labels, "seeds": 1, "seed": case.seed}

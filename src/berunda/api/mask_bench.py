@@ -225,8 +225,10 @@ class MaskBench:
             protocol=self._protocol(),
             variant=case.variant,
         )
-        row = {**mask_row(result, self._drawn(case), info), "options": dict(case.arm.options)}
-        return row if case.arm.method == FOREST else {**row, "setting": self._setting()}
+        setting = self._setting()
+        if case.arm.method == FOREST:
+            setting = {"fingerprint": setting["fingerprint"]}
+        return {**mask_row(result, self._drawn(case), info), "options": dict(case.arm.options), "setting": setting}
 
     def _command(self, case: MaskCase) -> str:
         labels = "each_site" if case.site else case.labels
@@ -237,6 +239,9 @@ class MaskBench:
     def _setting(self) -> dict[str, Any]:
         """Return what all nets of a table share, for the rows."""
         return {
+            "fingerprint": self.masks.fingerprint[:16],
+            "decoder": self.net.decoder,
+            "encoder_depth": self.net.depth,
             "image_passes": round(self.budget),
             "crop_px": self.net.crop_px,
             "is_pretrained": self.net.pretrained,

@@ -102,6 +102,14 @@ def test_what_is_there_is_not_done_again(images: Path, tmp_path: Path, monkeypat
     assert bench(options(images, methods="features_logreg,features_propagate"), tmp_path / "out").n_new == 0
 
 
+def test_rows_of_other_images_of_the_same_name_are_not_mixed(images: Path, tmp_path: Path) -> None:
+    floor = {"methods": "features_logreg"}
+    bench(options(images, **floor), tmp_path / "out")
+    other = write_folder(tmp_path / "other" / images.name, 11)
+    with pytest.raises(ConfigError, match=r"fingerprint [0-9a-f]{16} \(now [0-9a-f]{16}\)"):
+        bench(options(other, **floor), tmp_path / "out")
+
+
 def test_runs_of_another_length_are_not_mixed(images: Path, tmp_path: Path) -> None:
     bench(options(images, methods="supervised"), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"trained otherwise: image_passes \d+ \(now \d+\)"):
