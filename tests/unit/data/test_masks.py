@@ -283,3 +283,18 @@ def test_unlabelled_images_come_from_their_folder(tmp_path: Path) -> None:
     masks = opened(write_folder(tmp_path / "set", parts={"train": 5, "test": 2, "unlabelled": 3}))
     assert (masks.parts == UNLABELLED).sum() == 3
     assert not masks.has_mask[masks.parts == UNLABELLED].any()
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (b"value,name,color\n1,roof,red\n2,grass,\n", r"colour 'red' found, expected #rrggbb"),
+        (b"value,name\n1,ro\tof\n2,grass\n", r"class name 'ro\\tof' found"),
+        (b"value,name\n1,caf\xe9\n2,grass\n", r"classes.csv: is no table of text"),
+    ],
+)
+def test_a_table_of_classes_that_cannot_be_shown_is_refused_at_once(tmp_path: Path, table: bytes, told: str) -> None:
+    folder = write_folder(tmp_path / "set")
+    (folder / "classes.csv").write_bytes(table)
+    with pytest.raises(DataError, match=told):
+        opened(folder)

@@ -191,8 +191,11 @@ def read_schema(path: Path) -> MaskSchema:
     """
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{path}: {path.stat().st_size} bytes, at most {_MAX_BYTES} expected of a table of classes")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no table of text: {error}; save it as CSV in UTF-8") from error
     if not rows or not {"value", "name"} <= set(rows[0]):
         raise DataError(f"{path}: columns value and name not found, expected value,name and perhaps color")
     pairs = [((row["value"] or "").strip(), (row["name"] or "").strip()) for row in rows]

@@ -18,6 +18,7 @@ __all__ = ["MAX_CLASSES", "NO_DATA", "NO_LABEL", "MaskSchema", "code_text", "pac
 NO_LABEL, NO_DATA, _UNKNOWN = 255, 254, 253
 """Stored class numbers of a pixel without label, and of one without data: the former is seen, the latter is not."""
 MAX_CLASSES = 250
+MAX_NAME = 200
 _N_NAMED = 6  # unknown values that an error names
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -33,7 +34,8 @@ class MaskSchema:
         codes: (value, class) pairs; a value is a number from 0 to 65535, or a colour as 0xRRGGBB; class -1 is ignored.
 
     Raises:
-        DataError: no or too many classes, a name twice, or a class that no value stands for.
+        DataError: no or too many classes, a name twice or unfit to be shown, a colour that is none, or a class that no
+            value stands for.
     """
 
     kind: Literal["index", "palette"]
@@ -47,6 +49,14 @@ class MaskSchema:
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise DataError(f"schema of masks: class {twice[0]!r} found twice, expected each name once")
+        odd = [name for name in self.names if not (name.isprintable() and len(name) <= MAX_NAME)]
+        if odd:
+            raise DataError(
+                f"schema of masks: class name {odd[0][:40]!r} found, expected up to {MAX_NAME} printable characters"
+            )
+        wrong = [color for color in self.colors if color and not _COLOR.fullmatch(color)]
+        if wrong:
+            raise DataError(f"schema of masks: colour {wrong[0][:40]!r} found, expected #rrggbb, or nothing")
         values = [value for value, _ in self.codes]
         if len(set(values)) < len(values):
             value = next(value for value in values if values.count(value) > 1)
