@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, ImageSet
-from berunda.data.subsets import label_subset, validation_subset
+from berunda.data.subsets import key_of_draw, label_subset, validation_subset
 from berunda.errors import DataError
 
 __all__ = ["Drawn", "Labels", "draw_images"]
@@ -47,11 +46,7 @@ class Drawn:
 
     def key(self, *settings: object) -> str:
         """Return 16 hex digits of the data, the draw and further `settings` that decide a training."""
-        digest = hashlib.sha256(self.images.fingerprint.encode())
-        for index in (self.train, self.validation, self.unlabelled):
-            digest.update(np.ascontiguousarray(index, dtype="<i8").tobytes() + b"|")
-        digest.update(repr(settings).encode())
-        return digest.hexdigest()[:16]
+        return key_of_draw(self.images.fingerprint, (self.train, self.validation, self.unlabelled), settings)
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield what images are used for, and how many."""

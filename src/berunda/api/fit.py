@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from berunda.api.evaluate import Answers, PixelTable, ask_net
+from berunda.api.bundle_parts import calibration_part, ood_part
+from berunda.api.evaluate import PixelTable, ask_net
 from berunda.api.prepare import Prepared
 from berunda.assess.calibration import Temperature, fit_temperature
 from berunda.assess.colors import class_colors
-from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.assess.ood import FeatureDistance
 from berunda.config import MapConfig
 from berunda.data.scene_source import SceneSource
 from berunda.data.source import Source
@@ -24,11 +25,9 @@ from berunda.files import failed_write
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
-    Calibration,
     ClassEntry,
     Manifest,
     NetSettings,
-    Ood,
     Origin,
     Training,
 )
@@ -150,12 +149,14 @@ def fit(
     held_out = table.of(CALIBRATION)
     on_held_out = ask_net(predictor, prepared, held_out, features=has_ood)
     temperature = fit_temperature(on_held_out.logits, held_out.classes - 1, groups=held_out.polygon)
-    update: dict[str, object] = {"calibration": _calibration(temperature)}
+    update: dict[str, object] = {"calibration": calibration_part(temperature)}
     tensors = bare.tensors
     if has_ood:
         rows = _subsample(table.of(TRAIN), prepared.n_classes)
         distance = FeatureDistance.fit(ask_net(predictor, prepared, rows).features, rows.classes - 1)
-        update["ood"] = _ood(distance, on_held_out)
+        update["ood"] = ood_part(
+                distance, on_held_out.features, on_held_out.logits, "held-out labelled pixel"
+            )
         tensors = make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays())
     bundle = Bundle(bare.manifest.model_copy(update=update), tensors)
     return Fitted(method, bundle, Predictor(bundle, config.device), trained, temperature)
@@ -216,29 +217,6 @@ def _subsample(table: PixelTable, n_classes: int) -> PixelTable:
             mine = mine[np.linspace(0, len(mine) - 1, share).astype(np.int64)]
         kept.append(mine)
     return table.take(np.sort(np.concatenate(kept)))
-
-
-def _calibration(temperature: Temperature) -> Calibration:
-    told = temperature.as_dict()
-    told["temperature"] = told.pop("value")
-    return Calibration(**told)
-
-
-def _ood(distance: FeatureDistance, held_out: Answers) -> Ood:
-    n_pixels = len(held_out.logits)
-    if n_pixels == 0:
-        return Ood(
-            kind=distance.kind,
-            k=distance.k,
-            warning="no held-out labelled pixel was left to set the out-of-distribution threshold on",
-        )
-    return Ood(
-        kind=distance.kind,
-        k=distance.k,
-        threshold=threshold_at(distance.distance(held_out.features)),
-        threshold_energy=threshold_at(energy(held_out.logits)),
-        n_pixels=n_pixels,
-    )
 
 
 def _manifest(method: Method, prepared: Prepared, config: MapConfig, settings: TrainConfig) -> Manifest:

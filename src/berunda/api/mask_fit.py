@@ -11,22 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from berunda.api.bundle_parts import calibration_part, ood_part
 from berunda.api.fit import MARGIN_PX, WINDOW_PX, train_or_resume
-from berunda.api.mask_ask import PixelAnswers, ask_pixels
+from berunda.api.mask_ask import ask_pixels
 from berunda.assess.calibration import Temperature, fit_temperature
 from berunda.assess.colors import class_colors
-from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.assess.ood import FeatureDistance
 from berunda.data.masks.draw import DrawnMasks
 from berunda.data.masks.images import MaskSet
 from berunda.data.masks.source import MaskSource
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
-    Calibration,
     ClassEntry,
     Manifest,
     NetSettings,
-    Ood,
     Origin,
     Training,
 )
@@ -136,28 +135,11 @@ def fit_masks(
     held_out, labelled = (ask_pixels(predictor, drawn.masks, i, _MAX_PIXELS) for i in (drawn.validation, drawn.train))
     temperature = fit_temperature(held_out.logits, held_out.labels, groups=held_out.image)
     distance = FeatureDistance.fit(labelled.features, labelled.labels)
-    told = temperature.as_dict()
-    told["temperature"] = told.pop("value")
-    update = {"calibration": Calibration(**told), "ood": _ood(distance, held_out)}
+    ood = ood_part(distance, held_out.features, held_out.logits, "labelled validation image")
+    update = {"calibration": calibration_part(temperature), "ood": ood}
     tensors = make_tensors(trained.method, model.net, model.extra, distance.as_arrays())
     bundle = Bundle(manifest.model_copy(update=update), tensors)
     return MaskFitted(method, bundle, Predictor(bundle, settings.device), trained, temperature)
-
-
-def _ood(distance: FeatureDistance, held_out: PixelAnswers) -> Ood:
-    if not len(held_out.labels):
-        return Ood(
-            kind=distance.kind,
-            k=distance.k,
-            warning="no labelled validation image was left to set the out-of-distribution threshold on",
-        )
-    return Ood(
-        kind=distance.kind,
-        k=distance.k,
-        threshold=threshold_at(distance.distance(held_out.features)),
-        threshold_energy=threshold_at(energy(held_out.logits)),
-        n_pixels=len(held_out.labels),
-    )
 
 
 def _manifest(

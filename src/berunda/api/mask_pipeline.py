@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from berunda._version import __version__
 from berunda.api.choices import check_serves
-from berunda.api.compare import hardware
 from berunda.api.fit import train_or_resume, with_passes
 from berunda.api.mask_bench import N_SHOWN
 from berunda.api.mask_fit import MaskNet, mask_source
 from berunda.api.mask_recipe import mask_config, mask_net
 from berunda.api.mask_result import MaskResult, forest_masks, mask_passes, mask_row, net_masks
 from berunda.api.outcome import TrainOutcome
-from berunda.api.reporting import loss_curves_of, pseudo_labels_of, starved_classes
+from berunda.api.phases import Phases
+from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of, starved_classes
 from berunda.api.scene_pipeline import command_of
 from berunda.api.scene_result import RunInfo
 from berunda.assess.intervals import bootstrap_interval, paired_bootstrap
@@ -48,7 +44,7 @@ GRID_NAME = "test_images.png"
 
 
 @dataclass
-class MaskRun:
+class MaskRun(Phases):
     """What a training on images with masks has found so far.
 
     Attributes:
@@ -68,13 +64,6 @@ class MaskRun:
     settings: TrainConfig
     seconds: dict[str, float] = field(default_factory=dict)
     results: list[MaskResult] = field(default_factory=list)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the wall time of the block to phase `name`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     @property
     def compares_nets(self) -> bool:
@@ -214,12 +203,7 @@ def _report(run: MaskRun) -> ReportData:
         training=_training_facts(run),
         timing=dict(run.seconds),
         warnings=tuple(_warnings(run)),
-        provenance={
-            "Made by": f"Berunda {__version__}",
-            "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "Command": command_of(run.options),
-            "Hardware": hardware(),
-        },
+        provenance=provenance_of(command_of(run.options)),
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from berunda.api.fit import (
     train_config,
 )
 from berunda.api.outcome import MapOutcome
+from berunda.api.phases import Phases
 from berunda.api.prepare import Prepared
 from berunda.api.reporting import build_report, label_counts
 from berunda.assess.report import report_json, write_report
@@ -44,7 +44,7 @@ __all__ = ["MapRun", "map_and_report", "start_run", "train_along", "train_and_co
 
 
 @dataclass
-class MapRun:
+class MapRun(Phases):
     """What a map run has found so far; the report is made of it.
 
     Attributes:
@@ -76,13 +76,6 @@ class MapRun:
     maps: list[MapResult] = field(default_factory=list)
     shipped_counts: tuple[LabelCount, ...] | None = None
     attribution: tuple[str, ...] = ()
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the wall time of the block to phase `name`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     @property
     def compares_nets(self) -> bool:

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from berunda.api.fit import Fitted
     from berunda.api.pipeline import MapRun
 
-__all__ = ["build_report", "cloud_scores", "label_counts", "loss_curves_of", "pseudo_labels_of", "starved_classes"]
+__all__ = [
+    "build_report",
+    "cloud_scores",
+    "label_counts",
+    "loss_curves_of",
+    "provenance_of",
+    "pseudo_labels_of",
+    "starved_classes",
+]
 
 _PARTS = (("train", TRAIN), ("calibration", CALIBRATION), ("test", TEST), ("unused", UNUSED))
 _CURVE_POINTS = 100
@@ -76,12 +84,7 @@ def build_report(run: MapRun) -> ReportData:
         warnings=_warnings(run),
         is_transductive=bool(run.method.needs().unlabelled) and run.config.test_share > 0,
         attribution=run.attribution,
-        provenance={
-            "Made by": f"Berunda {__version__}",
-            "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "Command": command_of(run.config),
-            "Hardware": hardware(),
-        },
+        provenance=provenance_of(command_of(run.config)),
     )
 
 
@@ -238,6 +241,16 @@ def loss_curves_of(log: list[dict[str, float]]) -> Iterator[LossCurve]:
         kept = [group for group in with_it if group]
         steps = tuple(int(group[-1]["step"]) + 1 for group in kept)
         yield LossCurve(name, steps, tuple(float(np.mean([row[name] for row in group])) for group in kept))
+
+
+def provenance_of(command: str) -> dict[str, str]:
+    """Return by what, when, how and on what a report is made."""
+    return {
+        "Made by": f"Berunda {__version__}",
+        "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Command": command,
+        "Hardware": hardware(),
+    }
 
 
 def pseudo_labels_of(log: list[dict[str, float]], class_names: Sequence[str]) -> tuple[PseudoLabels, ...]:

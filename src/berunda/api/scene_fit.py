@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from berunda.api.bundle_parts import calibration_part, ood_part
 from berunda.api.drawn import Drawn
 from berunda.api.fit import train_or_resume
 from berunda.assess.calibration import Temperature
 from berunda.assess.classify import Classified, fit_image_temperature
 from berunda.assess.colors import class_colors
-from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.assess.ood import FeatureDistance
 from berunda.data.image_source import ImageSource
 from berunda.data.resampling import ResampledSource
 from berunda.data.source import Source
@@ -24,11 +25,9 @@ from berunda.errors import DataError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
-    Calibration,
     ClassEntry,
     Manifest,
     NetSettings,
-    Ood,
     Origin,
     Training,
 )
@@ -146,7 +145,8 @@ def fit_scene(
     validation, labelled = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.train))
     temperature = fit_image_temperature(validation)
     distance = FeatureDistance.fit(labelled.features, labelled.labels)  # type: ignore[arg-type]
-    update = {"calibration": _calibration(temperature), "ood": _ood(distance, validation)}
+    ood = ood_part(distance, validation.features, validation.logits, "labelled validation image")
+    update = {"calibration": calibration_part(temperature), "ood": ood}
     bundle = Bundle(
         bare.manifest.model_copy(update=update),
         make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays()),
@@ -184,28 +184,6 @@ def _check(drawn: Drawn) -> None:
         raise DataError(f"data set {name}: images of {cols} x {rows} px found, expected at least {_MIN_SIDE_PX} px")
     if not 2 <= n_classes <= _MAX_CLASSES:
         raise DataError(f"data set {name}: {n_classes} classes found, expected 2 to {_MAX_CLASSES}")
-
-
-def _calibration(temperature: Temperature) -> Calibration:
-    told = temperature.as_dict()
-    told["temperature"] = told.pop("value")
-    return Calibration(**told)
-
-
-def _ood(distance: FeatureDistance, held_out: Classified) -> Ood:
-    if held_out.features is None:
-        return Ood(
-            kind=distance.kind,
-            k=distance.k,
-            warning="no labelled validation image was left to set the out-of-distribution threshold on",
-        )
-    return Ood(
-        kind=distance.kind,
-        k=distance.k,
-        threshold=threshold_at(distance.distance(held_out.features)),
-        threshold_energy=threshold_at(energy(held_out.logits)),
-        n_pixels=len(held_out.labels),
-    )
 
 
 def _manifest(

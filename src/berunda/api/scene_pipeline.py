@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import shlex
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from berunda._version import __version__
 from berunda.api.choices import check_serves
-from berunda.api.compare import hardware
 from berunda.api.drawn import Drawn, draw_images
 from berunda.api.fit import train_or_resume, with_passes
 from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
-from berunda.api.reporting import loss_curves_of, pseudo_labels_of
+from berunda.api.phases import Phases
+from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
@@ -44,7 +40,7 @@ __all__ = ["SceneRun", "command_of", "protocol_of", "start_run", "train_along", 
 
 
 @dataclass
-class SceneRun:
+class SceneRun(Phases):
     """What a training on images has found so far; the report is made of it.
 
     Attributes:
@@ -64,13 +60,6 @@ class SceneRun:
     settings: TrainConfig
     seconds: dict[str, float] = field(default_factory=dict)
     results: list[SceneResult] = field(default_factory=list)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the wall time of the block to phase `name`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     @property
     def compares_nets(self) -> bool:
@@ -189,12 +178,7 @@ def _report(run: SceneRun) -> SceneReport:
         comparison=tuple(scene_row(result, drawn, _info(run)) for result in run.results),
         timing=dict(run.seconds),
         warnings=tuple(_warnings(run)),
-        provenance={
-            "Made by": f"Berunda {__version__}",
-            "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "Command": command_of(run.options),
-            "Hardware": hardware(),
-        },
+        provenance=provenance_of(command_of(run.options)),
     )
 
 

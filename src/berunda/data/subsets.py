@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,18 @@ from berunda.data.images import TRAIN, VALIDATION, ImageSet
 from berunda.data.order import Randomness
 from berunda.errors import DataError
 
-__all__ = ["label_subset", "stratified_order", "validation_subset"]
+__all__ = ["key_of_draw", "label_subset", "stratified_order", "validation_subset"]
 
 _MAX_CANDIDATES = 512  # images compared for one place of the order
+
+
+def key_of_draw(fingerprint: str, drawn: Iterable[np.ndarray], settings: tuple[object, ...]) -> str:
+    """Return 16 hex digits of a data set, of the images drawn from it (indices, by use) and of further `settings`."""
+    digest = hashlib.sha256(fingerprint.encode())
+    for index in drawn:
+        digest.update(np.ascontiguousarray(index, dtype="<i8").tobytes() + b"|")
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:16]
 
 
 def label_subset(

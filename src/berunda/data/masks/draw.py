@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy as np
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.data.masks.images import MaskSet
 from berunda.data.order import Randomness
-from berunda.data.subsets import stratified_order
+from berunda.data.subsets import key_of_draw, stratified_order
 from berunda.errors import DataError
 
 __all__ = ["DrawnMasks", "Unit", "draw_masks"]
@@ -57,11 +56,7 @@ class DrawnMasks:
 
     def key(self, *settings: object) -> str:
         """Return 16 hex digits of the data, the draw and further `settings` that decide a training."""
-        digest = hashlib.sha256(self.masks.fingerprint.encode())
-        for index in (self.train, self.validation, self.unlabelled):
-            digest.update(np.ascontiguousarray(index, dtype="<i8").tobytes() + b"|")
-        digest.update(repr(settings).encode())
-        return digest.hexdigest()[:16]
+        return key_of_draw(self.masks.fingerprint, (self.train, self.validation, self.unlabelled), settings)
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield what images are used for, and how many."""

@@ -1,0 +1,42 @@
+"""The parts of a bundle's manifest that every kind of training fills in alike: calibration and thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from berunda.assess.calibration import Temperature
+from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.mapping.manifest import Calibration, Ood
+
+__all__ = ["calibration_part", "ood_part"]
+
+
+def calibration_part(temperature: Temperature) -> Calibration:
+    """Return a fitted temperature as the manifest holds it."""
+    told = temperature.as_dict()
+    told["temperature"] = told.pop("value")
+    return Calibration(**told)
+
+
+def ood_part(distance: FeatureDistance, features: np.ndarray | None, logits: np.ndarray, what: str) -> Ood:
+    """Return the layer of unlikeness with its thresholds.
+
+    Args:
+        distance: fitted to what was trained on.
+        features: (n, D) of what was held out; None as good as n = 0.
+        logits: (n, C) of the same.
+        what: one of these in words, for the warning where there is none.
+    """
+    if features is None or not len(logits):
+        return Ood(
+            kind=distance.kind,
+            k=distance.k,
+            warning=f"no {what} was left to set the out-of-distribution threshold on",
+        )
+    return Ood(
+        kind=distance.kind,
+        k=distance.k,
+        threshold=threshold_at(distance.distance(features)),
+        threshold_energy=threshold_at(energy(logits)),
+        n_pixels=len(logits),
+    )
