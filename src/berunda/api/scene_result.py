@@ -14,6 +14,7 @@ from berunda.api.drawn import Drawn
 from berunda.api.fit import passes_per_step
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
 from berunda.assess.classify import Classified, classifier_figures
+from berunda.mapping.patches import ScenePredictor
 from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.progress import Progress
@@ -21,6 +22,8 @@ from berunda.train.config import TrainConfig
 from berunda.train.stages import plan_stages
 
 __all__ = ["RunInfo", "SceneResult", "image_passes", "net_result", "scene_row", "survey_passes"]
+
+_SINGLE_VIEW = ("oa", "macro_f1", "ece", "ece_before", "nll", "nll_before", "temperature")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class SceneResult:
     Attributes:
         method: its name.
         encoder: its encoder.
-        figures: of `berunda.assess.classify.classifier_figures`.
+        figures: of `berunda.assess.classify.classifier_figures`; where a net answers over symmetries of an image,
+            `single_view` holds some of them for its answers to the images as they are, as published figures are.
         test: what it makes of the test images.
         wall_s: wall time of the run: training, calibration and evaluation, over all the processes that it took.
         image_passes: images it was trained on, counted with repetition; forward passes alone as a third.
@@ -112,6 +116,8 @@ def net_result(
     fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
+    if net.symmetries > 1:
+        figures["single_view"] = _single_view(fitted, drawn, settings.device)
     trained, passes = fitted.trained.seconds, image_passes(method, settings, drawn, net)
     return SceneResult(
         method=method.name,
@@ -124,6 +130,14 @@ def net_result(
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
     )
+
+
+def _single_view(fitted: SceneFitted, drawn: Drawn, device: str) -> dict[str, float]:
+    """Return the accuracy and the calibration of the same net without averaging over symmetries."""
+    predictor = ScenePredictor(fitted.bundle, device, n_symmetries=1)
+    validation, test = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.test))
+    figures = classifier_figures(validation, test, class_names=drawn.classes)
+    return {name: figures[name] for name in _SINGLE_VIEW}
 
 
 def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:

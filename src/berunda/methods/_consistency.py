@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.errors import ConfigError
 from berunda.methods.contract import Batch, BufferUpdate, Images, Method, Needs, Step, Task, View
+from berunda.models.device import computes_bf16
 
 __all__ = [
     "answers",
@@ -68,7 +69,13 @@ def unlabelled_views(batch: Batch, *names: str) -> list[Images]:
 
 
 def answers(
-    method: Method, nets: tuple[nn.Module, nn.Module], step: Step, shown: Sequence[Tensor], weak: Tensor
+    method: Method,
+    nets: tuple[nn.Module, nn.Module],
+    step: Step,
+    shown: Sequence[Tensor],
+    weak: Tensor,
+    *,
+    regressed: bool = False,
 ) -> tuple[list[Tensor], Tensor]:
     """Return the net's logits of all that is `shown`, in one forward pass, and the logits that label `weak`.
 
@@ -78,6 +85,8 @@ def answers(
         step: holds the teacher.
         shown: images (N_i, B, H, W) to train on.
         weak: images (M, B, H, W) to label.
+        regressed: the labels are numbers to come close to, not a choice: a teacher computes them in the precision
+            of the training, and not in bfloat16, which takes half the time where the processor does it itself.
 
     Returns:
         Logits of each of `shown`; logits of `weak` without gradient.
@@ -87,7 +96,13 @@ def answers(
     if not is_taught:
         parts.append(weak)
     logits = list(method.predict(*nets, torch.cat(parts)).split([x.shape[0] for x in parts]))
-    guess = taught(method, step, weak) if is_taught else logits.pop().detach()
+    if not is_taught:
+        guess = logits.pop().detach()
+    elif regressed or not computes_bf16(weak.device):
+        guess = taught(method, step, weak)
+    else:
+        with torch.autocast(weak.device.type, torch.bfloat16):
+            guess = taught(method, step, weak).float()
     return logits, guess
 
 

@@ -93,7 +93,8 @@ class View:
         name: the key under which the batch carries it.
         recipe: a name in `berunda.augment.views.RECIPES`: "identity", "weak", "medium", "strong".
         like: name of an earlier view of the same stream whose geometry this view shares pixel by pixel; the
-            recipe then adds only its photometric part. None draws a geometry of its own.
+            recipe then adds only its photometric part. None draws a geometry of its own. Where labels are of whole
+            images nothing has to agree by pixels, and every view draws its own.
         strength: factor on the recipe's photometric part, at least 0.
     """
 

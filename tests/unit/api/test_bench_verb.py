@@ -54,6 +54,10 @@ def test_every_net_gets_as_many_image_passes(images: Path, tmp_path: Path) -> No
     for name in ("supervised", "fixmatch"):
         assert rows[name]["image_passes"] == pytest.approx(budget, rel=0.15)
     assert rows["fixmatch"]["variant"] == "mu=2"
+    assert "single_view" not in rows["features_logreg"]["metrics"]
+    single = rows["fixmatch"]["metrics"]["single_view"]
+    assert 0 <= single["oa"] <= 1
+    assert single["nll_before"] != rows["fixmatch"]["metrics"]["nll_before"]
     for row in rows.values():
         assert set(REQUIRED) <= set(row)
         assert row["n_labelled"] == 6

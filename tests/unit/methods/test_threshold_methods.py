@@ -14,7 +14,7 @@ from berunda.errors import ConfigError
 from berunda.methods import make_method
 from berunda.methods._checking.trial import make_trial
 from berunda.methods.adamatch import adamatch_loss, relative_threshold
-from berunda.methods.contract import Batch, NetSpec
+from berunda.methods.contract import Batch
 from berunda.methods.defixmatch import defixmatch_loss
 from berunda.methods.flexmatch import flexmatch_loss, memory_counts, remembered
 from berunda.methods.freematch import fairness_loss, freematch_loss, freematch_thresholds
@@ -216,9 +216,7 @@ def test_labels_come_from_the_teacher_or_the_student(name: str) -> None:
         trial.loss()
 
 
-def test_fixmatch_gives_strong_views_of_scenes_a_geometry_of_their_own_when_asked() -> None:
-    method = make_method("fixmatch", {"geometry": "own"})
-    views = make_trial(method, "scene").batch().unlabelled
-    assert views["weak"].geometry is not views["strong"].geometry
-    with pytest.raises(ConfigError, match="'geometry' is 'own', expected 'shared' for segmentation"):
-        method.init(torch.nn.Identity(), NetSpec("segmentation", 3, 2))
+def test_strong_views_of_whole_images_have_a_geometry_of_their_own_and_those_of_maps_the_weak_one() -> None:
+    for task, is_shared in (("scene", False), ("segmentation", True)):
+        views = make_trial(make_method("fixmatch"), task).batch().unlabelled
+        assert (views["weak"].geometry is views["strong"].geometry) == is_shared
