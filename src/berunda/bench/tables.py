@@ -16,6 +16,7 @@ from pathlib import Path
 from berunda.assess.classify import N_BINS, right_of
 from berunda.assess.intervals import Interval, accuracy_difference
 from berunda.bench.cells import (
+    HEADLINE,
     LEAST_SEEDS,
     Cell,
     Setting,
@@ -32,7 +33,7 @@ from berunda.bench.published import Published, published_for
 from berunda.bench.rows import WALL_TIME, RowFile
 from berunda.errors import DataError
 
-__all__ = ["BASELINE", "write_tables"]
+__all__ = ["BASELINE", "published_parts", "write_tables"]
 
 BASELINE = "supervised"
 """The method that the others are compared with, image by image."""
@@ -78,8 +79,8 @@ def _markdown(cells: Sequence[Cell], rows_path: Path, pictures: Sequence[Path]) 
     parts = [f"# Benchmark {rows_path.stem}", f"Generated from `{rows_path.name}`. {_NOTE}"]
     for setting, group in groupby(cells, key=lambda cell: cell.setting):
         parts += _setting_part(setting, list(group))
-    for setting in {(c.setting.dataset, c.setting.task): c.setting for c in cells}.values():
-        parts += _published_part(setting)
+    for dataset, task in dict.fromkeys((cell.setting.dataset, cell.setting.task) for cell in cells):
+        parts += published_parts(dataset, task)
     if pictures:
         parts.append("## Pictures")
         parts += [f"![{path.stem.replace('_', ' ')}]({path.name})" for path in pictures]
@@ -211,15 +212,15 @@ def _difference(cell: Cell, other: Cell) -> Interval | None:
     return accuracy_difference(right[:n], right[n:])
 
 
-def _published_part(setting: Setting) -> list[str]:
-    """Return the tables of what others published on a data set, with the protocol of each."""
+def published_parts(dataset: str, task: str) -> list[str]:
+    """Return the tables, in Markdown, of what others published on a data set, with protocols and sources."""
     parts = []
-    for metric, title in ((setting.headline[0], setting.headline[1]), ("ece", "ECE before scaling")):
-        found = published_for(setting.dataset, metric)
+    for metric, title in (HEADLINE.get(task, ("", "")), ("ece", "ECE before scaling")):
+        found = published_for(dataset, metric)
         if found:
             parts += [f"**{title}, %**, by labels per class", _published(found)]
     if parts:
-        parts.insert(0, f"## Published on {setting.dataset}, under other protocols")
+        parts.insert(0, f"## Published on {dataset}, under other protocols")
     return parts
 
 
