@@ -171,13 +171,13 @@ def confusion_panels(cells: Sequence[Cell]) -> Figure:
         return confusion_heat(_pooled(cells[0]), _class_names(cells[0]), predicted=predicted)
     n_columns = min(_N_CONFUSIONS, len(cells))
     n_rows = -(-len(cells) // n_columns)
-    figure, axes = new_figure(2.7 * n_columns + 0.9, 2.9 * n_rows + 1.0, nrows=n_rows, ncols=n_columns)
+    figure, axes = new_figure(2.4 * n_columns + 1.3, 2.75 * n_rows + 1.3, nrows=n_rows, ncols=n_columns)
     for ax in axes.flat[len(cells) :]:
         ax.set_axis_off()
     for number, (ax, cell) in enumerate(zip(axes.flat, cells, strict=False)):
         confusion_image(ax, _pooled(cell), fontsize=5.5)
         names = _class_names(cell)
-        is_lowest, is_left = number + n_columns >= len(cells), number % n_columns == 0
+        is_lowest, is_left = number // n_columns == n_rows - 1, number % n_columns == 0
         ax.set_xticks(range(len(names)), names if is_lowest else [], rotation=90)
         ax.set_yticks(range(len(names)), names if is_left else [])
         ax.tick_params(length=0, labelsize=7)
