@@ -66,9 +66,7 @@ def test_the_second_time_nothing_is_decoded_and_nothing_differs(
     assert first.fingerprint == second.fingerprint
 
 
-def test_the_time_of_opening_leaves_decoding_out(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_of_opening_leaves_decoding_out(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path / "toy", class_files(["a", "b"], 3))
     fill = decode._fill
 
