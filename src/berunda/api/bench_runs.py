@@ -11,12 +11,10 @@ from berunda.api.bench_common import (
     case_folder,
     command_of_case,
     note_draws,
-    refuse_other_settings,
     run_missing,
 )
 from berunda.api.choices import check_serves
-from berunda.api.drawn import Drawn, Labels, draw_images
-from berunda.api.fit import passes_per_step, with_passes
+from berunda.api.drawn import Drawn, Labels, draw_images, skipped_notes
 from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_fit import Net
@@ -25,12 +23,11 @@ from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import (
     RunInfo,
     SceneResult,
-    image_passes,
+    all_images,
     net_result,
     scene_row,
-    survey_passes,
 )
-from berunda.bench.rows import RowFile
+from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
 from berunda.bench.suite import FLOORS, REFERENCE, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
@@ -41,10 +38,9 @@ from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.options.bench import BenchOptions, parse_labels
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.passes import equal_settings, passes_per_step
 
 __all__ = ["Bench", "Case"]
-
-_MANY_STEPS = 1000  # to measure a mean step by, over stages of different cost
 
 
 @dataclass(frozen=True)
@@ -153,33 +149,22 @@ class Bench:
             files=tuple(files),
             n_runs=len(self.cases),
             n_new=len(missing) - len(failed),
-            warnings=tuple(failed),
+            failed=tuple(failed),
+            notes=tuple(skipped_notes(next(iter(self.drawn.values())).images)),
         )
 
     def settings_of(self, case: Case) -> TrainConfig:
-        """Return the loop's settings of a run: as many image passes as any other.
-
-        Without unlabelled images a step has more labelled ones; with others than the reference's there are more or
-        fewer steps, after what looking at all images takes.
+        """Return the loop's settings of a run: as many image passes as any other, see `equal_settings`.
 
         Raises:
             ConfigError: looking at all images would take nearly all of the passes.
         """
-        method, drawn = self.methods[case.method], self._drawn(case)
+        drawn = self._drawn(case)
         base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
-        if not method.needs().unlabelled:
-            return with_passes(base, self.budget / base.steps)
-        looking = survey_passes(method, drawn, self.net)
-        left = self.budget - looking
-        if left < self.budget / 10:
-            raise ConfigError(
-                f"{case}: looking at all images takes {looking:,.0f} image passes of the {self.budget:,.0f} that a run "
-                "has; expected most of them for steps: train for longer (--effort, --steps), or let it look less often "
-                f"(`berunda methods {case.method}`)"
-            )
-        once = replace(base, steps=_MANY_STEPS)
-        per_step = (image_passes(method, once, drawn, self.net) - looking) / once.steps
-        return replace(base, steps=max(1, round(left / per_step)))
+        try:
+            return equal_settings(self.methods[case.method], base, self.budget, all_images(drawn, self.net))
+        except ConfigError as error:
+            raise ConfigError(f"{case}: {error}") from error
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)
@@ -210,8 +195,7 @@ class Bench:
         return self.net.encoder if self.net.pretrained or case.method not in FLOORS else DEFAULT_ENCODER
 
     def _variant(self, case: Case) -> str:
-        given = self.options.options_of(case.method)
-        return ", ".join(f"{name}={value}" for name, value in sorted(given.items()))
+        return variant_of(self.options.options_of(case.method))
 
     def _key(self, case: Case) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ from berunda.data.images import TEST, TRAIN, UNLABELLED, ImageSet
 from berunda.data.subsets import key_of_draw, label_subset, validation_subset
 from berunda.errors import DataError
 
-__all__ = ["Drawn", "Labels", "draw_images"]
+__all__ = ["Drawn", "Labels", "draw_images", "skipped_notes"]
 
 Labels = int | float | Literal["all"]
 
@@ -79,3 +79,10 @@ def draw_images(images: ImageSet, labels: Labels, unit: Literal["per_class", "fr
         unlabelled=np.flatnonzero((images.parts == TRAIN) | (images.parts == UNLABELLED)),
         test=test,
     )
+
+
+def skipped_notes(images: ImageSet) -> Iterator[str]:
+    """Yield in words how many broken images were left out, and which; nothing where there are none."""
+    if images.skipped:
+        shown = ", ".join(images.skipped[:3]) + (", ..." if len(images.skipped) > 3 else "")
+        yield f"{len(images.skipped)} images cannot be read and were left out: {shown}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ class SceneFitted:
         temperature: how the confidence was calibrated.
         validation: what it makes of the validation images.
         labelled: what it makes of the training images with labels.
+        earlier_s: seconds of the training in earlier processes, for one that was resumed.
     """
 
     method: Method
@@ -100,6 +102,7 @@ class SceneFitted:
     temperature: Temperature
     validation: Classified
     labelled: Classified
+    earlier_s: float = 0.0
 
 
 def source_of(drawn: Drawn, image_px: int) -> Source:
@@ -136,7 +139,9 @@ def fit_scene(
     """
     _check(drawn)
     source = source_of(drawn, net.image_px)
+    start = time.perf_counter()
     trained = train_or_resume(method, net.spec(drawn), source, settings, folder, progress or Silent())
+    earlier_s = max(0.0, trained.seconds - (time.perf_counter() - start))
     bare = Bundle(
         _manifest(trained.method, drawn, net, settings, options if trained.method == method else None),
         make_tensors(trained.method, trained.model.net, trained.model.extra),
@@ -159,6 +164,7 @@ def fit_scene(
         temperature=temperature,
         validation=validation,
         labelled=labelled,
+        earlier_s=earlier_s,
     )
 
 

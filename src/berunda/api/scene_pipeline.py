@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from berunda.api.choices import check_serves
-from berunda.api.drawn import Drawn, draw_images
-from berunda.api.fit import train_or_resume, with_passes
+from berunda.api.drawn import Drawn, draw_images, skipped_notes
+from berunda.api.fit import train_or_resume
 from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
 from berunda.api.phases import Phases
 from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
-from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
+from berunda.api.scene_result import RunInfo, SceneResult, net_result, passes_of_run, scene_row
 from berunda.assess.calibration import calibration_figures
 from berunda.assess.classify import right_of
 from berunda.assess.intervals import accuracy_difference
@@ -35,6 +35,7 @@ from berunda.methods.contract import Method
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
+from berunda.train.passes import with_passes
 
 __all__ = ["SceneRun", "command_of", "protocol_of", "start_run", "train_along", "train_and_report"]
 
@@ -69,7 +70,7 @@ class SceneRun(Phases):
     @property
     def equal(self) -> TrainConfig:
         """The settings of that net: as many image passes."""
-        per_step = image_passes(self.method, self.settings, self.drawn, self.net) / self.settings.steps
+        per_step = passes_of_run(self.method, self.settings, self.drawn, self.net) / self.settings.steps
         return with_passes(self.settings, per_step)
 
 
@@ -184,7 +185,7 @@ def _report(run: SceneRun) -> SceneReport:
 
 def _info(run: SceneRun) -> RunInfo:
     options = run.options
-    passes = image_passes(run.method, run.settings, run.drawn, run.net)
+    passes = passes_of_run(run.method, run.settings, run.drawn, run.net)
     return RunInfo(
         suite="train",
         labels=options.labels,
@@ -251,9 +252,7 @@ def _training_facts(run: SceneRun) -> TrainingFacts:
 def _warnings(run: SceneRun) -> Iterator[str]:
     own, images = run.results[-1], run.drawn.images
     assert own.fitted is not None
-    if images.skipped:
-        shown = ", ".join(images.skipped[:3]) + (", ..." if len(images.skipped) > 3 else "")
-        yield f"{len(images.skipped)} images cannot be read and were left out: {shown}"
+    yield from skipped_notes(images)
     if not len(run.drawn.validation):
         yield "No validation label was there: confidence is not calibrated, and no image is flagged as unlike."
     elif own.fitted.temperature.warning:

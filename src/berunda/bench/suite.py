@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from berunda.bench.rows import variant_of
 from berunda.models.spec import Task
 
 __all__ = ["FLOORS", "MASK_FLOORS", "REFERENCE", "Arm", "Suite"]
@@ -41,8 +42,8 @@ class Arm:
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
-        told = [f"{name}={value}" for name, value in sorted(self.options.items())]
-        return ", ".join(told + ([f"decoder={self.decoder}"] if self.decoder else []))
+        told = [variant_of(self.options), f"decoder={self.decoder}" if self.decoder else ""]
+        return ", ".join(text for text in told if text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.variant}".strip()

@@ -6,7 +6,8 @@ anew from the data set each time, which is quick. Nothing here needs torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +72,7 @@ class ImageSet:
         skipped: broken images that were left out because that was asked for.
         zero_is_missing: whether a pixel that is 0 in all bands is no data (rasters), or black (photographs). Pixels of
             float images that are not finite are no data in any case.
+        opening_s: seconds that opening it took, without the decoding of images that were not in the cache yet.
     """
 
     name: str
@@ -84,6 +86,7 @@ class ImageSet:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     zero_is_missing: bool = False
+    opening_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Check that the arrays fit each other.
@@ -215,6 +218,10 @@ def open_images(
     from berunda.data.catalog import find
     from berunda.data.decode import decoded
 
+    start = time.perf_counter()
     entry, root = find(dataset, None if folder is None else Path(folder))
     listing = entry.listing(root, task)
-    return decoded(listing, skip_broken=skip_broken, cache=None if cache is None else Path(cache), progress=progress)
+    listing_s = time.perf_counter() - start
+    place = None if cache is None else Path(cache)
+    images = decoded(listing, skip_broken=skip_broken, cache=place, progress=progress)
+    return replace(images, opening_s=listing_s + images.opening_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from toy_patches import write_folder
 
-from berunda.api import bench_runs
+from berunda.api import bench_runs, bench_verb, scene_fit
 from berunda.api.bench_verb import bench
+from berunda.api.fit import train_or_resume
 from berunda.bench.rows import REQUIRED, RowFile
+from berunda.data.images import open_images
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.options.bench import BenchOptions
 
@@ -104,6 +107,53 @@ def test_what_is_there_is_not_done_again(images: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(bench_runs.Bench, "_result", never)
     assert bench(options(images, methods="features_logreg,features_propagate"), tmp_path / "out").n_new == 0
+
+
+def test_several_calls_make_one_table(images: Path, tmp_path: Path) -> None:
+    floors = {"methods": "features_logreg,features_propagate", "labels": "1,2", "seeds": 2}
+    bench(options(images, **floors), tmp_path / "whole")
+    for labels, seed, methods in (
+        *(("2", 1, "features_propagate"), ("1", 0, "features_logreg"), ("2", 0, "features_logreg,features_propagate")),
+        *(("1", 0, "features_propagate"), ("1,2", 1, "features_propagate,features_logreg")),
+    ):
+        bench(options(images, methods=methods, labels=labels, seed=seed), tmp_path / "pieces")
+
+    def told(out: Path) -> tuple[Any, Any]:
+        rows = [(row["method"], row["labels"], row["seed"], row["metrics"]) for row in rows_of(out)]
+        return rows, json.loads((out / "folder_labels.json").read_text())
+
+    assert told(tmp_path / "pieces") == told(tmp_path / "whole")
+
+
+def test_images_left_out_are_told(images: Path, tmp_path: Path) -> None:
+    first = sorted(images.rglob("*.png"))[0]
+    first.write_bytes(first.read_bytes()[:60])
+    with pytest.raises(DataError, match="--skip-broken"):
+        bench(options(images, methods="features_logreg"), tmp_path / "out")
+    outcome = bench(options(images, methods="features_logreg", skip_broken=True), tmp_path / "out")
+    assert outcome.is_complete
+    assert outcome.warnings == (f"1 images cannot be read and were left out: {first.relative_to(images).as_posix()}",)
+    assert [row["n_skipped"] for row in rows_of(tmp_path / "out")] == [1]
+    assert "broken images left out: 1;" in (tmp_path / "out" / "folder.md").read_text()
+
+
+def test_wall_time_counts_the_opening_and_earlier_processes(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: Any, **named: Any) -> Any:
+        return replace(open_images(*given, **named), opening_s=1000.0)
+
+    def resumed(*given: Any, **named: Any) -> Any:
+        trained = train_or_resume(*given, **named)
+        return replace(trained, seconds=trained.seconds + 500.0)
+
+    monkeypatch.setattr(bench_verb, "open_images", slow)
+    monkeypatch.setattr(scene_fit, "train_or_resume", resumed)
+    bench(options(images, methods="features_logreg,supervised"), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert 1000 < rows["features_logreg"]["wall_s"] < 1400
+    assert rows["features_logreg"]["training_s"] == 0
+    assert 500 < rows["supervised"]["training_s"] < rows["supervised"]["wall_s"] - 1000 < 900
 
 
 def test_rows_of_other_images_of_the_same_name_are_not_mixed(images: Path, tmp_path: Path) -> None:
