@@ -24,7 +24,17 @@ ROLES = ("labelled", "unlabelled", "test")
 NO_ROLE = ""
 
 _WORDS = {
-    "labelled": ("labelled", "labeled", "train", "training", "labelled_train", "labeled_train", "val", "validation"),
+    "labelled": (
+        "labelled",
+        "labeled",
+        "train",
+        "training",
+        "labelled_train",
+        "labeled_train",
+        "val",
+        "valid",
+        "validation",
+    ),
     "unlabelled": ("unlabelled", "unlabeled", "unlabelled_train", "unlabeled_train"),
     "test": ("test", "testing"),
 }

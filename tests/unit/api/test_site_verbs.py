@@ -194,6 +194,62 @@ def test_the_audit_finds_planted_leaks(tmp_path: Path, capsys: pytest.CaptureFix
     assert "2 leaks" in said
 
 
+def write_table(path: Path, *rows: str) -> str:
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_listed_for_both_parts_is_a_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "d"
+    write_site(root / "a", 1, 3)
+    lines = ["file,split", "a/000.png,train", "a/001.png,valid", "a/000.png,test", "a/002.png,test", "a/001.png,train"]
+    assert main(["split", "--audit", write_table(root / "split.csv", *lines)]) == 1
+    said = capsys.readouterr().out
+    assert "duplicate: a/000.png (row 2) and a/000.png (row 4): the same pixels" in said
+    assert "1 leaks" in said
+
+
+def test_windows_of_one_corner_are_told_apart_by_their_rows(tmp_path: Path) -> None:
+    write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=128, cols=128, cloud_share=0.0, site="site23"))
+    lines = [
+        "file,split,row,col,n_rows,n_cols",
+        "s.tif,train,0,0,32,32",
+        "s.tif,test,0,0,64,64",
+        "s.tif,train,96,96,32,32",
+    ]
+    found = audit(write_table(tmp_path / "split.csv", *lines), buffer_px=0)
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [
+        ("overlap", "s.tif@0,0 (row 2)", "s.tif@0,0 (row 3)")
+    ]
+
+
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_links_are_other_names_of_one_file(tmp_path: Path, is_hard: bool) -> None:
+    paths = write_site(tmp_path, 1, 1, side=64)
+    link = tmp_path / "link.png"
+    (link.hardlink_to if is_hard else link.symlink_to)(paths[0])
+    lines = ["file,split,row,col,n_rows,n_cols", "000.png,train,0,0,32,32", "link.png,test,16,16,32,32"]
+    found = audit(write_table(tmp_path / "split.csv", *lines), buffer_px=0)
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [
+        ("overlap", "000.png@0,0", "link.png@16,16")
+    ]
+    lines = ["file,split,row,col,n_rows,n_cols", "000.png,train,,,,", "link.png,test,32,32,32,32"]
+    found = audit(write_table(tmp_path / "split.csv", *lines), buffer_px=0)
+    assert [leak.kind for leak in found.leaks] == ["overlap"]
+
+
+def test_images_of_different_bands_are_compared_by_their_grey_values(tmp_path: Path) -> None:
+    paths = write_site(tmp_path / "a", 1, 4)
+    Image.open(paths[0]).convert("L").save(tmp_path / "grey.png")
+    Image.fromarray(picture(77)[..., 0]).save(tmp_path / "other.png")
+    lines = ["file,split", *(f"a/{p.name},train" for p in paths), "grey.png,test", "other.png,test"]
+    found = audit(write_table(tmp_path / "split.csv", *lines))
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [
+        ("near duplicate", "a/000.png", "grey.png")
+    ]
+    assert any("by their grey values" in text for text in found.warnings)
+
+
 def test_the_audit_finds_neighbours_and_overlaps_of_windows(tmp_path: Path) -> None:
     write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=128, cols=256, cloud_share=0.0, site="site23"))
     rows = ["s.tif,train,0,0,32,32", "s.tif,train,0,90,32,32", "s.tif,unlabelled,0,36,32,32", "s.tif,test,16,16,32,32"]

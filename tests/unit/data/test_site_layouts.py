@@ -140,6 +140,7 @@ def test_roles_are_given_by_name_or_pattern(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one role of each site"):
         sites.with_roles({"labelled": ["east"], "test": ["east"]})
     assert role_of(" Labeled_Train ", "x") == "labelled"
+    assert {role_of(word, "x") for word in ("val", "valid", "Validation")} == {"labelled"}
 
 
 def test_bands_that_differ_between_sites_are_an_error_that_names_both(tmp_path: Path) -> None:
