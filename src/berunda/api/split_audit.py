@@ -24,7 +24,7 @@ from berunda.geo.raster import Scene, open_scenes
 from berunda.geo.reproject import footprint
 from berunda.progress import Progress, Silent
 
-__all__ = ["audit_split", "leaks_of", "placed_images"]
+__all__ = ["audit_split", "leaks_of", "pictures_of", "placed_images"]
 
 
 @dataclass
@@ -109,13 +109,13 @@ def _looked_at(sites: SiteSet, skip_broken: bool, progress: Progress) -> Descrip
     return found
 
 
-def pictures_of(sites: SiteSet, progress: Progress) -> Description:
+def pictures_of(sites: SiteSet, progress: Progress, bands: Sequence[str] | None = None) -> Description:
     """Return images of the same bands as the audit sees them: thumbnails, hashes and sizes, no features.
 
     Raises:
         DataError: no image can be read, or their bands differ.
     """
-    pixels = SitePixels(sites)
+    pixels = SitePixels(sites, bands=bands)
     scaling = measure_site_scaling(pixels)
     return describe_images(pixels, scaling, _nothing, image_px=32, key="audit", progress=progress)
 

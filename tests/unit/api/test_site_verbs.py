@@ -263,6 +263,66 @@ def test_the_audit_finds_neighbours_and_overlaps_of_windows(tmp_path: Path) -> N
     assert sorted(leak.kind for leak in wide.leaks) == ["neighbour", "overlap"]
 
 
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_sites_that_are_to_stay_unlabelled_do(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 6)
+    for unlabelled, labelled in ((("east", "north"), None), (("w*",), ("south",))):
+        given = SplitOptions.make(
+            {"inputs": [str(root)], "image_px": 32, "unlabelled": unlabelled, "labelled": labelled}
+        )
+        outcome = split(given, root / "split.csv")
+        of_role = {role: {s for s, r in outcome.roles.items() if r == role} for role in ("labelled", "test")}
+        assert len(of_role["labelled"]) == len(of_role["test"]) == 1
+        assert not {"east", "north"} & (of_role["labelled"] | of_role["test"]) or unlabelled == ("w*",)
+        assert outcome.roles["west"] == "unlabelled" or unlabelled != ("w*",)
+        assert labelled is None or of_role["labelled"] == {"south"}
+
+
+def test_sites_that_a_table_calls_unlabelled_may_be_labelled(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 4)
+    lines = [f"{p.parent.name},{p.parent.name}/{p.name},unlabelled" for p in sorted(root.rglob("*.png"))]
+    table = write_table(root / "sites.csv", "site,path,role", *lines)
+    outcome = split(SplitOptions.make({"inputs": [table], "image_px": 32}), root / "split.csv")
+    assert sorted(outcome.roles.values()) == ["labelled", "test", "unlabelled", "unlabelled"]
+
+
+def test_every_image_of_the_input_stands_in_the_table(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 9)
+    (root / "east" / "000.png").write_bytes(b"broken")
+    twin = (root / "north" / "001.png").read_bytes()
+    for site in ("east", "south", "west"):
+        (root / site / "copy.png").write_bytes(twin)
+    given = {"inputs": [str(root)], "image_px": 32, "max_per_site": 4, "skip_broken": True, "test": ("north",)}
+    outcome = split(SplitOptions.make(given), root / "split.csv")
+    rows = rows_of(outcome.table)
+    assert {row["file"] for row in rows} == {p.relative_to(root).as_posix() for p in root.rglob("*.png")}
+    left_out = [row["file"] for row in rows if row["split"] == "left out"]
+    assert sorted(left_out) == ["east/000.png", "east/copy.png", "south/copy.png", "west/copy.png"]
+    assert [row["file"] for row in rows[-4:]] == left_out
+    assert audit(outcome.table).is_clean
+    assert audit(outcome.table).n_images == len(rows) - 4
+    assert any("stand in the table too" in text for text in outcome.warnings)
+    again = analyze(options(outcome.table), tmp_path / "out").analysis
+    assert len(again.sites) == len(rows) - 4
+
+
+def test_figures_of_a_split_are_of_what_the_buffer_leaves(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 8)
+    for path in sorted((root / "north").iterdir()):  # east shows what north shows, and all of it is left out
+        (root / "east" / path.name).write_bytes(path.read_bytes())
+    given = {"inputs": [str(root)], "image_px": 32, "test": ("north",), "n_labelled": 1}
+    outcome = split(SplitOptions.make({**given, "labelled": ("east",)}), root / "split.csv")
+    assert outcome.counts == {"labelled": 0, "unlabelled": 16, "test": 8, "left out": 8}
+    assert outcome.figures["test_covered_by_labelled"] == 0.0
+    free = split(SplitOptions.make(given), root / "split.csv")
+    assert free.roles["east"] == "unlabelled"
+    assert free.counts["labelled"] == 8
+
+
 def test_blocks_of_a_scene_are_split_with_a_buffer(tmp_path: Path) -> None:
     spec = Landscape(seed=3, rows=256, cols=256, cloud_share=0.0, site="site23")
     scene = write_scene(tmp_path / "scene.tif", spec)

@@ -185,3 +185,23 @@ def test_two_sets_join_with_names_told_apart(tmp_path: Path) -> None:
     assert {s.group for s in both.sites} == {"one", "two"}
     assert both.items[-1].name == "two/west/001.png"
     assert both.counts.tolist() == [2] * 8
+
+
+def test_roles_reach_both_of_two_sets(tmp_path: Path) -> None:
+    one = find_sites([str(write_sites(tmp_path / "one", 2))], Cutting())
+    two = find_sites([str(write_sites(tmp_path / "two", 2))], Cutting())
+
+    def roles_of(**roles: list[str]) -> dict[str, str]:
+        return {s.name: s.role for s in one.joined(two).with_roles(roles).sites if s.role}
+
+    only = roles_of(test=["two/west"])
+    assert only == {"two/west": "test"} | {f"two/{name}": "unlabelled" for name in ("east", "north", "south")}
+    both = roles_of(labelled=["east"], test=["one/north"])
+    assert both["one/east"] == both["two/east"] == "labelled"
+    assert both["one/north"] == "test"
+    assert both["two/north"] == "unlabelled"
+
+
+def test_others_may_stay_without_a_role(tmp_path: Path) -> None:
+    sites = find_sites([str(write_sites(tmp_path, 2))], Cutting()).with_roles({"test": ["west"]}, others="")
+    assert [s.role for s in sites.sites] == ["", "", "", "test"]
