@@ -273,8 +273,8 @@ def warnings_of(analysis: SiteAnalysis) -> list[str]:
     ]
     if empty_names:
         told.append(
-            f"The support of {_list(empty_names)} on the plane is empty: images lie too far from each other, or too close "
-            "together, for the grid. Overlaps there are not stated; try another --gamma or a larger --nu."
+            f"The support of {_list(empty_names)} on the plane is empty: images lie too far from each other, or too "
+            "close together, for the grid. Overlaps there are not stated; try another --gamma or a larger --nu."
         )
     rough = [s.name for s, n in zip(sites.sites, sites.counts, strict=True) if MIN_IMAGES <= n < ROUGH_IMAGES]
     if rough:

@@ -22,6 +22,7 @@ from berunda.errors import ConfigError, DataError
 from berunda.options.analyze import AnalyzeOptions, SplitOptions
 
 FAST = ["--image-px", "32"]
+TABLES = {"plane.csv", "overlap.csv", "classes.csv", "label_next.csv"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,16 +59,36 @@ def test_the_verb_tells_which_site_is_not_covered(tmp_path: Path, capsys: pytest
 
 
 def test_the_same_seed_gives_the_same_figures_bit_for_bit(tmp_path: Path, cache: Path) -> None:
-    root = write_sites(tmp_path / "sites", 12)
-    first = analyze(options(root, seed=3), tmp_path / "a").analysis
+    root = tmp_path / "sites"
+    for seed, site in enumerate(("a", "b", "c")):
+        write_site(root / site / "field", seed, 6)
+        write_site(root / site / "town", 10 + seed, 6, (200, 200, 200))
+    given = options(root, seed=3, labelled=("a",), test=("c",), max_per_site=9, label_next=5)
+    first = analyze(given, tmp_path / "a").analysis
     shutil.rmtree(cache)
-    second = analyze(options(root, seed=3), tmp_path / "b").analysis
+    second = analyze(given, tmp_path / "b").analysis
     assert not second.found.from_cache
     assert first.found.features.tobytes() == second.found.features.tobytes()
     assert first.plane.tobytes() == second.plane.tobytes()
     assert first.support.masks.tobytes() == second.support.masks.tobytes()
-    for name in ("plane.csv", "overlap.csv", "label_next.csv"):
+    assert {path.name for path in (tmp_path / "a").glob("*.csv")} == TABLES
+    for name in TABLES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    reports = [json.loads((tmp_path / out / "report.json").read_text(encoding="utf-8")) for out in "ab"]
+    assert all(report.pop("timing") for report in reports)
+    assert reports[0] == reports[1]
+    other = analyze(given.replaced(seed=4), tmp_path / "c").analysis
+    assert other.plane.tobytes() != first.plane.tobytes()
+
+
+def test_the_same_seed_gives_the_same_split_bit_for_bit(tmp_path: Path, cache: Path) -> None:
+    root = write_sites(tmp_path / "sites", 6)
+    tables = []
+    for _ in range(2):
+        split(SplitOptions.make({"inputs": [str(root)], "image_px": 32, "max_per_site": 4}), root / "split.csv")
+        tables.append((root / "split.csv").read_bytes())
+        shutil.rmtree(cache)
+    assert tables[0] == tables[1]
 
 
 def test_a_scene_with_labels_and_polygons_for_qgis(tmp_path: Path) -> None:

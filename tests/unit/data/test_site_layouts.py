@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from toy_sites import picture, write_site, write_sites
 
+from berunda.data import site_classes
 from berunda.data.site_classes import count_classes
 from berunda.data.site_layouts import Cutting, find_sites
 from berunda.data.site_pixels import Broken, Ground, Patch, SitePixels, measure_site_scaling, place_of
 from berunda.data.sites import SiteSet, role_of
 from berunda.data.synthetic import Landscape, block, write_scene, write_truth
-from berunda.errors import ConfigError, DataError, SecurityError
+from berunda.errors import ConfigError, DataError, GeoError, SecurityError
 from berunda.geo.grid import Window
 
 
@@ -121,6 +123,50 @@ def test_scenes_are_sites_and_one_scene_is_cut_into_some(tmp_path: Path) -> None
     assert grid.shape.rows == 16
     with pytest.raises(DataError, match="smaller --block-px"):
         find_sites(paths[:1], Cutting(block_px=256))
+
+
+def test_a_raster_of_classes_is_read_under_the_blocks_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Landscape(seed=3, rows=100, cols=100, cloud_share=0.0, site="site23")
+    scene, truth = write_scene(tmp_path / "s.tif", spec), write_truth(tmp_path / "t.tif", spec)
+    sites = find_sites([str(scene)], Cutting(block_px=32, site_px=64))
+    monkeypatch.setattr(site_classes, "read_labels", None)  # no region is to become a polygon
+    found = count_classes(sites, str(truth))
+    assert found is not None
+    for item, counts in zip(sites.items, found.counts, strict=True):
+        assert item.window is not None
+        expected = np.bincount(block(spec, item.window)[1].ravel(), minlength=7)[1:]
+        assert sorted(counts[counts > 0].tolist()) == sorted(expected[expected > 0].tolist())
+        assert counts.sum() == 32 * 32
+
+
+def test_a_raster_of_classes_may_have_another_grid_and_must_lie_on_the_ground(tmp_path: Path) -> None:
+    spec = Landscape(seed=3, rows=128, cols=128, cloud_share=0.0, site="site23")
+    scene, truth = write_scene(tmp_path / "s.tif", spec), write_truth(tmp_path / "t.tif", spec)
+    sites = find_sites([str(scene)], Cutting(block_px=32, site_px=64))
+    same = count_classes(sites, str(truth))
+    with rasterio.open(truth) as file:
+        values, profile = file.read(1), file.profile
+        tags = file.tags()
+    t = profile["transform"]
+
+    def moved(name: str, pixels: np.ndarray, transform: rasterio.Affine) -> str:
+        shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
+        with rasterio.open(tmp_path / name, "w", **{**profile, **shape, "transform": transform}) as file:
+            file.write(pixels, 1)
+            file.update_tags(**tags)
+        return str(tmp_path / name)
+
+    fine = moved("fine.tif", values.repeat(2, 0).repeat(2, 1), t * t.scale(0.5))
+    part = moved("part.tif", values[:, 64:], t * t.translation(64, 0))
+    finer, partly = count_classes(sites, fine), count_classes(sites, part)
+    assert same is not None
+    assert finer is not None
+    assert partly is not None
+    assert finer.classes == same.classes
+    np.testing.assert_array_equal(finer.counts, same.counts)
+    assert partly.counts.sum() == 128 * 64
+    with pytest.raises(GeoError, match="no labelled pixel on the scene"):
+        count_classes(sites, moved("far.tif", values, t * t.translation(4000, 0)))
 
 
 def test_too_many_images_are_drawn_by_seed_and_counted(tmp_path: Path) -> None:
