@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,16 @@ import numpy as np
 
 from berunda.api.choices import check_encoder
 from berunda.api.site_outcome import AuditOutcome, SplitOutcome
+from berunda.data.sites import NO_ROLE, ROLES
+from berunda.data.tables import LEFT_OUT
 from berunda.errors import ConfigError, DataError
 from berunda.options.analyze import SplitOptions
 from berunda.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from berunda.api.site_pipeline import Described
-    from berunda.assess.site_split import SplitChoice
+    from berunda.assess.description import Description
+    from berunda.assess.site_split import Candidates, SplitChoice
     from berunda.data.sites import SiteSet
 
 __all__ = ["audit", "choose_sites", "split"]
@@ -42,8 +46,9 @@ def audit(
 def split(options: SplitOptions, out: Path | str, *, progress: Progress | None = None) -> SplitOutcome:
     """Propose which sites to label and which to keep for the test, and write the split as a table.
 
-    Images that train and lie nearer to a test image than the buffer, overlap one or show the same picture are left out
-    of the table, so that the split passes its own audit.
+    The test is chosen first. Images of other sites that lie nearer to a test image than the buffer, overlap one or show
+    the same picture are then left out: the labels are chosen from what remains, and all figures are of that. Every
+    image of the input stands in the table, those that are left out as such.
 
     Args:
         options: every option, see `SplitOptions`.
@@ -66,11 +71,12 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
         raise ConfigError("SITES: found none, expected a folder of sites, a .csv table or scenes; or --audit FILE")
     _check_table(path, options)
     check_encoder(options.encoder, options.device)
-    from berunda.api.site_pipeline import Stages, check_several, describe_sites, open_sites
+    from berunda.api.site_pipeline import Stages, check_several, cutting_of, describe_sites
     from berunda.api.site_tables import relative_path
+    from berunda.data.site_layouts import thinned
 
     told = progress or Silent()
-    sites = open_sites(options.inputs, options)
+    sites = _all_images(options)
     check_several(sites)
     if sites.arrays:
         raise DataError(
@@ -78,12 +84,73 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
         )
     relative_path(path, sites.items[0])
     try:
-        described = describe_sites(sites, options, Stages(), told)
-        choice = choose_sites(described, options)
-        return _written(described, choice, options, path)
+        described = describe_sites(thinned(sites, cutting_of(options)), options, Stages(), told)
+        pictures = _all_pictures(sites, described, options, told)
+        left_out: set[str] = set()
+
+        def beside_test(test: tuple[int, ...]) -> Candidates:
+            left_out.update(_too_near(pictures, test, options.buffer_px))
+            return candidates_of(described, options.nu, left_out)
+
+        choice = choose_sites(described, options, beside_test)
+        return _written(_Proposal(sites, pictures, described, choice, frozenset(left_out)), path)
     finally:
         for scene in sites.scenes:
             scene.close()
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """A choice with what is written beside it.
+
+    Attributes:
+        sites: all images of the input.
+        pictures: what the buffer rests on, of all that can be read.
+        described: what the choice rests on: the images that were looked at.
+        choice: of the sites.
+        too_near: names of the images that are left out for a test image's sake.
+    """
+
+    sites: SiteSet
+    pictures: Description
+    described: Described
+    choice: SplitChoice
+    too_near: frozenset[str]
+
+
+def _all_images(options: SplitOptions) -> SiteSet:
+    """Return all images of the input, with the roles that are settled.
+
+    Sites that the input itself calls unlabelled are open: they may be the ones to label.
+    """
+    from berunda.api.site_pipeline import cutting_of
+    from berunda.data.site_layouts import find_sites
+
+    found = find_sites(options.inputs, replace(cutting_of(options), max_per_site=sys.maxsize))
+    roles = (replace(site, role=NO_ROLE) if site.role == "unlabelled" else site for site in found.sites)
+    return replace(found, sites=tuple(roles)).with_roles(options.roles, others=NO_ROLE)
+
+
+def _all_pictures(sites: SiteSet, described: Described, options: SplitOptions, progress: Progress) -> Description:
+    """Return places and pictures of all images, those included that the choice does not look at."""
+    from berunda.api.split_audit import pictures_of
+    from berunda.assess.description import refuse_broken
+
+    if len(described.found.sites) + len(described.found.broken) == len(sites):
+        return described.found
+    found = pictures_of(sites, progress, options.bands)
+    if not options.skip_broken:
+        refuse_broken(found, len(sites))
+    return found
+
+
+def _too_near(pictures: Description, test: Sequence[int], buffer_px: int | None) -> set[str]:
+    """Return the names of the images of other sites that share ground or pictures with those of the test."""
+    from berunda.api.split_audit import leaks_of
+
+    roles = ("test" if i in test else "unlabelled" for i in range(len(pictures.sites.sites)))
+    sites = tuple(replace(site, role=role) for site, role in zip(pictures.sites.sites, roles, strict=True))
+    return {leak.first for leak in leaks_of(replace(pictures, sites=replace(pictures.sites, sites=sites)), buffer_px)}
 
 
 def _check_table(path: Path, options: SplitOptions) -> None:
@@ -104,66 +171,100 @@ def _check_table(path: Path, options: SplitOptions) -> None:
         )
 
 
-def choose_sites(described: Described, options: SplitOptions) -> SplitChoice:
-    """Return the choice of sites; roles that were given stay."""
+def choose_sites(
+    described: Described,
+    options: SplitOptions,
+    beside_test: Callable[[tuple[int, ...]], Candidates] | None = None,
+) -> SplitChoice:
+    """Return the choice of sites; roles that were given stay.
+
+    Args:
+        described: the images.
+        options: how many sites; where no numbers are given, shares of those that do not stay unlabelled.
+        beside_test: see `berunda.assess.site_split.choose_split`.
+    """
+    from berunda.assess.site_split import choose_split
+
+    sites = described.found.sites
+    given = {role: sites.of_role(role).tolist() for role in ROLES}
+    n = len(sites.sites) - len(given["unlabelled"])
+    return choose_split(
+        candidates_of(described, options.nu),
+        n_labelled=options.n_labelled or max(1, round(0.25 * n)),
+        n_test=options.n_test or max(1, round(options.test_share * n)),
+        given=given,
+        seed=options.seed,
+        beside_test=beside_test,
+    )
+
+
+def candidates_of(described: Described, nu: float, left_out: Collection[str] = ()) -> Candidates:
+    """Return what a choice of sites is judged by, without the images that are left out, by name."""
     from berunda.assess.full_space import measure_full_space
-    from berunda.assess.site_split import Candidates, choose_split
+    from berunda.assess.site_split import Candidates
 
     sites, counts = described.found.sites, described.classes
-    n = len(sites.sites)
-    space = measure_full_space(described.components, sites.site_of, n, nu=options.nu)
-    by_site = None if counts is None else counts.by_site(sites.site_of, n)
-    candidates = Candidates(sites.site_names, space, by_site, () if counts is None else counts.classes)
-    n_test = options.n_test or max(1, round(options.test_share * n))
-    n_labelled = options.n_labelled or max(1, round(0.25 * n))
-    labelled, test = (sites.of_role(role).tolist() for role in ("labelled", "test"))
-    return choose_split(
-        candidates, n_labelled=n_labelled, n_test=n_test, labelled=labelled, test=test, seed=options.seed
-    )
+    kept = np.array([i for i, item in enumerate(sites.items) if item.name not in left_out], np.int64)
+    site_of, n = sites.site_of[kept], len(sites.sites)
+    space = measure_full_space(described.components[kept], site_of, n, nu=nu)
+    if counts is None:
+        return Candidates(sites.site_names, space)
+    return Candidates(sites.site_names, space, counts.subset(kept).by_site(site_of, n), counts.classes)
 
 
-def _written(described: Described, choice: SplitChoice, options: SplitOptions, path: Path) -> SplitOutcome:
+def _written(made: _Proposal, path: Path) -> SplitOutcome:
+    """Write every image of the input; those that are left out last, so that readers who skip them count rows alike."""
     from berunda.api.site_tables import WINDOW_COLUMNS, relative_path, window_cells, write_csv
-    from berunda.api.split_audit import leaks_of
 
-    found = described.found
-    roles = tuple(replace(site, role=choice.role(i)) for i, site in enumerate(found.sites.sites))
-    found = replace(found, sites=replace(found.sites, sites=roles))
-    sites = found.sites
-    leaking = {leak.first for leak in leaks_of(found, options.buffer_px)}
-    rows, states = [], []
-    for item in sites.items:
-        site = sites.sites[item.site]
-        states.append("left out" if item.name in leaking else site.role)
-        if item.name not in leaking:
-            word = _WORD[site.role]
-            rows.append([relative_path(path, item), item.label, word, site.name, site.role, *window_cells(item)])
+    choice = made.choice
+    roles = tuple(replace(site, role=choice.role(i)) for i, site in enumerate(made.sites.sites))
+    sites = replace(made.sites, sites=roles)
+    gone = made.too_near | {name for name, _ in made.pictures.broken}
+    states = [LEFT_OUT if item.name in gone else sites.sites[item.site].role for item in sites.items]
+    rows = []
+    for i in sorted(range(len(sites)), key=lambda i: states[i] == LEFT_OUT):
+        item, site = sites.items[i], sites.sites[sites.items[i].site]
+        word = _WORD.get(states[i], LEFT_OUT)
+        rows.append([relative_path(path, item), item.label, word, site.name, site.role, *window_cells(item)])
     write_csv(path, ("file", "label", "split", "site", "role", *WINDOW_COLUMNS), rows)
-    outlines = _outlines(path.with_suffix(".gpkg"), sites, states)
-    kinds = ("labelled", "unlabelled", "test", "left out")
     return SplitOutcome(
         table=path,
-        outlines=outlines,
+        outlines=_outlines(path.with_suffix(".gpkg"), sites, states),
         roles={site.name: site.role for site in sites.sites},
-        counts={kind: states.count(kind) for kind in kinds},
+        counts={kind: states.count(kind) for kind in (*ROLES, LEFT_OUT)},
         figures={**choice.figures, "cost": choice.cost, "random_cost": choice.random_cost},
         reasons=choice.reasons,
-        warnings=tuple(_warnings(described, states)),
+        warnings=tuple(_warnings(made, states)),
     )
 
 
-def _warnings(described: Described, states: Sequence[str]) -> list[str]:
+def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
+    from berunda.assess.support import MIN_IMAGES
+
+    described, looked_at = made.described, made.described.found.sites
     told = list(described.notes)
-    n_out = states.count("left out")
-    if n_out:
-        told.append(f"{n_out} training images are left out: they lie too near to a test image, or show the same.")
-    if described.classes is None:
+    if len(looked_at) + len(described.found.broken) < len(made.sites):
+        told.append(
+            "Those that the draw left out stand in the table too: their site's role and the buffer hold for them."
+        )
+    if made.too_near:
+        told.append(
+            f"{len(made.too_near)} training images are left out: they lie too near to a test image, or show the same. "
+            "All figures are of what remains."
+        )
+    few = [site.name for site, n in zip(looked_at.sites, looked_at.counts, strict=True) if n < MIN_IMAGES]
+    if few:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        told.append(
+            f"{', '.join(few[:5])}{more}: fewer than {MIN_IMAGES} images are too few to tell what a site covers."
+        )
+    if described.classes is None or not described.classes.counts.any():
         told.append(
             "The classes of the images are not known: the choice rests on appearance alone; give labels for a better "
             "one."
         )
-    if described.found.broken:
-        told.append(f"{len(described.found.broken)} images cannot be read and are in no part of the split.")
+    if made.pictures.broken:
+        told.append(f"{len(made.pictures.broken)} images cannot be read and are in no part of the split.")
     if not states.count("labelled"):
         told.append("No labelled image is left beyond the buffer: give a smaller --buffer-px, or larger sites.")
     return told

@@ -15,11 +15,12 @@ from berunda.data.images import ImageSet, open_images
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, files_of
 from berunda.data.order import Randomness
 from berunda.data.sites import NO_ROLE, Item, Site, SiteSet, role_of
+from berunda.data.tables import without_left_out
 from berunda.errors import DataError, GeoError, SecurityError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 
-__all__ = ["Cutting", "file_below", "find_sites", "read_columns"]
+__all__ = ["Cutting", "file_below", "find_sites", "read_columns", "thinned"]
 
 SUFFIXES = (*PHOTO_SUFFIXES, *RASTER_SUFFIXES)
 IMAGE_FOLDERS = ("bdortho", "images", "image", "img")
@@ -67,20 +68,20 @@ def find_sites(inputs: Sequence[str], cutting: Cutting) -> SiteSet:
     """
     first = Path(inputs[0]).expanduser()
     if len(inputs) == 1 and inputs[0] in catalog.names() and not first.exists():
-        return _thinned(_parts(open_images(inputs[0], skip_broken=cutting.skip_broken)), cutting)
+        return thinned(_parts(open_images(inputs[0], skip_broken=cutting.skip_broken)), cutting)
     if len(inputs) == 1 and first.suffix.lower() == ".csv":
-        return _thinned(_table(first, cutting), cutting)
+        return thinned(_table(first, cutting), cutting)
     if len(inputs) == 1 and first.is_dir() and any(_folders(first)):
-        return _thinned(_site_folders(first, cutting), cutting)
+        return thinned(_site_folders(first, cutting), cutting)
     if len(inputs) == 1 and first.is_dir() and not any(p.suffix.lower() in RASTER_SUFFIXES for p in first.iterdir()):
         raise DataError(
             f"{first}: found neither sub-directories nor rasters, expected one folder a site, a .csv table with the "
             "columns site and path, or scenes; put the images of each site into a folder of its own"
         )
-    return _thinned(_scenes(open_scenes(list(inputs), bands=cutting.bands), cutting), cutting)
+    return thinned(_scenes(open_scenes(list(inputs), bands=cutting.bands), cutting), cutting)
 
 
-def _thinned(found: SiteSet, cutting: Cutting) -> SiteSet:
+def thinned(found: SiteSet, cutting: Cutting) -> SiteSet:
     """Return the set with at most `max_per_site` images of each site."""
     kept, left_out = [], 0
     for site in range(len(found.sites)):
@@ -205,7 +206,8 @@ def _table(path: Path, cutting: Cutting) -> SiteSet:
 def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     """Return the columns of a table of images, name -> position, and its rows.
 
-    Path, role and label are found under their usual names (file, image; split, part; class).
+    Path, role and label are found under their usual names (file, image; split, part; class). Rows that a split leaves
+    out are not among them.
 
     Raises:
         DataError: it cannot be read, is empty or ragged.
@@ -228,7 +230,7 @@ def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
         found = next((columns[name] for name in others if name in columns), None)
         if found is not None:
             columns[key] = found
-    return columns, rows[1:]
+    return columns, without_left_out(header, rows[1:])
 
 
 def file_below(table: Path, name: str, where: str) -> Path:
