@@ -19,6 +19,7 @@ from berunda.api.drawn import Drawn, Labels, draw_images
 from berunda.api.fit import passes_per_step, with_passes
 from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
 from berunda.api.outcome import BenchOutcome
+from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
@@ -92,8 +93,9 @@ class Bench:
         """Check everything and return the benchmark.
 
         Raises:
-            ConfigError: a method does not serve the task or an option of it is wrong.
-            DataError: there are not that many labels.
+            ConfigError: a method does not serve the task, an option of it is wrong, or there is no such net.
+            DataError: there are not that many labels, no images without labels for a method that learns from some, or
+                the images are too small.
         """
         names = options.methods or suite.methods or (*FLOORS, *_serving())
         methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
@@ -112,11 +114,14 @@ class Bench:
                 drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
                 cases += [Case(name, labels, unit, seed) for name in names]
         recipe = recipe_of(options)
+        net = recipe.net(options, images)
+        for (labels, _, _), chosen in drawn.items():
+            check_run(methods.values(), chosen, net.spec(chosen), says_all=labels == "all")
         made = cls(
             options=options,
             suite=suite,
             drawn=drawn,
-            net=recipe.net(options, images),
+            net=net,
             base=recipe.train_config(options, seed=options.seed),
             methods=methods,
             cases=tuple(cases),

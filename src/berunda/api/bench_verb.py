@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from berunda.api.choices import check_encoder
+from berunda.api.choices import check_encoder, check_net_options
 from berunda.api.outcome import BenchOutcome
 from berunda.api.task_of_data import task_of_data
 from berunda.bench.suite import FLOORS, MASK_FLOORS, Suite
@@ -57,6 +57,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
 
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
+            check_net_options(options)
             images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
 

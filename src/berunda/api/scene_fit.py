@@ -14,6 +14,7 @@ import torch
 from berunda.api.bundle_parts import calibration_part, ood_part
 from berunda.api.drawn import Drawn
 from berunda.api.fit import train_or_resume
+from berunda.api.scene_checks import check_images
 from berunda.assess.calibration import Temperature
 from berunda.assess.classify import Classified, fit_image_temperature
 from berunda.assess.colors import class_colors
@@ -21,7 +22,6 @@ from berunda.assess.ood import FeatureDistance
 from berunda.data.image_source import ImageSource
 from berunda.data.resampling import ResampledSource
 from berunda.data.source import Source
-from berunda.errors import DataError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
@@ -40,7 +40,6 @@ from berunda.train.loop import Trained
 __all__ = ["Net", "SceneFitted", "ask_images", "classified", "fit_scene", "source_of"]
 
 _CHUNK = 512
-_MIN_SIDE_PX, _MAX_CLASSES = 16, 255
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def fit_scene(
     Raises:
         DataError: the images are too small, or of too many classes, for a bundle.
     """
-    _check(drawn)
+    check_images(drawn)
     source = source_of(drawn, net.image_px)
     trained = train_or_resume(method, net.spec(drawn), source, settings, folder, progress or Silent())
     bare = Bundle(
@@ -175,15 +174,6 @@ def classified(predictor: ScenePredictor, drawn: Drawn, index: np.ndarray) -> Cl
     if answers is None:
         return Classified(np.zeros((0, len(drawn.classes)), np.float32), labels, None)
     return Classified(answers.logits, labels, answers.features)
-
-
-def _check(drawn: Drawn) -> None:
-    name, n_classes = drawn.images.name, len(drawn.classes)
-    if min(drawn.images.size) < _MIN_SIDE_PX:
-        rows, cols = drawn.images.size
-        raise DataError(f"data set {name}: images of {cols} x {rows} px found, expected at least {_MIN_SIDE_PX} px")
-    if not 2 <= n_classes <= _MAX_CLASSES:
-        raise DataError(f"data set {name}: {n_classes} classes found, expected 2 to {_MAX_CLASSES}")
 
 
 def _manifest(

@@ -17,6 +17,7 @@ from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
 from berunda.api.phases import Phases
 from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of
+from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
@@ -77,14 +78,16 @@ def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
     """Draw the labelled images and return a run that has trained nothing yet.
 
     Raises:
-        ConfigError: the method does not serve images.
-        DataError: there are not that many labels.
+        ConfigError: the method does not serve images, or there is no such net.
+        DataError: there are not that many labels, no images without labels for a method that learns from some, or the
+            images are too small.
     """
     method = make_method(options.method, options.method_options)
     check_serves(method, "scene")
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
     net = recipe.net(options, images)
+    check_run([method], drawn, net.spec(drawn), says_all=options.says_all)
     settings = recipe.train_config(options, seed=options.seed, run_key=drawn.key(net.image_px))
     return SceneRun(options, drawn, net, method, settings)
 
@@ -259,4 +262,4 @@ def _warnings(run: SceneRun) -> Iterator[str]:
     elif own.fitted.temperature.warning:
         yield own.fitted.temperature.warning
     if run.method.needs().unlabelled and len(run.drawn.unlabelled) <= len(run.drawn.train):
-        yield "There are no images without labels: the method learned from the labelled images alone."
+        yield "There are no images without labels: the labelled images' own pixels took their place."

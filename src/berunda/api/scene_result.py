@@ -14,11 +14,10 @@ from berunda.api.drawn import Drawn
 from berunda.api.fit import passes_per_step
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
 from berunda.assess.classify import Classified, classifier_figures
-from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
-from berunda.train.stages import plan_stages
+from berunda.train.stages import methods_of, plan_stages
 
 __all__ = ["RunInfo", "SceneResult", "image_passes", "net_result", "scene_row", "survey_passes"]
 
@@ -79,7 +78,7 @@ def survey_passes(method: Method, drawn: Drawn, net: Net) -> float:
     Enlarged images count by their area.
     """
     n_images = len(drawn.train) + len(drawn.unlabelled)
-    stages = [stage.needs() for stage in _methods_of_stages(method)]
+    stages = [stage.needs() for stage in methods_of(method)]
     n_surveys = float(sum(needs.surveys for needs in stages))
     if stages[0].surveys and net.pretrained:
         n_surveys += max(1.0, stages[0].first_survey_px / net.image_px) ** 2 - 1
@@ -91,10 +90,6 @@ def image_passes(method: Method, settings: TrainConfig, drawn: Drawn, net: Net) 
     steps = plan_stages(method, settings.steps)
     in_steps = sum(len(stage.steps) * passes_per_step(stage.method, settings.n_labelled) for stage in steps)
     return in_steps + survey_passes(method, drawn, net)
-
-
-def _methods_of_stages(method: Method) -> list[Method]:
-    return [method if stage.method is None else make_method(stage.method) for stage in method.stages()]
 
 
 def net_result(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from berunda.api.choices import check_choices
+from berunda.api.choices import check_choices, check_net_options
 from berunda.api.out_folder import check_no_map, check_out
 from berunda.api.outcome import TrainOutcome
 from berunda.api.ranks_here import ranks_here
@@ -54,9 +54,7 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
         return train_on(options, folder, Silent(), along=True)
 
 
-def _train_on_masks(
-    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False
-) -> TrainOutcome:
+def _train_on_masks(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
     start = time.perf_counter()
     _check_for_masks(options)
     masks = open_masks(options.dataset, folder=_folder_of(options), progress=progress)
@@ -67,14 +65,13 @@ def _train_on_masks(
     return train_along_masks(run, folder) if along else train_and_report_masks(run, folder, progress)
 
 
-def _train_on_images(
-    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False
-) -> TrainOutcome:
+def _train_on_images(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
     start = time.perf_counter()
     if options.labelled_images is not None:
         raise ConfigError(
             "--labelled-images: for images with masks, found a data set of whole images; use --labels-per-class"
         )
+    check_net_options(options)
     images = open_images(
         options.dataset,
         folder=_folder_of(options),

@@ -247,12 +247,14 @@ class Stage:
         share: share of the steps, all stages adding up to 1.
         labels: "given", or "predicted" (by the model that the stage before ended with).
         method: name of the method that supplies the loss of this stage; None for the method itself.
+        options: hyper-parameters of that method that differ from its defaults.
     """
 
     name: str
     share: float
     labels: Literal["given", "predicted"] = "given"
     method: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
