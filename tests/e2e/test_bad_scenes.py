@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 from toy_command import Done, call
-from toy_patches import toy_image, write_folder
+from toy_patches import CLASSES, toy_image, write_folder
+
+from berunda.data.images import TRAIN as TRAIN_PART
+from berunda.data.images import open_images
 
 QUICK = ("--steps", "2", "--n-labelled", "3", "--device", "cpu", "--quiet")
 TRAIN, BENCH = ("train", "{images}"), ("bench", "folder", "--data", "{images}", "--seeds", "1")
@@ -90,7 +94,7 @@ def too_small(root: Path) -> Path:
 
 
 NO_WEIGHTS = ("--frozen-stages", "2", "--no-pretrained")
-CASES: list[tuple[Callable[[Path], Path], int, tuple[str, ...], str]] = [
+WRONG: list[tuple[Callable[[Path], Path], int, tuple[str, ...], str]] = [
     (without_labels, 2, (), "class 'water' has no labelled training image"),
     (without_labels_below_train, 2, (), "class 'water' has no labelled training image"),
     (outside_the_schema, 2, (), "class 'water' is not in the schema (image 'test/water/dark_0.png')"),
@@ -107,7 +111,7 @@ CASES: list[tuple[Callable[[Path], Path], int, tuple[str, ...], str]] = [
 
 @pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("verb", [TRAIN, BENCH], ids=["train", "bench"])
-@pytest.mark.parametrize(("make", "n_labels", "words", "text"), CASES)
+@pytest.mark.parametrize(("make", "n_labels", "words", "text"), WRONG)
 def test_wrong_images_are_told_before_training(
     tmp_path: Path,
     verb: tuple[str, ...],
@@ -171,3 +175,29 @@ def test_truncated_images_are_skipped_where_that_is_asked_for(tmp_path: Path) ->
     told = json.loads((tmp_path / "out" / "report.json").read_text())
     assert told["images"]["broken, left out"] == 1
     assert any("1 images cannot be read and were left out: dark/dark_3.jpg" in text for text in told["warnings"])
+
+
+@pytest.mark.parametrize("is_table", [False, True], ids=["folder", "csv"])
+def test_images_that_train_and_test_are_counted_and_named(tmp_path: Path, is_table: bool) -> None:
+    images = write_folder(tmp_path / "images" / "train", 6)
+    for number, kind in enumerate(CLASSES):
+        (images.parent / "test" / kind).mkdir(parents=True)
+        for i in range(4):
+            of_its_own = toy_image(kind, 5000 + 10 * number + i)
+            Image.fromarray(of_its_own).save(images.parent / "test" / kind / f"t{i}.png")
+    shutil.copy(images / "dark" / "dark_5.png", images.parent / "test" / "dark" / "t2.png")
+    dataset = images.parent
+    if is_table:
+        rows = [(p.relative_to(dataset), p.parent.name, p.parts[-3]) for p in sorted(dataset.glob("*/*/*.png"))]
+        lines = [",".join(map(str, row)) for row in rows]
+        (dataset / "labels.csv").write_text("\n".join(["file,label,split", *lines]))
+        dataset = dataset / "labels.csv"
+    parts = open_images(str(dataset)).parts[open_images(str(dataset)).names.index("train/dark/dark_5.png")]
+    assert parts == TRAIN_PART, "the pair is one of training and test"
+    done = asked(TRAIN, dataset, "--method", "supervised")
+    assert done.code == 0, done.err
+    told = json.loads((dataset.parent / "out" / "report.json").read_text())
+    assert told["images"]["test, but training as well"] == 1
+    (warning,) = (text for text in told["warnings"] if "very pixels" in text)
+    assert warning.startswith("1 of 12 test images")
+    assert "train/dark/dark_5.png = test/dark/t2.png" in warning

@@ -141,6 +141,8 @@ class Bench:
     def run(self, progress: Progress) -> BenchOutcome:
         """Do the missing runs, then write the tables."""
         self._check_rows()
+        if told := next(iter(self.drawn.values())).repeats_told():
+            progress.note(f"warning: {told}")
         missing = [case for case in self.cases if not self.rows.has(**self._key(case))]
         features = self._features(missing)
         out = self.rows.path.parent

@@ -130,9 +130,10 @@ def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
     counts = "/".join(str(len(images.of(part))) for part in range(3))
     shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
+    repeats = f" ({len(images.repeats)} test images train as well)" if images.repeats else ""
     return (
-        f"{images.name}, {counts} images for training/validation/test, {len(images.bands)} bands, {cols} x {rows} px"
-        f"{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
+        f"{images.name}, {counts} images for training/validation/test{repeats}, {len(images.bands)} bands, {cols} x "
+        f"{rows} px{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
         f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
         f"model{averaged}; temperature from at most as many validation labels as training labels; features_* rest on "
         f"frozen features of {FLOOR_PX} px, without any training of the net"
@@ -257,6 +258,8 @@ def _warnings(run: SceneRun) -> Iterator[str]:
     if images.skipped:
         shown = ", ".join(images.skipped[:3]) + (", ..." if len(images.skipped) > 3 else "")
         yield f"{len(images.skipped)} images cannot be read and were left out: {shown}"
+    if told := run.drawn.repeats_told():
+        yield told
     if not len(run.drawn.validation):
         yield "No validation label was there: confidence is not calibrated, and no image is flagged as unlike."
     elif own.fitted.temperature.warning:
