@@ -17,7 +17,7 @@ from berunda.api.bench_common import (
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Drawn, Labels, draw_images
 from berunda.api.fit import passes_per_step, with_passes
-from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
+from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
@@ -32,7 +32,7 @@ from berunda.api.scene_result import (
     survey_passes,
 )
 from berunda.bench.rows import RowFile
-from berunda.bench.suite import FLOORS, REFERENCE, Suite
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, REFERENCE, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
@@ -98,7 +98,7 @@ class Bench:
                 the images are too small.
         """
         names = options.methods or suite.methods or (*FLOORS, *_serving())
-        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
+        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in KNOWN_FLOORS}
         for method in methods.values():
             check_serves(method, "scene")
         numbers = _numbers(options.labels or suite.labels)
@@ -190,10 +190,9 @@ class Bench:
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)
-        if case.method in FLOORS:
+        if case.method in KNOWN_FLOORS:
             assert features is not None
-            learn = regression_result if case.method == "features_logreg" else propagation_result
-            return learn(features, drawn, progress)
+            return floor_result(case.method, features, drawn, progress)
         return net_result(
             self.methods[case.method],
             drawn,
@@ -208,13 +207,13 @@ class Bench:
         return self.drawn[case.labels, case.labels_unit, case.seed]
 
     def _features(self, missing: list[Case]) -> FrozenFeatures | None:
-        if not any(case.method in FLOORS for case in missing):
+        if not any(case.method in KNOWN_FLOORS for case in missing):
             return None
         images = self._drawn(missing[0]).images
         return FrozenFeatures(images, self.net.encoder, pretrained=self.net.pretrained, device=self.options.device)
 
     def _encoder(self, case: Case) -> str:
-        return self.net.encoder if self.net.pretrained or case.method not in FLOORS else DEFAULT_ENCODER
+        return self.net.encoder if self.net.pretrained or case.method not in KNOWN_FLOORS else DEFAULT_ENCODER
 
     def _variant(self, case: Case) -> str:
         given = self.options.options_of(case.method)
@@ -241,12 +240,12 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, self.net, self.budget),
+            protocol=protocol_of(drawn, self.net, self.budget, is_transductive=result.is_transductive),
             variant=self._variant(case),
         )
         row = scene_row(result, drawn, info)
         setting = self._setting()
-        if case.method in FLOORS:
+        if case.method in KNOWN_FLOORS:
             setting = {"fingerprint": setting["fingerprint"]}
         return {**row, "setting": setting}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from berunda.api.choices import check_encoder, check_net_options
 from berunda.api.outcome import BenchOutcome
 from berunda.api.task_of_data import task_of_data
-from berunda.bench.suite import FLOORS, MASK_FLOORS, Suite
+from berunda.bench.suite import KNOWN_FLOORS, MASK_FLOORS, Suite
 from berunda.bench.suites import load_suite
 from berunda.data.images import open_images
 from berunda.data.masks.images import open_masks
@@ -45,7 +45,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     suite, told = load_suite(options.suite), progress or Silent()
     check_encoder(options.encoder, options.device)
     for name in options.methods or ():
-        if name not in (*FLOORS, *MASK_FLOORS):
+        if name not in (*KNOWN_FLOORS, *MASK_FLOORS):
             check_method_name(name)
     dataset, folder = _data(options, suite)
     place = Path(out).absolute()

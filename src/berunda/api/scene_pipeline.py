@@ -124,19 +124,20 @@ def train_and_report(run: SceneRun, folder: Path, progress: Progress) -> TrainOu
     )
 
 
-def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
-    """Return in words how a run is trained and tested."""
+def protocol_of(drawn: Drawn, net: Net, image_passes: float, *, is_transductive: bool = False) -> str:
+    """Return in words how a run is trained and tested; a transductive one saw the test images without their labels."""
     images, (rows, cols) = drawn.images, drawn.images.size
     counts = "/".join(str(len(images.of(part))) for part in range(3))
     shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
+    seen = "; validation and test images are in the graph, without labels" if is_transductive else ""
     repeats = f" ({len(images.repeats)} test images train as well)" if images.repeats else ""
     return (
         f"{images.name}, {counts} images for training/validation/test{repeats}, {len(images.bands)} bands, {cols} x "
         f"{rows} px{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
         f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
         f"model{averaged}; temperature from at most as many validation labels as training labels; features_* rest on "
-        f"frozen features of {FLOOR_PX} px, without any training of the net"
+        f"frozen features of {FLOOR_PX} px, without any training of the net{seen}"
     )
 
 
