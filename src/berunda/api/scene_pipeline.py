@@ -265,5 +265,8 @@ def _warnings(run: SceneRun) -> Iterator[str]:
         yield "No validation label was there: confidence is not calibrated, and no image is flagged as unlike."
     elif own.fitted.temperature.warning:
         yield own.fitted.temperature.warning
+    ood = own.fitted.bundle.manifest.ood
+    if ood is not None and ood.threshold is not None and ood.warning:
+        yield ood.warning[0].upper() + ood.warning[1:] + "."
     if run.method.needs().unlabelled and len(run.drawn.unlabelled) <= len(run.drawn.train):
         yield "There are no images without labels: the labelled images' own pixels took their place."

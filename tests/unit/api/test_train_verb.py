@@ -175,3 +175,13 @@ def test_enough_validation_labels_calibrate(tmp_path: Path) -> None:
     assert manifest.ood is not None
     assert manifest.ood.threshold is not None
     assert report(tmp_path / "out")["ood"]["n_held_out"] == 30
+    assert not any("threshold rests on" in text for text in outcome.warnings)
+
+
+@pytest.mark.parametrize(("n_labels", "is_warned"), [(6, True), (7, False)])
+def test_a_threshold_of_few_images_is_told(tmp_path: Path, n_labels: int, is_warned: bool) -> None:
+    images = write_folder(tmp_path / "many", 40)
+    outcome = train(options(images, steps=2, labels_per_class=n_labels), tmp_path / "out")
+    warned = [text for text in outcome.warnings if f"threshold rests on {3 * n_labels} labelled validation" in text]
+    assert bool(warned) is is_warned
+    assert load_bundle(tmp_path / "out").manifest.ood.n_pixels == 3 * n_labels  # type: ignore[union-attr]
