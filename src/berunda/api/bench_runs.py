@@ -198,7 +198,6 @@ class Bench:
             drawn,
             self.net,
             self.settings_of(case),
-            options=self.options.options_of(case.method),
             folder=folder,
             progress=progress,
         )

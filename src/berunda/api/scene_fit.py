@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +112,6 @@ def fit_scene(
     net: Net,
     settings: TrainConfig,
     *,
-    options: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> SceneFitted:
@@ -126,7 +124,6 @@ def fit_scene(
         drawn: the images.
         net: which net.
         settings: the loop's.
-        options: the method's hyper-parameters that differ from its defaults, for the bundle.
         folder: where checkpoints go; None keeps none.
         progress: told of the training.
 
@@ -137,7 +134,7 @@ def fit_scene(
     source = source_of(drawn, net.image_px)
     trained = train_or_resume(method, net.spec(drawn), source, settings, folder, progress or Silent())
     bare = Bundle(
-        _manifest(trained.method, drawn, net, settings, options if trained.method == method else None),
+        _manifest((method, trained.method), drawn, net, settings),
         make_tensors(trained.method, trained.model.net, trained.model.extra),
     )
     predictor = ScenePredictor(bare, settings.device)
@@ -176,9 +173,9 @@ def classified(predictor: ScenePredictor, drawn: Drawn, index: np.ndarray) -> Cl
     return Classified(answers.logits, labels, answers.features)
 
 
-def _manifest(
-    method: Method, drawn: Drawn, net: Net, settings: TrainConfig, options: Mapping[str, Any] | None
-) -> Manifest:
+def _manifest(methods: tuple[Method, Method], drawn: Drawn, net: Net, settings: TrainConfig) -> Manifest:
+    """Return what the bundle says of itself; `methods` are the one that was asked for, and the one that ended."""
+    asked, method = methods
     images, names = drawn.images, drawn.classes
     bands = zip(images.bands, *images.scaling(), strict=True)
     notes: dict[str, str | int | float | bool | None] = {
@@ -186,10 +183,13 @@ def _manifest(
         "torch_threads": torch.get_num_threads(),
         "zero_is_missing": images.zero_is_missing,
     }
+    if asked is not method:
+        told = " ".join(f"{name}={value}" for name, value in _changed_options(asked).items())
+        notes["trained_by"] = f"{asked.name} {told}"
     return Manifest(
         task="scene",
         method=method.name,
-        method_options=dict(options or {}),
+        method_options=_changed_options(method),
         encoder=net.encoder,
         net=NetSettings(encoder_depth=net.depth, crop_px=net.image_px, symmetries=net.symmetries),
         bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
@@ -208,6 +208,12 @@ def _manifest(
         ),
         versions=current_versions(),
     )
+
+
+def _changed_options(method: Method) -> dict[str, Any]:
+    """Return the hyper-parameters of a method that differ from their defaults."""
+    values = {item.name: (getattr(method, item.name), item.default) for item in fields(method)}
+    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def _origin(use: str, drawn: Drawn, index: np.ndarray) -> Origin:

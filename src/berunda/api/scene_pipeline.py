@@ -157,10 +157,7 @@ def _train_all(run: SceneRun, work: Path, progress: Progress) -> None:
             )
     with run.phase("training and test"):
         progress.note(f"training {run.method.name}: {run.settings.steps} steps")
-        given, folder = run.options.method_options, work / "train"
-        run.results.append(
-            net_result(run.method, drawn, net, run.settings, options=given, folder=folder, progress=progress)
-        )
+        run.results.append(net_result(run.method, drawn, net, run.settings, folder=work / "train", progress=progress))
 
 
 def _report(run: SceneRun) -> SceneReport:

@@ -46,7 +46,9 @@ IGNORE = -1
 """The label of a pixel or image that carries none."""
 
 
-def setting(default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "") -> Any:
+def setting(
+    default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "", is_open: bool = False
+) -> Any:
     """Return a dataclass field for one hyper-parameter, with all that its documentation is derived from.
 
     Args:
@@ -56,8 +58,9 @@ def setting(default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "",
             switch.
         unit: "images", "share", "px", ...; "" for a pure number or a name.
         source: paper, and equation or section, that the default comes from; "" for the project's own choice.
+        is_open: of a text: `valid` says in words what it may be, and the method itself refuses all else.
     """
-    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda"}
+    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "is_open": is_open}
     return field(default=default, metadata=metadata)
 
 
@@ -335,6 +338,15 @@ class Method(ABC):
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""
         return ("net",)
 
+    def with_follower_options(self, follower: str, options: Mapping[str, Any]) -> Method:
+        """Return the method with hyper-parameters of the one that goes on after it, given as `follower.name`.
+
+        Raises:
+            ConfigError: by default there is none.
+        """
+        found = ", ".join(f"{follower}.{name}" for name in options)
+        raise ConfigError(f"method '{self.name}': option {found} is unknown; no other method goes on after it")
+
     def stages(self) -> tuple[Stage, ...]:
         """Parts of the training in order; by default one."""
         return (Stage(name=self.name, share=1.0),)
@@ -343,7 +355,7 @@ class Method(ABC):
 def _fault_of(item: Field[Any], value: Any) -> str:
     """Return what is wrong with the value of a setting, "" if nothing."""
     valid = item.metadata.get("range")
-    if not valid:
+    if not valid or (item.metadata.get("is_open") and isinstance(value, str)):
         return ""
     if isinstance(item.default, (bool, str)):
         allowed = ", ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in valid)

@@ -81,6 +81,15 @@ def test_looking_at_all_images_is_counted(images: Path, tmp_path: Path) -> None:
     assert row["variant"] == "graphs=2"
 
 
+def test_options_of_the_method_that_goes_on_are_in_the_rows(images: Path, tmp_path: Path) -> None:
+    changed = ["propagate.graphs=1", "propagate.then=fixmatch", "propagate.fixmatch.mu=1"]
+    bench(options(images, methods="propagate", steps=8, method_options=changed), tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    assert row["variant"] == "fixmatch.mu=1, graphs=1, then=fixmatch"
+    assert "--option propagate.fixmatch.mu=1" in row["command"]
+    assert row["image_passes"] == pytest.approx(row["setting"]["image_passes"], rel=0.15)
+
+
 def test_which_images_were_labelled_is_written_down_and_nested(images: Path, tmp_path: Path) -> None:
     bench(options(images, methods="features_logreg", labels="1,2,all", seeds=2), tmp_path / "out")
     told = json.loads((tmp_path / "out" / "folder_labels.json").read_text())["images"]

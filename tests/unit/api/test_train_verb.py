@@ -66,6 +66,17 @@ def test_a_training_writes_model_report_and_options(images: Path, tmp_path: Path
         assert word in page
 
 
+def test_options_of_the_method_that_goes_on_are_in_the_bundle(images: Path, tmp_path: Path) -> None:
+    of_method = {"then": "fixmatch", "graphs": 1, "mu": 1, "fixmatch.threshold": 0.9}
+    train(options(images, labels_per_class=2, method="propagate", method_options=of_method), tmp_path / "out")
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert (manifest.method, manifest.method_options) == ("fixmatch", {"threshold": 0.9})
+    told = manifest.training.notes["trained_by"]
+    assert told == "propagate then=fixmatch then_options=threshold=0.9 graphs=1 mu=1.0"
+    (row,) = report(tmp_path / "out")["comparison"]
+    assert "fixmatch.threshold=0.9" in row["command"]
+
+
 def test_the_figures_are_those_of_the_bundle(images: Path, tmp_path: Path) -> None:
     train(options(images, labels_per_class=2), tmp_path / "out")
     predictor = ScenePredictor(load_bundle(tmp_path / "out"))
