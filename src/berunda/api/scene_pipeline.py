@@ -50,6 +50,7 @@ class SceneRun(Phases):
         net: which net.
         method: what it trains with.
         settings: of the training loop.
+        is_given: whether the images were given in Python, and not read from a data set that has a name or a place.
         seconds: wall time by phase, in order.
         results: of each method on the test images, the run's own last.
     """
@@ -59,6 +60,7 @@ class SceneRun(Phases):
     net: Net
     method: Method
     settings: TrainConfig
+    is_given: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     results: list[SceneResult] = field(default_factory=list)
 
@@ -74,7 +76,7 @@ class SceneRun(Phases):
         return with_passes(self.settings, per_step)
 
 
-def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
+def start_run(options: TrainOptions, images: ImageSet, *, is_given: bool = False) -> SceneRun:
     """Draw the labelled images and return a run that has trained nothing yet.
 
     Raises:
@@ -89,7 +91,7 @@ def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
     net = recipe.net(options, images)
     check_run([method], drawn, net.spec(drawn), says_all=options.says_all)
     settings = recipe.train_config(options, seed=options.seed, run_key=drawn.key(net.image_px))
-    return SceneRun(options, drawn, net, method, settings)
+    return SceneRun(options, drawn, net, method, settings, is_given)
 
 
 def train_along(run: SceneRun, folder: Path) -> TrainOutcome:
@@ -180,7 +182,7 @@ def _report(run: SceneRun) -> SceneReport:
         comparison=tuple(scene_row(result, drawn, _info(run)) for result in run.results),
         timing=dict(run.seconds),
         warnings=tuple(_warnings(run)),
-        provenance=provenance_of(command_of(run.options)),
+        provenance=provenance_of(_command(run)),
     )
 
 
@@ -192,9 +194,16 @@ def _info(run: SceneRun) -> RunInfo:
         labels=options.labels,
         labels_unit=options.labels_unit,
         seed=options.seed,
-        command=command_of(options),
+        command=_command(run),
         protocol=protocol_of(run.drawn, run.net, passes),
     )
+
+
+def _command(run: SceneRun) -> str:
+    if not run.is_given:
+        return command_of(run.options)
+    told = ", ".join(f"{name}={value!r}" for name, value in run.options.model_dump(exclude_defaults=True).items())
+    return f'berunda.train(berunda.TrainOptions({told}), "DIR", images={run.drawn.images.name})'
 
 
 def command_of(options: TrainOptions) -> str:

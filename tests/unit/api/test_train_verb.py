@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_patches import CLASSES, write_folder
+from PIL import Image
+from toy_patches import CLASSES, toy_image, write_folder
 
+import berunda
 from berunda.api.train_verb import train
 from berunda.data.images import open_images
 from berunda.errors import BerundaError, ConfigError, DataError, OutputError
@@ -75,6 +77,53 @@ def test_options_of_the_method_that_goes_on_are_in_the_bundle(images: Path, tmp_
     assert told == "propagate then=fixmatch then_options=threshold=0.9 graphs=1 mu=1.0"
     (row,) = report(tmp_path / "out")["comparison"]
     assert "fixmatch.threshold=0.9" in row["command"]
+
+
+class Fake:
+    """A data set as torchvision's are: items of a picture and its class."""
+
+    classes = CLASSES
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(toy_image(CLASSES[i % 3], i)), i % 3
+
+
+def test_a_data_set_in_memory_is_trained_on(tmp_path: Path) -> None:
+    images = berunda.from_dataset(Fake(30), name="mine")
+    of_method = {"method": "fixmatch", "method_options": {"mu": 1}}
+    given = TrainOptions(dataset="mine", labels_per_class=2, **{**QUICK, **of_method})
+    outcome = berunda.train(given, tmp_path / "out", images=images)
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert manifest.class_names == CLASSES
+    assert [band.name for band in manifest.bands] == ["red", "green", "blue"]
+    assert manifest.training.scenes[0].fingerprint == images.fingerprint
+    assert outcome.counts["test"] == 6
+    (row,) = report(tmp_path / "out")["comparison"]
+    assert (row["dataset"], row["metrics"]["n_test"]) == ("mine", 6)
+    assert row["command"].startswith("berunda.train(berunda.TrainOptions(dataset='mine', ")
+    assert row["command"].endswith('), "DIR", images=mine)')
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dataset": "other"}, "dataset 'other' found, expected 'mine'"),
+        ({"data": "somewhere"}, "data 'somewhere' found, expected none"),
+        ({"task": "segmentation"}, "task segmentation found, expected scene"),
+        ({"labelled_images": 2, "labels_per_class": None}, "--labelled-images: for images with masks"),
+    ],
+)
+def test_options_that_speak_of_other_images_are_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+    images = berunda.from_dataset(Fake(30), name="mine")
+    given = TrainOptions(**{"dataset": "mine", "labels_per_class": 2, **QUICK, **changes})
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        berunda.train(given, tmp_path / "out", images=images)
 
 
 def test_the_figures_are_those_of_the_bundle(images: Path, tmp_path: Path) -> None:
