@@ -15,8 +15,9 @@ from berunda.api.bench_common import (
 )
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Drawn, Labels, draw_images, skipped_notes
-from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
+from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
+from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
@@ -28,7 +29,7 @@ from berunda.api.scene_result import (
     scene_row,
 )
 from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
-from berunda.bench.suite import FLOORS, REFERENCE, Suite
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, REFERENCE, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
@@ -88,11 +89,12 @@ class Bench:
         """Check everything and return the benchmark.
 
         Raises:
-            ConfigError: a method does not serve the task or an option of it is wrong.
-            DataError: there are not that many labels.
+            ConfigError: a method does not serve the task, an option of it is wrong, or there is no such net.
+            DataError: there are not that many labels, no images without labels for a method that learns from some, or
+                the images are too small.
         """
         names = options.methods or suite.methods or (*FLOORS, *_serving())
-        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
+        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in KNOWN_FLOORS}
         for method in methods.values():
             check_serves(method, "scene")
         numbers = _numbers(options.labels or suite.labels)
@@ -108,11 +110,14 @@ class Bench:
                 drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
                 cases += [Case(name, labels, unit, seed) for name in names]
         recipe = recipe_of(options)
+        net = recipe.net(options, images)
+        for (labels, _, _), chosen in drawn.items():
+            check_run(methods.values(), chosen, net.spec(chosen), says_all=labels == "all")
         made = cls(
             options=options,
             suite=suite,
             drawn=drawn,
-            net=recipe.net(options, images),
+            net=net,
             base=recipe.train_config(options, seed=options.seed),
             methods=methods,
             cases=tuple(cases),
@@ -132,6 +137,8 @@ class Bench:
     def run(self, progress: Progress) -> BenchOutcome:
         """Do the missing runs, then write the tables."""
         self._check_rows()
+        if told := next(iter(self.drawn.values())).repeats_told():
+            progress.note(f"warning: {told}")
         missing = [case for case in self.cases if not self.rows.has(**self._key(case))]
         features = self._features(missing)
         out = self.rows.path.parent
@@ -168,16 +175,14 @@ class Bench:
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)
-        if case.method in FLOORS:
+        if case.method in KNOWN_FLOORS:
             assert features is not None
-            learn = regression_result if case.method == "features_logreg" else propagation_result
-            return learn(features, drawn, progress)
+            return floor_result(case.method, features, drawn, progress)
         return net_result(
             self.methods[case.method],
             drawn,
             self.net,
             self.settings_of(case),
-            options=self.options.options_of(case.method),
             folder=folder,
             progress=progress,
         )
@@ -186,13 +191,13 @@ class Bench:
         return self.drawn[case.labels, case.labels_unit, case.seed]
 
     def _features(self, missing: list[Case]) -> FrozenFeatures | None:
-        if not any(case.method in FLOORS for case in missing):
+        if not any(case.method in KNOWN_FLOORS for case in missing):
             return None
         images = self._drawn(missing[0]).images
         return FrozenFeatures(images, self.net.encoder, pretrained=self.net.pretrained, device=self.options.device)
 
     def _encoder(self, case: Case) -> str:
-        return self.net.encoder if self.net.pretrained or case.method not in FLOORS else DEFAULT_ENCODER
+        return self.net.encoder if self.net.pretrained or case.method not in KNOWN_FLOORS else DEFAULT_ENCODER
 
     def _variant(self, case: Case) -> str:
         return variant_of(self.options.options_of(case.method))
@@ -218,12 +223,12 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, self.net, self.budget),
+            protocol=protocol_of(drawn, self.net, self.budget, is_transductive=result.is_transductive),
             variant=self._variant(case),
         )
         row = scene_row(result, drawn, info)
         setting = self._setting()
-        if case.method in FLOORS:
+        if case.method in KNOWN_FLOORS:
             setting = {"fingerprint": setting["fingerprint"]}
         return {**row, "setting": setting}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,13 +92,12 @@ def net_result(
     net: Net,
     settings: TrainConfig,
     *,
-    options: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     progress: Progress,
 ) -> SceneResult:
     """Train a net, calibrate it, and measure it on the test images; arguments as those of `fit_scene`."""
     start = time.perf_counter()
-    fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
+    fitted = fit_scene(method, drawn, net, settings, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
     if net.symmetries > 1:

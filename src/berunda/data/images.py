@@ -6,6 +6,7 @@ anew from the data set each time, which is quick. Nothing here needs torch.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -118,6 +119,21 @@ class ImageSet:
         """Return the indices (k,) int64 of the images of a part, ascending."""
         return np.flatnonzero(self.parts == part)
 
+    @cached_property
+    def repeats(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of a training and a test image with the same pixels, bit by bit, each test image once; looked for once.
+
+        It is not a search for similar images: one that was resampled or compressed anew is not found.
+        """
+        # One row of each image tells nearly all of them apart; only those that agree in it are read whole.
+        row = self.size[0] // 2
+        train = {int(i): _key_of(self.pixels[i, :, row]) for i in self.of(TRAIN)}
+        test = {int(i): _key_of(self.pixels[i, :, row]) for i in self.of(TEST)}
+        both = set(train.values()) & set(test.values())
+        twin = {_key_of(self.pixels[i]): i for i, key in reversed(train.items()) if key in both}
+        whole = ((i, _key_of(self.pixels[i])) for i, key in test.items() if key in both)
+        return tuple((twin[key], i) for i, key in whole if key in twin)
+
     def scaling(self) -> Scaling:
         """Return `low` and `high` of every band, each (B,), in the units of the pixels; measured once.
 
@@ -188,6 +204,10 @@ class ImageSet:
         if self.zero_is_missing:
             is_valid &= (pixels != 0).any(axis=1)
         return is_valid
+
+
+def _key_of(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
 
 
 def open_images(

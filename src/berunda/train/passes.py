@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from berunda.errors import ConfigError
-from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.ranks import started_ranks
 from berunda.train.config import TrainConfig
-from berunda.train.stages import plan_stages
+from berunda.train.stages import methods_of, plan_stages
 
 __all__ = ["AllImages", "equal_settings", "image_passes", "passes_per_step", "survey_passes", "with_passes"]
 
@@ -45,7 +44,7 @@ def survey_passes(method: Method, images: AllImages | None) -> float:
     """Return what showing every image to the model costs a run; enlarged images count by their area."""
     if images is None:
         return 0.0
-    stages = [(method if s.method is None else make_method(s.method)).needs() for s in method.stages()]
+    stages = [stage.needs() for stage in methods_of(method)]
     n_surveys = float(sum(needs.surveys for needs in stages))
     if stages[0].surveys and images.pretrained:
         n_surveys += max(1.0, stages[0].first_survey_px / images.image_px) ** 2 - 1

@@ -13,9 +13,12 @@ from toy_patches import write_folder
 
 from berunda.api import bench_runs, bench_verb, scene_fit
 from berunda.api.bench_verb import bench
+from berunda.api.drawn import draw_images
 from berunda.api.fit import train_or_resume
+from berunda.api.floor import FrozenFeatures, propagation_result, transductive_result
 from berunda.bench.rows import REQUIRED, RowFile
-from berunda.data.images import open_images
+from berunda.bench.suite import FLOORS
+from berunda.data.images import TEST, open_images
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.options.bench import BenchOptions
 
@@ -81,6 +84,15 @@ def test_looking_at_all_images_is_counted(images: Path, tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path / "out")
     assert row["image_passes"] == pytest.approx(row["setting"]["image_passes"], rel=0.05)
     assert row["variant"] == "graphs=2"
+
+
+def test_options_of_the_method_that_goes_on_are_in_the_rows(images: Path, tmp_path: Path) -> None:
+    changed = ["propagate.graphs=1", "propagate.then=fixmatch", "propagate.fixmatch.mu=1"]
+    bench(options(images, methods="propagate", steps=8, method_options=changed), tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    assert row["variant"] == "fixmatch.mu=1, graphs=1, then=fixmatch"
+    assert "--option propagate.fixmatch.mu=1" in row["command"]
+    assert row["image_passes"] == pytest.approx(row["setting"]["image_passes"], rel=0.15)
 
 
 def test_which_images_were_labelled_is_written_down_and_nested(images: Path, tmp_path: Path) -> None:
@@ -204,6 +216,43 @@ def test_what_is_wrong_is_told_before_the_first_run(
     with pytest.raises(error, match=text):
         bench(options(images, **changes), tmp_path / "out")
     assert not (tmp_path / "out" / "folder.json").exists()
+
+
+def test_a_graph_with_the_test_images_is_asked_for_and_told_apart(images: Path, tmp_path: Path) -> None:
+    named = "features_propagate,features_propagate_transductive"
+    bench(options(images, methods=named, labels="1"), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert {name: row["is_transductive"] for name, row in rows.items()} == dict(
+        zip(named.split(","), (False, True), strict=True)
+    )
+    assert all(row["encoder"] == rows["features_propagate"]["encoder"] for row in rows.values())
+    assert rows["features_propagate_transductive"]["metrics"]["oa"] > 0.8
+    assert ["test images are in the graph" in row["protocol"] for row in rows.values()] == [False, True]
+    table = (tmp_path / "out" / "folder.md").read_text()
+    assert "| features propagate |" in table
+    assert "| features propagate transductive (transductive) |" in table
+    assert "features_propagate_transductive" not in FLOORS
+
+
+def test_labels_of_test_images_are_never_in_the_graph(images: Path) -> None:
+    data = open_images(str(images))
+    test = data.of(TEST)
+    answers = []
+    for labels in (data.labels, _turned(data.labels, test)):
+        changed = replace(data, labels=labels)
+        drawn = draw_images(changed, 1, "per_class", 0)
+        answers.append(transductive_result(FrozenFeatures(changed, "efficientnet_lite0", px=32), drawn).test)
+    assert np.array_equal(answers[0].logits, answers[1].logits)
+    assert not np.array_equal(answers[0].labels, answers[1].labels)
+    drawn = draw_images(data, 1, "per_class", 0)
+    alone = propagation_result(FrozenFeatures(data, "efficientnet_lite0", px=32), drawn)
+    assert not np.allclose(alone.test.logits, answers[0].logits)
+
+
+def _turned(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
+    turned = labels.copy()
+    turned[index] = (turned[index] + 1) % 3
+    return turned
 
 
 def test_the_floors_learn_what_is_easy(images: Path, tmp_path: Path) -> None:
