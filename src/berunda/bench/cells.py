@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from berunda.bench.suite import FLOORS
+from berunda.bench.suite import KNOWN_FLOORS
 
 __all__ = [
     "HEADLINE",
@@ -119,7 +119,7 @@ def cells_of(rows: Iterable[Row]) -> list[Cell]:
 
 
 def _is_floor(row: Row) -> bool:
-    return not row["encoder"] or row["method"] in FLOORS
+    return not row["encoder"] or row["method"] in KNOWN_FLOORS
 
 
 def _beside_encoder(row: Row) -> tuple[str, str, str]:
@@ -128,7 +128,7 @@ def _beside_encoder(row: Row) -> tuple[str, str, str]:
 
 def _method(row: Row) -> str:
     words = [str(row["method"]).replace("_", " "), str(row.get("variant") or "")]
-    words.append(f"({row['encoder']})" if row["method"] in FLOORS else "")
+    words.append(f"({row['encoder']})" if row["method"] in KNOWN_FLOORS else "")
     words.append("(transductive)" if row.get("is_transductive") else "")
     return " ".join(word for word in words if word)
 

@@ -229,8 +229,8 @@ def test_a_graph_with_the_test_images_is_asked_for_and_told_apart(images: Path, 
     assert rows["features_propagate_transductive"]["metrics"]["oa"] > 0.8
     assert ["test images are in the graph" in row["protocol"] for row in rows.values()] == [False, True]
     table = (tmp_path / "out" / "folder.md").read_text()
-    assert "| features propagate |" in table
-    assert "| features propagate transductive (transductive) |" in table
+    assert "| features propagate (efficientnet_lite0) |" in table
+    assert "| features propagate transductive (efficientnet_lite0) (transductive) |" in table
     assert "features_propagate_transductive" not in FLOORS
 
 
