@@ -168,7 +168,7 @@ class Bench:
         method, drawn = self.methods[case.method], self._drawn(case)
         base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
         if not method.needs().unlabelled:
-            return with_passes(base, self.budget / base.steps)
+            return with_passes(base, self.budget / base.steps, method.needs().labelled_passes)
         looking = survey_passes(method, drawn, self.net)
         left = self.budget - looking
         if left < self.budget / 10:

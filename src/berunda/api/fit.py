@@ -182,10 +182,16 @@ def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:
     return with_passes(settings, passes_per_step(method, settings.n_labelled))
 
 
-def with_passes(settings: TrainConfig, per_step: float) -> TrainConfig:
-    """Return the settings with about `per_step` labelled images a step, of several ranks as many for each."""
+def with_passes(settings: TrainConfig, per_step: float, labelled_passes: float = 1.0) -> TrainConfig:
+    """Return the settings with labelled images for about `per_step` passes a step, of several ranks as many for each.
+
+    Args:
+        settings: the loop's.
+        per_step: image passes a step.
+        labelled_passes: what a labelled image costs of them, see `Needs`.
+    """
     n_ranks = started_ranks()[1] if settings.ranks == "auto" else 1
-    return replace(settings, n_labelled=n_ranks * max(1, round(per_step / n_ranks)))
+    return replace(settings, n_labelled=n_ranks * max(1, round(per_step / labelled_passes / n_ranks)))
 
 
 def train_or_resume(

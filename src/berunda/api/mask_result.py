@@ -13,20 +13,19 @@ import numpy as np
 
 from berunda._version import __version__
 from berunda.api.compare import hardware
-from berunda.api.fit import passes_per_step
 from berunda.api.mask_ask import ImageAnswer, ask_image, sample_places
+from berunda.api.mask_budget import mask_passes
 from berunda.api.mask_fit import MaskFitted, MaskNet, fit_masks
 from berunda.api.scene_result import RunInfo
 from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, score
 from berunda.data.masks.draw import DrawnMasks
-from berunda.methods.contract import Method
+from berunda.methods.contract import Method, NetSpec
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
-from berunda.train.stages import plan_stages
 
-__all__ = ["FOREST", "MaskResult", "forest_masks", "mask_passes", "mask_row", "net_masks"]
+__all__ = ["FOREST", "MaskResult", "forest_masks", "mask_row", "net_masks"]
 
 FOREST = "random_forest"
 """The classical floor: a random forest on the bands of single pixels."""
@@ -54,6 +53,8 @@ class MaskResult:
         image_passes: crops it was trained on, counted with repetition; forward passes alone as a third.
         images_per_s: those passes a second of training.
         fitted: the trained net; None for the forest.
+        variant: what tells it from other runs of the method; "" for nothing.
+        facts: which net was trained in how many steps, and how many crops a step had on average; for its row.
     """
 
     method: str
@@ -67,12 +68,13 @@ class MaskResult:
     image_passes: float = 0.0
     images_per_s: float = 0.0
     fitted: MaskFitted | None = None
+    variant: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-
-def mask_passes(method: Method, settings: TrainConfig) -> float:
-    """Return what a training costs in trained passes of crops, stage by stage."""
-    stages = plan_stages(method, settings.steps)
-    return sum(len(stage.steps) * passes_per_step(stage.method, settings.n_labelled) for stage in stages)
+    @property
+    def title(self) -> str:
+        """Method and variant, as the report's comparison groups them."""
+        return f"{self.method}, {self.variant}" if self.variant else self.method
 
 
 def net_masks(
@@ -114,7 +116,20 @@ def net_masks(
         image_passes=passes,
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
+        facts=_facts(fitted, net.spec(drawn, method), settings),
     )
+
+
+def _facts(fitted: MaskFitted, spec: NetSpec, settings: TrainConfig) -> dict[str, Any]:
+    return {
+        "decoder": spec.decoder,
+        "encoder_depth": spec.encoder_depth,
+        "has_pixel_path": spec.pixel_path,
+        "is_pretrained": spec.pretrained,
+        "steps": settings.steps,
+        "labelled_a_step": settings.n_labelled,
+        "unlabelled_a_step": round(fitted.trained.images_seen / settings.steps - settings.n_labelled, 2),
+    }
 
 
 def forest_masks(drawn: DrawnMasks, seed: int, *, keep: tuple[int, ...] = (), progress: Progress) -> MaskResult:
@@ -235,6 +250,7 @@ def mask_row(result: MaskResult, drawn: DrawnMasks, info: RunInfo) -> dict[str, 
         "image_passes": round(result.image_passes),
         "is_transductive": False,
         "n_labelled": len(drawn.train),
+        **result.facts,
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

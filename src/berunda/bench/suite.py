@@ -8,7 +8,7 @@ from typing import Literal
 
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "MASK_FLOORS", "REFERENCE", "Arm", "Suite"]
+__all__ = ["FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite"]
 
 Plain = bool | int | float | str
 
@@ -22,6 +22,10 @@ REFERENCE = "fixmatch"
 """The method, with its defaults, whose image passes every net of a suite gets."""
 
 
+SMALL_BATCH = "small batch"
+"""Variant of a method without unlabelled images whose steps are small and many, at as many passes of crops."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One thing to compare: a method with some of its options, and perhaps a net of its own.
@@ -31,18 +35,24 @@ class Arm:
         options: hyper-parameters that differ from its defaults.
         encoder: of the net; "" for the benchmark's.
         decoder: of the net; "" for the benchmark's, or what the method asks for.
+        small_batch: of a method without unlabelled images: its passes go into small batches and many steps.
+        from_scratch: the net starts from random weights, whatever the benchmark's nets start from.
     """
 
     method: str
     options: Mapping[str, Plain] = field(default_factory=dict)
     encoder: str = ""
     decoder: str = ""
+    small_batch: bool = False
+    from_scratch: bool = False
 
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
         told = [f"{name}={value}" for name, value in sorted(self.options.items())]
-        return ", ".join(told + ([f"decoder={self.decoder}"] if self.decoder else []))
+        told += [f"decoder={self.decoder}"] if self.decoder else []
+        told += [SMALL_BATCH] if self.small_batch else []
+        return ", ".join(told + (["from scratch"] if self.from_scratch else []))
 
     def __str__(self) -> str:
         return f"{self.method} {self.variant}".strip()

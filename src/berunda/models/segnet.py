@@ -58,6 +58,11 @@ class PoolingEncoder(nn.Module):
         self.n_convolutions = [len(stage) for stage in found]
         self.out_channels = [n_bands, *(stage[-1].out_channels for stage in found)]
 
+    def freeze(self, n_stages: int) -> None:
+        """Let the first `n_stages` stages keep their weights; see `berunda.models.frozen.freeze_stages`."""
+        for stage in list(self.stages)[:n_stages]:
+            stage.requires_grad_(False)
+
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Return the places of the maxima of each stage, fine to coarse, then the coarsest features."""
         x, places = pixels, []

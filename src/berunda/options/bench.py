@@ -32,6 +32,10 @@ class BenchOptions(Options):
         description="Methods to compare, the floors included: features_logreg and features_propagate, or random_forest "
         "with masks.",
     )
+    variant: Text | None = Field(
+        None,
+        description="With masks: make only the runs of this variant, as the rows name it; default for those without.",
+    )
     labels: TextList | None = Field(
         None,
         description="Labels to train with: numbers a class (with masks: of images), shares of the training images, "
