@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from berunda.assess.page import json_text
 from berunda.bench.rows import RowFile
-from berunda.errors import DivergedError
+from berunda.errors import BerundaError, OutputError
 from berunda.files import write_text
 from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
@@ -29,7 +29,9 @@ def run_missing(
     place: Callable[[C], Path],
     progress: Progress,
 ) -> list[str]:
-    """Make the row of each case and add it at once; a run that diverges is told, and the others go on.
+    """Make the row of each case and add it at once; a run that fails is told, and the others go on.
+
+    Where nothing can be written, no other run would get further, so that error is raised.
 
     Args:
         cases: the missing runs.
@@ -47,7 +49,10 @@ def run_missing(
         folder = place(case)
         try:
             row = make_row(case, folder)
-        except DivergedError as error:
+        except OutputError:
+            raise
+        except BerundaError as error:
+            progress.note(f"  failed: {error}")
             failed.append(f"{case}: {error}")
             continue
         rows.add([row])
@@ -73,11 +78,11 @@ def command_of_case(
     Args:
         suite: its name.
         options: of the benchmark.
-        chosen: what this run has of methods, labels, seeds and seed.
+        chosen: what this run has of methods, labels, seeds and seed, and of further options, by name.
         method_options: hyper-parameters of its method, by "method.name".
     """
     words = ["berunda", "bench", suite]
-    words += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+    words += [word for name, value in chosen.items() for word in ("--" + name.replace("_", "-"), str(value))]
     left = {"suite", "method_options", *chosen}
     for name, value in options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
         flag = "--" + name.replace("_", "-")

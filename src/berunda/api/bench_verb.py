@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from berunda.api.choices import check_encoder, check_net_options
+from berunda.api.choices import check_encoder, check_for_masks, check_net_options
 from berunda.api.outcome import BenchOutcome
 from berunda.api.task_of_data import task_of_data
 from berunda.bench.suite import KNOWN_FLOORS, MASK_FLOORS, Suite
@@ -55,8 +55,11 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
             if task_of_data(dataset, folder, suite.task) == "segmentation":
                 from berunda.api.mask_bench import MaskBench
 
+                check_for_masks(options)
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
+            if options.variant is not None:
+                raise ConfigError("--variant: for images with masks, found a data set of whole images; leave it out")
             check_net_options(options)
             images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench

@@ -21,6 +21,7 @@ from berunda.assess.ood import FeatureDistance
 from berunda.data.masks.draw import DrawnMasks
 from berunda.data.masks.images import MaskSet
 from berunda.data.masks.source import MaskSource
+from berunda.errors import DataError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
@@ -37,9 +38,10 @@ from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained
 
-__all__ = ["MaskFitted", "MaskNet", "colors_of", "fit_masks", "mask_source"]
+__all__ = ["MaskFitted", "MaskNet", "check_unlabelled", "colors_of", "fit_masks", "mask_source"]
 
 _MAX_PIXELS = 20_000
+_DEPTH, _SEGNET_DEPTH = 3, 5
 
 
 @dataclass(frozen=True)
@@ -48,30 +50,37 @@ class MaskNet:
 
     Attributes:
         encoder: its name.
-        depth: stages of it in use.
+        depth: stages of it in use; None for what the decoder is made for: 5 of SegNet, 3 of others.
         pretrained: whether it starts from pretrained weights.
         crop_px: side of a training crop.
         decoder: its decoder; None for the one that a method asks for.
+        frozen_stages: stages of the encoder, from the first, that keep their pretrained weights.
     """
 
     encoder: str
-    depth: int
+    depth: int | None
     pretrained: bool
     crop_px: int
     decoder: Decoder | None = None
+    frozen_stages: int = 0
 
     def spec(self, drawn: DrawnMasks, method: Method) -> NetSpec:
-        """Return the specification of the net that `method` gets for these images."""
+        """Return the specification of the net that `method` gets for these images.
+
+        SegNet has its published form: all five stages and no pixel path, where the options do not say otherwise.
+        """
+        decoder = self.decoder or method.needs().decoder
         return NetSpec(
             task="segmentation",
             n_bands=len(drawn.masks.bands),
             n_classes=len(drawn.classes),
             encoder=self.encoder,
-            encoder_depth=self.depth,
+            encoder_depth=self.depth or (_SEGNET_DEPTH if decoder == "segnet" else _DEPTH),
             pretrained=self.pretrained,
             crop_px=self.crop_px,
-            pixel_path=True,
-            decoder=self.decoder or method.needs().decoder,
+            pixel_path=decoder != "segnet",
+            decoder=decoder,
+            frozen_stages=self.frozen_stages,
         )
 
 
@@ -99,6 +108,20 @@ class MaskFitted:
 def colors_of(masks: MaskSet) -> list[str]:
     """Return the colour of each class: the data set's own where it gives all of them, else the house's."""
     return list(masks.colors) if all(masks.colors) else class_colors(masks.classes)
+
+
+def check_unlabelled(method: Method, drawn: DrawnMasks) -> None:
+    """Refuse a method that learns from images without masks where no image is left to be shown without its mask.
+
+    Raises:
+        DataError: saying what to do.
+    """
+    if method.needs().unlabelled and not drawn.n_only_unlabelled:
+        raise DataError(
+            f"data set {drawn.masks.name}: the unlabelled split is empty: all {len(drawn.train)} training images are "
+            f"used with their masks, and method {method.name!r} learns from images without; add images to unlabelled/, "
+            "use fewer masks, or choose the method supervised"
+        )
 
 
 def mask_source(drawn: DrawnMasks, crop_px: int) -> MaskSource:

@@ -20,12 +20,12 @@ from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, score
 from berunda.data.masks.draw import DrawnMasks
-from berunda.methods.contract import Method
+from berunda.methods.contract import Method, NetSpec
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 from berunda.train.passes import image_passes
 
-__all__ = ["FOREST", "MaskResult", "forest_masks", "mask_passes", "mask_row", "net_masks"]
+__all__ = ["FOREST", "MaskResult", "forest_masks", "mask_row", "net_masks"]
 
 FOREST = "random_forest"
 """The classical floor: a random forest on the bands of single pixels."""
@@ -54,6 +54,8 @@ class MaskResult:
         images_per_s: those passes a second of training.
         training_s: seconds of it in the training loop; 0 where no net is trained.
         fitted: the trained net; None for the forest.
+        variant: what tells it from other runs of the method; "" for nothing.
+        facts: which net was trained in how many steps, and how many crops a step had on average; for its row.
     """
 
     method: str
@@ -68,11 +70,13 @@ class MaskResult:
     images_per_s: float = 0.0
     training_s: float = 0.0
     fitted: MaskFitted | None = None
+    variant: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-
-def mask_passes(method: Method, settings: TrainConfig) -> float:
-    """Return what a training costs in trained passes of crops, stage by stage."""
-    return image_passes(method, settings)
+    @property
+    def title(self) -> str:
+        """Method and variant, as the report's comparison groups them."""
+        return f"{self.method}, {self.variant}" if self.variant else self.method
 
 
 def net_masks(
@@ -100,7 +104,7 @@ def net_masks(
 
     measured = _measured(drawn, answer, fitted.temperature.value, keep, progress)
     told = {"temperature": fitted.temperature.value, "temperature_fitted": fitted.temperature.is_fitted}
-    trained, passes = fitted.trained.seconds, mask_passes(method, settings)
+    trained, passes = fitted.trained.seconds, image_passes(method, settings)
     return MaskResult(
         method=method.name,
         encoder=net.encoder,
@@ -114,7 +118,20 @@ def net_masks(
         image_passes=passes,
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
+        facts=_facts(fitted, net.spec(drawn, method), settings),
     )
+
+
+def _facts(fitted: MaskFitted, spec: NetSpec, settings: TrainConfig) -> dict[str, Any]:
+    return {
+        "decoder": spec.decoder,
+        "encoder_depth": spec.encoder_depth,
+        "has_pixel_path": spec.pixel_path,
+        "is_pretrained": spec.pretrained,
+        "steps": settings.steps,
+        "labelled_a_step": settings.n_labelled,
+        "unlabelled_a_step": round(fitted.trained.images_seen / settings.steps - settings.n_labelled, 2),
+    }
 
 
 def forest_masks(drawn: DrawnMasks, seed: int, *, keep: tuple[int, ...] = (), progress: Progress) -> MaskResult:
@@ -236,6 +253,7 @@ def mask_row(result: MaskResult, drawn: DrawnMasks, info: RunInfo) -> dict[str, 
         "image_passes": round(result.image_passes),
         "is_transductive": False,
         "n_labelled": len(drawn.train),
+        **result.facts,
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

@@ -173,7 +173,8 @@ class TrainOutcome:
                 f"{self.metrics['macro_f1']:.4f}, calibration error {self.metrics['ece']:.4f}"
             )
         for row in self.comparison if len(self.comparison) > 1 else ():
-            lines.append(f"  {row['method']:<18} accuracy {row['metrics']['oa']:.4f}, {row['wall_s']:.0f} s")
+            name = ", ".join(text for text in (row["method"], row.get("variant")) if text)
+            lines.append(f"  {name:<23} accuracy {row['metrics']['oa']:.4f}, {row['wall_s']:.0f} s")
         return [*lines, f"model: {self.bundle_path}", f"report: {self.report_path}"]
 
 

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from berunda.api.choices import check_choices, check_net_options
+from berunda.api.choices import check_choices, check_for_masks, check_net_options
 from berunda.api.out_folder import check_no_map, check_out
 from berunda.api.outcome import TrainOutcome
 from berunda.api.ranks_here import ranks_here
@@ -65,7 +65,7 @@ def train(
 
 def _train_on_masks(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
     start = time.perf_counter()
-    _check_for_masks(options)
+    check_for_masks(options)
     masks = open_masks(options.dataset, folder=_folder_of(options), progress=progress)
     from berunda.api.mask_pipeline import start_mask_run, train_along_masks, train_and_report_masks
 
@@ -114,25 +114,6 @@ def _train_on_images(
     run = start_run(options, images, is_given=given is not None)
     run.seconds["reading"] = time.perf_counter() - start
     return train_along(run, folder) if along else train_and_report(run, folder, progress)
-
-
-def _check_for_masks(options: TrainOptions) -> None:
-    """Refuse options that have no meaning for images with masks.
-
-    Raises:
-        ConfigError: naming them.
-    """
-    given = {
-        "--labels-per-class": options.labels_per_class is not None,
-        "--image-px": options.image_px is not None,
-        "--skip-broken": options.skip_broken,
-    }
-    needless = [name for name, is_given in given.items() if is_given]
-    if needless:
-        raise ConfigError(
-            f"{', '.join(needless)}: for whole images, found images with masks; leave it out (--labelled-images counts "
-            "images with masks, --crop-px sets the side of a crop)"
-        )
 
 
 def _folder_of(options: TrainOptions) -> Path | None:

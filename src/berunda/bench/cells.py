@@ -18,6 +18,7 @@ __all__ = [
     "Cell",
     "Setting",
     "cells_of",
+    "file_name",
     "labels_order",
     "markdown_table",
     "scalar_metrics",
@@ -131,6 +132,11 @@ def _method(row: Row) -> str:
     words.append(f"({row['encoder']})" if row["method"] in KNOWN_FLOORS else "")
     words.append("(transductive)" if row.get("is_transductive") else "")
     return " ".join(word for word in words if word)
+
+
+def file_name(text: str) -> str:
+    """Return `text` as a part of a file's name: letters, digits, and "._-"; other signs become "_"."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
 
 
 def labels_order(labels: str) -> float:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from berunda.assess.classify import N_BINS
 from berunda.assess.plots import confusion_heat, confusion_image, figure_png, new_figure, percent, styled
-from berunda.bench.cells import Cell, Setting, labels_order
+from berunda.bench.cells import Cell, Setting, file_name, labels_order
 from berunda.bench.mask_tables import sweep_lines, swept
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def write_pictures(cells: Sequence[Cell], folder: Path, stem: str) -> list[Path]
     for setting, group in groups:
         for name, figure in _figures(setting, group):
             words = [stem, *(_distinct(setting, [s for s, _ in groups])), name]
-            path = folder / f"{_file_name('_'.join(words))}.png"
+            path = folder / f"{file_name('_'.join(words))}.png"
             path.write_bytes(figure_png(figure))
             written.append(path)
     return written
@@ -49,17 +49,14 @@ def _distinct(setting: Setting, settings: Sequence[Setting]) -> list[str]:
     return [str(getattr(setting, name)) for name in names if len({getattr(s, name) for s in settings}) > 1]
 
 
-def _file_name(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
-
-
 def _figures(setting: Setting, cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
     if len({cell.labels for cell in cells}) > 1:
         yield "accuracy", accuracy_lines(cells)
-    if swept(cells):
-        yield "weights", sweep_lines(cells, "supervised")
-    for labels in sorted({cell.labels for cell in cells}, key=labels_order):
+    numbers = sorted({cell.labels for cell in cells}, key=labels_order)
+    for labels in numbers:
         here = [cell for cell in cells if cell.labels == labels]
+        if swept(here):
+            yield "weights" if len(numbers) == 1 else f"weights_{labels}", sweep_lines(here, "supervised")
         with_bins = [cell for cell in here if all("reliability" in row["metrics"] for row in cell.rows)]
         if with_bins:
             yield f"reliability_{labels}", reliability_panels(with_bins)

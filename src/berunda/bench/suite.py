@@ -9,7 +9,7 @@ from typing import Literal
 from berunda.bench.rows import variant_of
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "Arm", "Suite"]
+__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite"]
 
 Plain = bool | int | float | str
 
@@ -27,6 +27,10 @@ REFERENCE = "fixmatch"
 """The method, with its defaults, whose image passes every net of a suite gets."""
 
 
+SMALL_BATCH = "small batch"
+"""Variant of a method without unlabelled images whose steps are small and many, at as many passes of crops."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One thing to compare: a method with some of its options, and perhaps a net of its own.
@@ -36,17 +40,22 @@ class Arm:
         options: hyper-parameters that differ from its defaults.
         encoder: of the net; "" for the benchmark's.
         decoder: of the net; "" for the benchmark's, or what the method asks for.
+        small_batch: of a method without unlabelled images: its passes go into small batches and many steps.
+        from_scratch: the net starts from random weights, whatever the benchmark's nets start from.
     """
 
     method: str
     options: Mapping[str, Plain] = field(default_factory=dict)
     encoder: str = ""
     decoder: str = ""
+    small_batch: bool = False
+    from_scratch: bool = False
 
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
         told = [variant_of(self.options), f"decoder={self.decoder}" if self.decoder else ""]
+        told += [SMALL_BATCH if self.small_batch else "", "from scratch" if self.from_scratch else ""]
         return ", ".join(text for text in told if text)
 
     def __str__(self) -> str:

@@ -167,16 +167,31 @@ def _calibration(cells: Sequence[Cell]) -> str:
 
 
 def _cost(cells: Sequence[Cell]) -> str:
-    head = ["method", "labels", "seeds", "wall time, s", "training, s", "images/s", "image passes", "hardware"]
+    """Return wall time and passes of each cell, and where rows tell them the net, its steps and its batch."""
+    has_steps = any(cell.fields("steps") for cell in cells)
+    head = ["method", "labels", "seeds", "wall time, s", "training, s", "images/s", "image passes"]
+    head += ["steps", "crops a step, labelled + unlabelled", "decoder, stages"] if has_steps else []
+    head += ["hardware"]
     lines = (
         [
             *(cell.method, cell.labels, ", ".join(str(row["seed"]) for row in cell.rows)),
             *(cell.mean(name) for name in ("wall_s", "training_s", "images_per_s", "image_passes")),
+            *(_steps(cell) if has_steps else ()),
             cell.texts("hardware"),
         ]
         for cell in cells
     )
-    return markdown_table(head, lines)
+    return markdown_table([*head, "hardware"], lines)
+
+
+def _steps(cell: Cell) -> list[str]:
+    """Return steps, crops a step and net of a cell; empty texts where nothing is trained step by step."""
+    if not cell.fields("steps"):
+        return ["", "", ""]
+    batch = " + ".join(cell.mean(f"{kind}_a_step") for kind in ("labelled", "unlabelled"))
+    net = f"{cell.texts('decoder')}, {cell.mean('encoder_depth')}"
+    from_scratch = not all(row.get("is_pretrained", True) for row in cell.rows)
+    return [cell.mean("steps"), batch, net + (", from scratch" if from_scratch else "")]
 
 
 def _differences(cells: Sequence[Cell]) -> Iterable[list[str]]:

@@ -71,6 +71,8 @@ class SplitNet(Protocol):
     """Channels D of what `decode` returns."""
     decoded_stride: int
     """Pixels a side that one of the decoded features stands for."""
+    pixel_dim: int
+    """Channels of them, the last ones, that come of the pixels past encoder and decoder; 0 without a pixel path."""
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
         """Return the features of `pixels` (N, B, H, W), fine to coarse."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
+
+from torch import nn
 
 from berunda.errors import ConfigError
 from berunda.models.encoders import build_encoder
@@ -29,9 +31,14 @@ def build_net(spec: NetSpec) -> Net:
         ConfigError: a field is out of range, or the encoder cannot be had.
     """
     check_spec(spec)
-    build = build_pooling_encoder if spec.task == "segmentation" and spec.decoder == "segnet" else build_encoder
-    encoder = build(spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained)
-    freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
+    encoder: nn.Module
+    how: dict[str, Any] = {"n_bands": spec.n_bands, "depth": spec.encoder_depth, "pretrained": spec.pretrained}
+    if spec.task == "segmentation" and spec.decoder == "segnet":
+        encoder = build_pooling_encoder(spec.encoder, **how)
+        encoder.freeze(spec.frozen_stages)
+    else:
+        encoder = build_encoder(spec.encoder, **how)
+        freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
     if spec.task != "segmentation":
         return PooledNet(encoder, spec.n_classes)
     pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None

@@ -33,6 +33,10 @@ class BenchOptions(Options):
         "named here, features_propagate_transductive, whose graph holds the test images without their labels), or "
         "random_forest with masks.",
     )
+    variant: Text | None = Field(
+        None,
+        description="With masks: make only the runs of this variant, as the rows name it; default for those without.",
+    )
     labels: TextList | None = Field(
         None,
         description="Labels to train with: numbers a class (with masks: of images), shares of the training images, "

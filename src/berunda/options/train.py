@@ -76,8 +76,8 @@ class TrainOptions(Options):
     skip_broken: bool = shared.SKIP_BROKEN
     compare: bool = Field(
         False,
-        description="Also train the supervised net with as many image passes, and a logistic regression on "
-        "frozen features, for comparison.",
+        description="Also train the supervised net with as many image passes, and a logistic regression on frozen "
+        "features, for comparison; with masks the net with large and with small batches, and a random forest.",
     )
     device: str = DEVICE
 

@@ -56,29 +56,45 @@ def image_passes(method: Method, settings: TrainConfig, images: AllImages | None
     return _in_steps(method, settings) + survey_passes(method, images)
 
 
-def with_passes(settings: TrainConfig, per_step: float) -> TrainConfig:
-    """Return the settings with about `per_step` labelled images a step, of several ranks as many for each."""
+def with_passes(settings: TrainConfig, per_step: float, labelled_passes: float = 1.0) -> TrainConfig:
+    """Return the settings with labelled images for about `per_step` passes a step, of several ranks as many for each.
+
+    Args:
+        settings: the loop's.
+        per_step: image passes a step.
+        labelled_passes: what a labelled image costs of them, see `Needs`.
+    """
     n_ranks = started_ranks()[1] if settings.ranks == "auto" else 1
-    return replace(settings, n_labelled=n_ranks * max(1, round(per_step / n_ranks)))
+    return replace(settings, n_labelled=n_ranks * max(1, round(per_step / labelled_passes / n_ranks)))
 
 
-def equal_settings(method: Method, base: TrainConfig, budget: float, images: AllImages | None = None) -> TrainConfig:
+def equal_settings(
+    method: Method,
+    base: TrainConfig,
+    budget: float,
+    images: AllImages | None = None,
+    *,
+    small_batch: bool = False,
+) -> TrainConfig:
     """Return the settings that give `method` as many image passes as any other.
 
-    Without unlabelled images a step has more labelled ones; with others than the reference's there are more or fewer
-    steps, after what looking at all images takes.
+    Without unlabelled images it spends them on large batches, in as many steps as `base` has, or on small ones, of as
+    many labelled images as `base` has, in more steps. With others than the reference's unlabelled images there are more
+    or fewer steps, after what looking at all images takes.
 
     Args:
         method: with its options.
         base: settings of the reference method.
         budget: image passes of every run.
         images: those that a method looks at all together; None where no method does.
+        small_batch: without unlabelled images: small batches and more steps.
 
     Raises:
         ConfigError: looking at all images would take nearly all of the passes.
     """
-    if not method.needs().unlabelled:
-        return with_passes(base, budget / base.steps)
+    needs = method.needs()
+    if not needs.unlabelled and not small_batch:
+        return with_passes(base, budget / base.steps, needs.labelled_passes)
     looking = survey_passes(method, images)
     if looking > 0.9 * budget:
         raise ConfigError(
