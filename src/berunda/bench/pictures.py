@@ -35,7 +35,7 @@ def write_pictures(cells: Sequence[Cell], folder: Path, stem: str) -> list[Path]
     written = []
     groups = [(setting, list(group)) for setting, group in groupby(cells, key=lambda cell: cell.setting)]
     for setting, group in groups:
-        for name, figure in _figures(setting, group):
+        for name, figure in _figures(group):
             words = [stem, *(_distinct(setting, [s for s, _ in groups])), name]
             path = folder / f"{file_name('_'.join(words))}.png"
             path.write_bytes(figure_png(figure))
@@ -49,7 +49,7 @@ def _distinct(setting: Setting, settings: Sequence[Setting]) -> list[str]:
     return [str(getattr(setting, name)) for name in names if len({getattr(s, name) for s in settings}) > 1]
 
 
-def _figures(setting: Setting, cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
+def _figures(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
     if len({cell.labels for cell in cells}) > 1:
         yield "accuracy", accuracy_lines(cells)
     numbers = sorted({cell.labels for cell in cells}, key=labels_order)
