@@ -16,6 +16,7 @@ from berunda.assess.leakage import Leak, Placed, find_leaks
 from berunda.data.site_layouts import file_below, read_columns
 from berunda.data.site_pixels import SitePixels, measure_site_scaling
 from berunda.data.sites import ROLES, Item, Site, SiteSet, role_of
+from berunda.data.tables import FILES_JOINT
 from berunda.errors import DataError
 from berunda.geo.grid import Grid, Window
 from berunda.geo.raster import Scene, open_scenes
@@ -145,7 +146,8 @@ def _sites_of(path: Path) -> SiteSet:
         where = f"{path} row {line}"
         # a table that `train` reads leaves the cell of training images empty
         role = role_of(row[columns["role"]], where) or "labelled"
-        file = file_below(path, row[columns["path"]], where)
+        # of a scene of several files the first tells place and picture
+        file = file_below(path, row[columns["path"]].split(FILES_JOINT)[0], where)
         cells = [row[columns[name]].strip() for name in WINDOW_COLUMNS] if has_windows else []
         made.items.append(_item(made, file, ROLES.index(role), cells, where))
     order = sorted(range(len(made.items)), key=lambda i: made.items[i].site)

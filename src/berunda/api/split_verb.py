@@ -76,7 +76,7 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
         raise DataError(
             f"data set {sites.name} comes with a split of its own, expected a folder of sites, a table or scenes"
         )
-    relative_path(path, sites.items[0])
+    relative_path(path, sites, sites.items[0])
     try:
         described = describe_sites(sites, options, Stages(), told)
         choice = choose_sites(described, options)
@@ -92,7 +92,9 @@ def _check_table(path: Path, options: SplitOptions) -> None:
     Raises:
         ConfigError: naming the file.
     """
-    written = [path, path.with_suffix(".gpkg")]
+    from berunda.api.split_truth import truth_paths
+
+    written = [path, path.with_suffix(".gpkg"), *truth_paths(path, 1)]
     inputs = {os.path.realpath(text) for text in (*options.inputs, options.labels) if text is not None}
     for file in written:
         if os.path.realpath(file) in inputs:
@@ -123,22 +125,29 @@ def choose_sites(described: Described, options: SplitOptions) -> SplitChoice:
 
 
 def _written(described: Described, choice: SplitChoice, options: SplitOptions, path: Path) -> SplitOutcome:
-    from berunda.api.site_tables import WINDOW_COLUMNS, relative_path, window_cells, write_csv
+    from berunda.api.site_tables import WINDOW_COLUMNS, below_table, relative_path, window_cells, write_csv
     from berunda.api.split_audit import leaks_of
+    from berunda.api.split_truth import write_truths
 
     found = described.found
     roles = tuple(replace(site, role=choice.role(i)) for i, site in enumerate(found.sites.sites))
     found = replace(found, sites=replace(found.sites, sites=roles))
     sites = found.sites
+    if options.labels is not None:
+        sites = write_truths(path, sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
     leaking = {leak.first for leak in leaks_of(found, options.buffer_px)}
     rows, states = [], []
-    for item in sites.items:
+    for index, item in enumerate(sites.items):
         site = sites.sites[item.site]
         states.append("left out" if item.name in leaking else site.role)
         if item.name not in leaking:
-            word = _WORD[site.role]
-            rows.append([relative_path(path, item), item.label, word, site.name, site.role, *window_cells(item)])
-    write_csv(path, ("file", "label", "split", "site", "role", *WINDOW_COLUMNS), rows)
+            is_known = described.classes is None or bool(described.classes.counts[index].any())
+            truth = below_table(path, item.truth) if item.truth is not None and is_known else ""
+            # of a site to label, an image in which nothing is labelled can only be looked at
+            word = _WORD[site.role if is_known or site.role == "test" else "unlabelled"]
+            known = [item.label, word, site.name, site.role, truth]
+            rows.append([relative_path(path, sites, item), *known, *window_cells(item)])
+    write_csv(path, ("file", "label", "split", "site", "role", "truth", *WINDOW_COLUMNS), rows)
     outlines = _outlines(path.with_suffix(".gpkg"), sites, states)
     kinds = ("labelled", "unlabelled", "test", "left out")
     return SplitOutcome(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from berunda.errors import GeoError
+
+if TYPE_CHECKING:
+    from berunda.geo.grid import Window
 
 __all__ = [
     "TIFF_MAGIC",
     "Decoded",
     "Undecodable",
     "decode_image",
+    "decode_window",
     "is_photograph",
     "open_photo",
     "reason_of",
@@ -75,6 +79,16 @@ def decode_image(content: bytes, name: str, path: Path | None) -> Decoded:
     except Exception as error:  # a decoder meets hostile bytes here, and raises what it likes
         raise Undecodable(reason_of(error)) from error
     return Decoded(pixels, ("grey",) if len(pixels) == 1 else ("red", "green", "blue"), False)
+
+
+def decode_window(path: Path, window: Window) -> Decoded:
+    """Return the part of a raster that `window` says; no more of the file is read.
+
+    Raises:
+        Undecodable: it is damaged, or the window does not lie in it.
+        SecurityError: it was refused by policy.
+    """
+    return _read_raster(path, window)
 
 
 def reason_of(error: Exception) -> str:
@@ -151,15 +165,18 @@ def _raster(content: bytes, suffix: str, path: Path | None) -> Decoded:
         return _read_raster(own)
 
 
-def _read_raster(path: Path) -> Decoded:
+def _read_raster(path: Path, window: Window | None = None) -> Decoded:
     from berunda.geo.raster import open_scenes
 
     try:
         with open_scenes([path])[0] as scene:
-            rows, cols = scene.grid.shape.rows, scene.grid.shape.cols
-            if rows * cols > MAX_PIXELS:
-                raise Undecodable(f"{rows}x{cols} pixels, at most {MAX_PIXELS} expected of a patch")
-            block = scene.read(scene.grid.full_window)
+            whole = scene.grid.full_window
+            part = window or whole
+            if part.intersect(whole) != part:
+                raise Undecodable(f"{part} found, expected one inside its {whole.n_rows}x{whole.n_cols} pixels")
+            if part.shape.n_pixels > MAX_PIXELS:
+                raise Undecodable(f"{part.n_rows}x{part.n_cols} pixels, at most {MAX_PIXELS} expected of a patch")
+            block = scene.read(part)
             kinds = {np.dtype(band.dtype) for band in scene.bands}
             names = scene.band_names
     except GeoError as error:

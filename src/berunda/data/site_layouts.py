@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from berunda.data.images import ImageSet, open_images
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, files_of
 from berunda.data.order import Randomness
 from berunda.data.sites import NO_ROLE, Item, Site, SiteSet, role_of
+from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS, window_of
 from berunda.errors import DataError, GeoError, SecurityError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
@@ -156,7 +158,7 @@ def _from_places(root: Path, places: Sequence[tuple[Site, Path]], cutting: Cutti
         truth = _truth_of(place)
         for name, file in files.items():
             label = name.split("/")[0] if is_by_class else ""
-            made.add_file(number, file.path, label=label, truth=truth.get(Path(name).stem))
+            made.add_file(number, file.path, _Known(label, truth.get(Path(name).stem)))
     if empty:
         made.notes.append(f"{len(empty)} folders without an image are left out: {', '.join(empty[:5])}.")
     return made.done()
@@ -178,12 +180,13 @@ def _truth_of(place: Path) -> dict[str, Path]:
 
 
 def _table(path: Path, cutting: Cutting) -> SiteSet:
-    """Read a table of images: site, path, and perhaps role (or split), label (or class) and truth."""
+    """Read a table of images: site, path, and perhaps role (or split), label (or class), truth and a window."""
     columns, rows = read_columns(path)
     if columns.get("site") is None or columns.get("path") is None:
         found = ", ".join(columns) or "(none)"
         raise DataError(f"{path}: columns {found} found, expected site and path (and perhaps role, label, truth)")
     made = _Maker(path.resolve().stem, path.resolve().parent, cutting)
+    has_windows = all(name in columns for name in WINDOW_COLUMNS)
     numbers: dict[str, int] = {}
     for line, row in enumerate(rows, 2):
         where = f"{path} row {line}"
@@ -197,8 +200,13 @@ def _table(path: Path, cutting: Cutting) -> SiteSet:
             raise DataError(f"{where}: site {name!r} has role {role!r}, above {made.sites[numbers[name]].role!r}; one")
         label = row[columns["label"]].strip() if "label" in columns else ""
         truth = row[columns["truth"]].strip() if "truth" in columns else ""
-        file = file_below(path, row[columns["path"]], where)
-        made.add_file(numbers[name], file, label=label, truth=file_below(path, truth, where) if truth else None)
+        files = tuple(file_below(path, text, where) for text in row[columns["path"]].split(FILES_JOINT))
+        more = _Known(label, file_below(path, truth, where) if truth else None)
+        window = window_of([row[columns[name]] for name in WINDOW_COLUMNS], where) if has_windows else None
+        if window is None:
+            made.add_file(numbers[name], files[0], more)
+        else:
+            made.add_window(numbers[name], files, window, more)
     return made.done()
 
 
@@ -224,7 +232,7 @@ def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     if bad is not None:
         raise DataError(f"{path} row {bad}: {len(rows[bad - 1])} cells found, expected {len(header)} as in the header")
     columns = {name: header.index(name) for name in header}
-    for key, others in (("path", _PATH_COLUMNS), ("role", ("split", "part", "role")), ("label", ("label", "class"))):
+    for key, others in (("path", _PATH_COLUMNS), ("role", ("role", "split", "part")), ("label", ("label", "class"))):
         found = next((columns[name] for name in others if name in columns), None)
         if found is not None:
             columns[key] = found
@@ -247,6 +255,13 @@ def file_below(table: Path, name: str, where: str) -> Path:
     return path
 
 
+class _Known(NamedTuple):
+    """What is known of an image beside its pixels: the class of all of it, and a raster of classes."""
+
+    label: str = ""
+    truth: Path | None = None
+
+
 class _Maker:
     """Gathers sites and images; rasters of several blocks are cut into them."""
 
@@ -256,24 +271,46 @@ class _Maker:
         self.items: list[Item] = []
         self.scenes: list[Scene] = []
         self.notes: list[str] = []
+        self._scene_of: dict[tuple[Path, ...], int] = {}
 
     def add_site(self, site: Site) -> int:
         """Add a site and return its number."""
         self.sites.append(site)
         return len(self.sites) - 1
 
-    def add_file(self, site: int, path: Path, *, label: str, truth: Path | None) -> None:
+    def add_file(self, site: int, path: Path, known: _Known) -> None:
         """Add an image, or the blocks of a large raster."""
-        name = os.path.relpath(path, self.root).replace(os.sep, "/")
         scene = self._large(path)
         if scene is None:
-            self.items.append(Item(name, site, path, label=label, truth=truth))
+            self.items.append(Item(self._name(path), site, path, label=known.label, truth=known.truth))
             return
         number = len(self.scenes)
         self.scenes.append(scene)
-        whole = scene.grid.full_window
-        for window in _blocks(whole, self.cutting.block_px):
-            self.items.append(_item_of(f"{name}", site, number, window, (path, truth, label)))
+        for window in _blocks(scene.grid.full_window, self.cutting.block_px):
+            self.items.append(_item_of(self._name(path), site, number, window, (path, known.truth, known.label)))
+
+    def add_window(self, site: int, files: tuple[Path, ...], window: Window, known: _Known) -> None:
+        """Add a window of a raster, or of several on one ground.
+
+        Raises:
+            GeoError: the raster cannot be read.
+            DataError: the window does not lie in it.
+        """
+        path = files[0]
+        if files not in self._scene_of:
+            self._scene_of[files] = len(self.scenes)
+            self.scenes.append(open_scenes(files, bands=self.cutting.bands)[0])
+        number = self._scene_of[files]
+        whole = self.scenes[number].grid.full_window
+        if window.intersect(whole) != window:
+            raise DataError(
+                f"image {self._name(path)}: {window} found, expected a window inside its {whole.n_rows} x "
+                f"{whole.n_cols} pixels; correct the table"
+            )
+        self.items.append(_item_of(self._name(path), site, number, window, (path, known.truth, known.label)))
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self.root).replace(os.sep, "/")
 
     def _large(self, path: Path) -> Scene | None:
         if path.suffix.lower() not in RASTER_SUFFIXES:
