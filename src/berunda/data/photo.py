@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from berunda.errors import GeoError
+from berunda.errors import BerundaError, GeoError
 
 if TYPE_CHECKING:
     from berunda.geo.grid import Window
@@ -20,6 +20,7 @@ __all__ = [
     "Undecodable",
     "decode_image",
     "decode_window",
+    "header_values",
     "is_photograph",
     "open_photo",
     "reason_of",
@@ -131,6 +132,28 @@ def _photograph(content: bytes) -> np.ndarray:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         array = array.astype(np.uint16)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def header_values(path: Path) -> int:
+    """Return how many values an image file decodes to, all bands together, from its header; 0 where that fails."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            n_bands = 1 if image.mode in _GREY else 3
+            return int(image.width * image.height * n_bands)
+    except Exception:  # of another format, or damaged, as those know who decode it
+        return _raster_values(path)
+
+
+def _raster_values(path: Path) -> int:
+    from berunda.geo.raster import describe
+
+    try:
+        facts = describe(path)
+    except (BerundaError, OSError):
+        return 0
+    return facts.grid.shape.n_pixels * len(facts.data_indexes)
 
 
 def is_photograph(content: bytes) -> bool:

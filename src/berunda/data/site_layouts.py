@@ -333,9 +333,7 @@ class _Maker:
         return SiteSet(self.name, tuple(self.sites), items, tuple(self.scenes), root=self.root, notes=notes)
 
 
-def _item_of(
-    name: str, site: int, scene: int, window: Window, more: tuple[Path, Path | None, str]
-) -> Item:
+def _item_of(name: str, site: int, scene: int, window: Window, more: tuple[Path, Path | None, str]) -> Item:
     path, truth, label = more
     title = f"{name}@{window.row},{window.col}"
     return Item(title, site, path, scene=scene, window=window, label=label, truth=truth)
