@@ -161,7 +161,7 @@ def describe_sites(
         scaling = measure_site_scaling(pixels, options.seed)
     with stages.timed("encoder"):
         describer = Describer(options.encoder, len(pixels.bands), pretrained=options.pretrained, device=options.device)
-    key = f"{options.encoder}|{options.pretrained}|{describer.device.type}|stages"
+    key = f"{options.encoder}|{options.pretrained}|{describer.device.type}|stages|{describer.digest}"
     with stages.timed("describe images"):
         found = describe_images(
             pixels,
