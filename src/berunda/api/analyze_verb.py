@@ -63,20 +63,20 @@ def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
         Stages,
         check_several,
         common_ground,
+        cutting_of,
         describe_sites,
-        open_sites,
         with_resolution,
     )
     from berunda.data.site_layouts import find_sites
 
     stages, ground = Stages(), None
     with stages.timed("list images"):
-        sites = with_resolution(open_sites(options.inputs, options), options.resolution)
+        sites = with_resolution(find_sites(options.inputs, cutting_of(options)), options.resolution)
         if options.compare_with is not None:
-            from berunda.api.site_pipeline import cutting_of
-
             other = find_sites([options.compare_with], cutting_of(options))
             sites = sites.joined(with_resolution(other, options.with_resolution))
+        sites = sites.with_roles(options.roles)
+        if options.compare_with is not None:
             ground = common_ground(sites, options.common_resolution, options.bands)
         check_several(sites)
     try:

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from berunda.assess.page import json_text
 from berunda.bench.rows import RowFile
-from berunda.errors import ConfigError, DivergedError
+from berunda.errors import DivergedError
 from berunda.files import write_text
 from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
 
-__all__ = ["case_folder", "command_of_case", "note_draws", "refuse_other_settings", "run_missing"]
+__all__ = ["case_folder", "command_of_case", "note_draws", "run_missing"]
 
 C = TypeVar("C")
 
@@ -63,27 +63,6 @@ def run_missing(
 def case_folder(work: Path, key: Mapping[str, Any]) -> Path:
     """Return the folder of a run's checkpoints, by what tells the run from others."""
     return work / hashlib.sha256(repr(dict(key)).encode()).hexdigest()[:16]
-
-
-def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, encoder: str) -> None:
-    """Refuse to add runs to others on other images of that name, or that were trained for longer or otherwise.
-
-    Of rows of another encoder, and of those that train no net, only the images have to be the same.
-
-    Raises:
-        ConfigError: naming what differs.
-    """
-    for row in rows.rows():
-        other = row.get("setting", {})
-        if row.get("dataset") != dataset:
-            continue
-        compared = own if row.get("encoder") == encoder else ("fingerprint",)
-        told = [f"{key} {other[key]} (now {own[key]})" for key in compared if key in other and other[key] != own[key]]
-        if told:
-            raise ConfigError(
-                f"{rows.path}: its runs were trained otherwise: {', '.join(told)}; expected the same of all runs of a "
-                "table: give the data and options they were made with, or choose another --out"
-            )
 
 
 def command_of_case(

@@ -11,27 +11,25 @@ from berunda.api.bench_common import (
     case_folder,
     command_of_case,
     note_draws,
-    refuse_other_settings,
     run_missing,
 )
 from berunda.api.choices import check_serves
-from berunda.api.drawn import Drawn, Labels, draw_images
-from berunda.api.fit import passes_per_step, with_passes
-from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
+from berunda.api.drawn import Drawn, Labels, draw_images, skipped_notes
+from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
+from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import (
     RunInfo,
     SceneResult,
-    image_passes,
+    all_images,
     net_result,
     scene_row,
-    survey_passes,
 )
-from berunda.bench.rows import RowFile
-from berunda.bench.suite import FLOORS, REFERENCE, Suite
+from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, REFERENCE, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
@@ -41,10 +39,9 @@ from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.options.bench import BenchOptions, parse_labels
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.passes import equal_settings, passes_per_step
 
 __all__ = ["Bench", "Case"]
-
-_MANY_STEPS = 1000  # to measure a mean step by, over stages of different cost
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,12 @@ class Bench:
         """Check everything and return the benchmark.
 
         Raises:
-            ConfigError: a method does not serve the task or an option of it is wrong.
-            DataError: there are not that many labels.
+            ConfigError: a method does not serve the task, an option of it is wrong, or there is no such net.
+            DataError: there are not that many labels, no images without labels for a method that learns from some, or
+                the images are too small.
         """
         names = options.methods or suite.methods or (*FLOORS, *_serving())
-        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in FLOORS}
+        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in KNOWN_FLOORS}
         for method in methods.values():
             check_serves(method, "scene")
         numbers = _numbers(options.labels or suite.labels)
@@ -112,11 +110,14 @@ class Bench:
                 drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
                 cases += [Case(name, labels, unit, seed) for name in names]
         recipe = recipe_of(options)
+        net = recipe.net(options, images)
+        for (labels, _, _), chosen in drawn.items():
+            check_run(methods.values(), chosen, net.spec(chosen), says_all=labels == "all")
         made = cls(
             options=options,
             suite=suite,
             drawn=drawn,
-            net=recipe.net(options, images),
+            net=net,
             base=recipe.train_config(options, seed=options.seed),
             methods=methods,
             cases=tuple(cases),
@@ -136,6 +137,8 @@ class Bench:
     def run(self, progress: Progress) -> BenchOutcome:
         """Do the missing runs, then write the tables."""
         self._check_rows()
+        if told := next(iter(self.drawn.values())).repeats_told():
+            progress.note(f"warning: {told}")
         missing = [case for case in self.cases if not self.rows.has(**self._key(case))]
         features = self._features(missing)
         out = self.rows.path.parent
@@ -153,46 +156,33 @@ class Bench:
             files=tuple(files),
             n_runs=len(self.cases),
             n_new=len(missing) - len(failed),
-            warnings=tuple(failed),
+            failed=tuple(failed),
+            notes=tuple(skipped_notes(next(iter(self.drawn.values())).images)),
         )
 
     def settings_of(self, case: Case) -> TrainConfig:
-        """Return the loop's settings of a run: as many image passes as any other.
-
-        Without unlabelled images a step has more labelled ones; with others than the reference's there are more or
-        fewer steps, after what looking at all images takes.
+        """Return the loop's settings of a run: as many image passes as any other, see `equal_settings`.
 
         Raises:
             ConfigError: looking at all images would take nearly all of the passes.
         """
-        method, drawn = self.methods[case.method], self._drawn(case)
+        drawn = self._drawn(case)
         base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
-        if not method.needs().unlabelled:
-            return with_passes(base, self.budget / base.steps)
-        looking = survey_passes(method, drawn, self.net)
-        left = self.budget - looking
-        if left < self.budget / 10:
-            raise ConfigError(
-                f"{case}: looking at all images takes {looking:,.0f} image passes of the {self.budget:,.0f} that a run "
-                "has; expected most of them for steps: train for longer (--effort, --steps), or let it look less often "
-                f"(`berunda methods {case.method}`)"
-            )
-        once = replace(base, steps=_MANY_STEPS)
-        per_step = (image_passes(method, once, drawn, self.net) - looking) / once.steps
-        return replace(base, steps=max(1, round(left / per_step)))
+        try:
+            return equal_settings(self.methods[case.method], base, self.budget, all_images(drawn, self.net))
+        except ConfigError as error:
+            raise ConfigError(f"{case}: {error}") from error
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)
-        if case.method in FLOORS:
+        if case.method in KNOWN_FLOORS:
             assert features is not None
-            learn = regression_result if case.method == "features_logreg" else propagation_result
-            return learn(features, drawn, progress)
+            return floor_result(case.method, features, drawn, progress)
         return net_result(
             self.methods[case.method],
             drawn,
             self.net,
             self.settings_of(case),
-            options=self.options.options_of(case.method),
             folder=folder,
             progress=progress,
         )
@@ -201,17 +191,16 @@ class Bench:
         return self.drawn[case.labels, case.labels_unit, case.seed]
 
     def _features(self, missing: list[Case]) -> FrozenFeatures | None:
-        if not any(case.method in FLOORS for case in missing):
+        if not any(case.method in KNOWN_FLOORS for case in missing):
             return None
         images = self._drawn(missing[0]).images
         return FrozenFeatures(images, self.net.encoder, pretrained=self.net.pretrained, device=self.options.device)
 
     def _encoder(self, case: Case) -> str:
-        return self.net.encoder if self.net.pretrained or case.method not in FLOORS else DEFAULT_ENCODER
+        return self.net.encoder if self.net.pretrained or case.method not in KNOWN_FLOORS else DEFAULT_ENCODER
 
     def _variant(self, case: Case) -> str:
-        given = self.options.options_of(case.method)
-        return ", ".join(f"{name}={value}" for name, value in sorted(given.items()))
+        return variant_of(self.options.options_of(case.method))
 
     def _key(self, case: Case) -> dict[str, Any]:
         return {
@@ -234,12 +223,12 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, self.net, self.budget),
+            protocol=protocol_of(drawn, self.net, self.budget, is_transductive=result.is_transductive),
             variant=self._variant(case),
         )
         row = scene_row(result, drawn, info)
         setting = self._setting()
-        if case.method in FLOORS:
+        if case.method in KNOWN_FLOORS:
             setting = {"fingerprint": setting["fingerprint"]}
         return {**row, "setting": setting}
 

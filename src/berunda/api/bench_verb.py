@@ -6,10 +6,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from berunda.api.choices import check_encoder
+from berunda.api.choices import check_encoder, check_net_options
 from berunda.api.outcome import BenchOutcome
 from berunda.api.task_of_data import task_of_data
-from berunda.bench.suite import FLOORS, MASK_FLOORS, Suite
+from berunda.bench.suite import KNOWN_FLOORS, MASK_FLOORS, Suite
 from berunda.bench.suites import load_suite
 from berunda.data.images import open_images
 from berunda.data.masks.images import open_masks
@@ -45,7 +45,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     suite, told = load_suite(options.suite), progress or Silent()
     check_encoder(options.encoder, options.device)
     for name in options.methods or ():
-        if name not in (*FLOORS, *MASK_FLOORS):
+        if name not in (*KNOWN_FLOORS, *MASK_FLOORS):
             check_method_name(name)
     dataset, folder = _data(options, suite)
     place = Path(out).absolute()
@@ -57,6 +57,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
 
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
+            check_net_options(options)
             images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
 

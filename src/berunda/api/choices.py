@@ -10,9 +10,10 @@ from berunda.methods import check_method_name
 
 if TYPE_CHECKING:
     from berunda.methods.contract import Method
+    from berunda.options.bench import BenchOptions
     from berunda.options.train import TrainOptions
 
-__all__ = ["check_choices", "check_encoder", "check_serves"]
+__all__ = ["check_choices", "check_encoder", "check_net_options", "check_serves"]
 
 
 def check_choices(config: MapConfig | TrainOptions) -> None:
@@ -45,6 +46,18 @@ def check_encoder(encoder: str, device: str) -> None:
         from berunda.models.device import resolve_device
 
         resolve_device(device)
+
+
+def check_net_options(options: TrainOptions | BenchOptions) -> None:
+    """Refuse options of a net for whole images that cannot hold whatever the images are, before one is decoded.
+
+    Raises:
+        ConfigError: saying what was expected.
+    """
+    if options.frozen_stages is not None:
+        from berunda.api.scene_recipe import check_frozen_stages
+
+        check_frozen_stages(options)
 
 
 def check_serves(method: Method, task: str) -> None:

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from berunda.api.bench_common import case_folder, command_of_case, note_draws, refuse_other_settings, run_missing
+from berunda.api.bench_common import case_folder, command_of_case, note_draws, run_missing
 from berunda.api.choices import check_serves
-from berunda.api.fit import passes_per_step, with_passes
 from berunda.api.mask_fit import MaskNet, colors_of
 from berunda.api.mask_recipe import mask_config, mask_net
-from berunda.api.mask_result import FOREST, MaskResult, forest_masks, mask_passes, mask_row, net_masks
+from berunda.api.mask_result import FOREST, MaskResult, forest_masks, mask_row, net_masks
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_result import RunInfo
 from berunda.bench.grids import Shown, shown_folder
-from berunda.bench.rows import RowFile
+from berunda.bench.rows import RowFile, refuse_other_settings
 from berunda.bench.suite import MASK_FLOORS, REFERENCE, Arm, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import TEST, TRAIN, VALIDATION
@@ -32,10 +31,10 @@ from berunda.methods.contract import Method
 from berunda.options.bench import BenchOptions, parse_labels
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.passes import equal_settings, passes_per_step
 
 __all__ = ["MaskBench", "MaskCase", "within_sites"]
 
-_MANY_STEPS = 1000  # to measure a mean step by, over stages of different cost
 N_SHOWN = 4
 """Test images that the figure grids show."""
 
@@ -151,7 +150,7 @@ class MaskBench:
             files=tuple(files),
             n_runs=len(self.cases),
             n_new=len(missing) - len(failed),
-            warnings=tuple(failed),
+            failed=tuple(failed),
         )
 
     @property
@@ -162,17 +161,9 @@ class MaskBench:
         return tuple(int(test[round(place)]) for place in places)
 
     def settings_of(self, case: MaskCase) -> TrainConfig:
-        """Return the loop's settings of a run: as many passes of crops as any other.
-
-        Without unlabelled images a step has more labelled crops; with others than the reference's there are more or
-        fewer steps.
-        """
-        method, net = self._method(case), self._net(case)
-        base = replace(self.base, seed=case.seed, run_key=self._drawn(case).key(net.crop_px))
-        if not method.needs().unlabelled:
-            return with_passes(base, self.budget / base.steps)
-        once = replace(base, steps=_MANY_STEPS)
-        return replace(base, steps=max(1, round(self.budget / mask_passes(method, once) * _MANY_STEPS)))
+        """Return the loop's settings of a run: as many passes of crops as any other, see `equal_settings`."""
+        base = replace(self.base, seed=case.seed, run_key=self._drawn(case).key(self._net(case).crop_px))
+        return equal_settings(self._method(case), base, self.budget)
 
     def _result(self, case: MaskCase, folder: Path, progress: Progress) -> MaskResult:
         drawn = self._drawn(case)

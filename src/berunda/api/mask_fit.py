@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ class MaskFitted:
         predictor: the bundle, ready to be asked.
         trained: what the loop left behind.
         temperature: how the confidence was calibrated.
+        earlier_s: seconds of the training in earlier processes, for one that was resumed.
     """
 
     method: Method
@@ -91,6 +93,7 @@ class MaskFitted:
     predictor: Predictor
     trained: Trained
     temperature: Temperature
+    earlier_s: float = 0.0
 
 
 def colors_of(masks: MaskSet) -> list[str]:
@@ -127,7 +130,9 @@ def fit_masks(
         progress: told of the training.
     """
     source = mask_source(drawn, net.crop_px)
+    start = time.perf_counter()
     trained = train_or_resume(method, net.spec(drawn, method), source, settings, folder, progress or Silent())
+    earlier_s = max(0.0, trained.seconds - (time.perf_counter() - start))
     model = trained.model
     manifest = _manifest(trained.method, drawn, net, settings, options if trained.method == method else None)
     bare = Bundle(manifest, make_tensors(trained.method, model.net, model.extra))
@@ -139,7 +144,7 @@ def fit_masks(
     update = {"calibration": calibration_part(temperature), "ood": ood}
     tensors = make_tensors(trained.method, model.net, model.extra, distance.as_arrays())
     bundle = Bundle(manifest.model_copy(update=update), tensors)
-    return MaskFitted(method, bundle, Predictor(bundle, settings.device), trained, temperature)
+    return MaskFitted(method, bundle, Predictor(bundle, settings.device), trained, temperature, earlier_s)
 
 
 def _manifest(

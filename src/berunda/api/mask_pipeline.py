@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from berunda.api.choices import check_serves
-from berunda.api.fit import train_or_resume, with_passes
+from berunda.api.fit import train_or_resume
 from berunda.api.mask_bench import N_SHOWN
 from berunda.api.mask_fit import MaskNet, mask_source
 from berunda.api.mask_recipe import mask_config, mask_net
@@ -37,6 +37,7 @@ from berunda.methods.contract import Method
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
+from berunda.train.passes import with_passes
 
 __all__ = ["GRID_NAME", "MaskRun", "start_mask_run", "train_along_masks", "train_and_report_masks"]
 

@@ -186,19 +186,26 @@ class BenchOutcome:
         files: tables and pictures.
         n_runs: runs of this benchmark.
         n_new: those of them that were missing and are done now.
-        warnings: in plain words: which runs failed, and why.
+        failed: runs that failed, and why, in plain words.
+        notes: what else there is to know, such as images that were left out.
     """
 
     rows_path: Path
     files: tuple[Path, ...]
     n_runs: int
     n_new: int
-    warnings: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All of it, in plain words."""
+        return (*self.notes, *self.failed)
 
     @property
     def is_complete(self) -> bool:
         """Whether no run failed."""
-        return not self.warnings
+        return not self.failed
 
     def summary_lines(self) -> list[str]:
         """Return where the results are."""

@@ -12,7 +12,7 @@ import numpy as np
 from berunda.assess.description import Description, describe_images, refuse_broken
 from berunda.assess.embedding import principal_components
 from berunda.data.site_classes import ClassCounts, count_classes
-from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.site_layouts import Cutting
 from berunda.data.site_pixels import SAME_RESOLUTION, Ground, Patch, SitePixels, measure_site_scaling, resolution_of
 from berunda.data.sites import SiteSet
 from berunda.errors import DataError
@@ -27,7 +27,6 @@ __all__ = [
     "common_ground",
     "cutting_of",
     "describe_sites",
-    "open_sites",
     "with_resolution",
 ]
 
@@ -75,17 +74,6 @@ def cutting_of(options: SiteOptions) -> Cutting:
         bands=options.bands,
         skip_broken=options.skip_broken,
     )
-
-
-def open_sites(inputs: Sequence[str], options: SiteOptions) -> SiteSet:
-    """Return the sites that the inputs mean, with the roles that the options give.
-
-    Raises:
-        DataError: there is one site only; or as `find_sites`.
-        ConfigError: a role names no site.
-    """
-    sites = find_sites(inputs, cutting_of(options))
-    return sites.with_roles(options.roles)
 
 
 def check_several(sites: SiteSet) -> None:

@@ -29,7 +29,16 @@ from berunda.data.sites import SiteSet
 from berunda.errors import DataError
 from berunda.progress import Progress, Silent
 
-__all__ = ["BINS", "THUMB_PX", "Description", "describe_images", "refuse_broken", "thumbnail"]
+__all__ = [
+    "BINS",
+    "MIN_VALID",
+    "THUMB_PX",
+    "Description",
+    "colour_bands",
+    "describe_images",
+    "refuse_broken",
+    "thumbnail",
+]
 
 VERSION = 3
 THUMB_PX = 40
@@ -75,6 +84,11 @@ class Description:
     broken: tuple[tuple[str, str], ...] = ()
     from_cache: bool = False
     blank: tuple[str, ...] = ()
+
+    @property
+    def n_images(self) -> int:
+        """Number of images that were looked at, those included that are not described."""
+        return len(self.sites) + len(self.broken) + len(self.blank)
 
 
 def describe_images(
@@ -133,14 +147,15 @@ def refuse_broken(found: Description, n_images: int) -> None:
 
 def thumbnail(patch: Patch, scaling: Scaling, side_px: int = THUMB_PX) -> np.ndarray:
     """Return a picture (side_px, side_px, 3) uint8: red, green, blue where bands are called so, else three bands."""
-    at = _colour_bands(patch.bands)
+    at = colour_bands(patch.bands)
     low, high = np.asarray(scaling.low)[at], np.asarray(scaling.high)[at]
     shown = scale_pixels(patch.pixels[at], patch.valid, low, high)
     small = resampled(shown, side_px)
     return (np.clip(small.transpose(1, 2, 0) * 0.5 + 0.5, 0, 1) ** _GAMMA * 255).astype(np.uint8)
 
 
-def _colour_bands(bands: tuple[str, ...]) -> list[int]:
+def colour_bands(bands: tuple[str, ...]) -> list[int]:
+    """Return the places of the three bands that are shown as red, green and blue; one thrice where there are fewer."""
     lower = [name.lower() for name in bands]
     for names in (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2")):
         if all(name in lower for name in names) and not (names[0] == "b4" and len(bands) < 6):

@@ -34,6 +34,7 @@ METHOD_TITLES = {
     "supervised": "Supervised net",
     "features_logreg": "Logistic regression on frozen features",
     "features_propagate": "Label propagation on frozen features",
+    "features_propagate_transductive": "Label propagation on frozen features, test images in the graph",
 }
 PART_TITLES = {
     "train": "training",

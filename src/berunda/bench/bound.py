@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from berunda.methods.contract import Method, NetSpec
+from berunda.models.device import computes_bf16
 from berunda.train.config import TrainConfig
 from berunda.train.run import Run
 
@@ -43,7 +44,8 @@ class Bound:
     Attributes:
         images: of one step.
         trained_s: forward and backward of the trained images, as one batch.
-        forward_s: forward of the others, as one batch, without gradient; 0 for none.
+        forward_s: forward of the others, as one batch, without gradient, in bfloat16 where the device computes it, as
+            teachers that choose labels do; 0 for none.
     """
 
     images: StepImages
@@ -91,7 +93,7 @@ def measure_bound(method: Method, spec: NetSpec, config: TrainConfig, *, repeats
 
     @torch.no_grad()
     def forward() -> None:
-        with run.autocast():
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=computes_bf16(run.device)):
             averaged(pixels[: images.forward])
 
     trained_s = _seconds(train, run.device, repeats)

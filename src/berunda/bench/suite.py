@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from berunda.bench.rows import variant_of
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "MASK_FLOORS", "REFERENCE", "Arm", "Suite"]
+__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "Arm", "Suite"]
 
 Plain = bool | int | float | str
 
 FLOORS = ("features_logreg", "features_propagate")
 """What learns on frozen features: a logistic regression, and labels that spread over the graph of their neighbours."""
+
+KNOWN_FLOORS = (*FLOORS, "features_propagate_transductive")
+"""With those that have to be asked for: labels that spread over a graph in which the test images are too, unlabelled.
+What sees the test images is another task than what does not, so no suite compares them by itself."""
 
 MASK_FLOORS = ("random_forest",)
 """What learns on the bands of single pixels, for images with masks."""
@@ -41,8 +46,8 @@ class Arm:
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
-        told = [f"{name}={value}" for name, value in sorted(self.options.items())]
-        return ", ".join(told + ([f"decoder={self.decoder}"] if self.decoder else []))
+        told = [variant_of(self.options), f"decoder={self.decoder}" if self.decoder else ""]
+        return ", ".join(text for text in told if text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.variant}".strip()

@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,6 +66,7 @@ def decoded(
         SecurityError: a file was refused by policy.
         OutputError: the cache cannot be written.
     """
+    start, decoding_s = time.perf_counter(), 0.0
     store = (cache or cache_folder()) / "images"
     progress = progress or Silent()
     with writing_store(store):
@@ -73,9 +75,12 @@ def decoded(
         folder = store / folder_name(listing.name, key)
         stored = _read(folder, len(listing.samples))
         if stored is None:
+            missing_at = time.perf_counter()
             with locked_folder(folder, progress):
                 stored = _read(folder, len(listing.samples)) or _fill(folder, listing, progress)
-    return _image_set(listing, key, stored, skip_broken)
+            decoding_s = time.perf_counter() - missing_at
+    images = _image_set(listing, key, stored, skip_broken)
+    return replace(images, opening_s=time.perf_counter() - start - decoding_s)
 
 
 def _image_set(listing: Listing, key: str, stored: _Stored, skip_broken: bool) -> ImageSet:

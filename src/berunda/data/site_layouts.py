@@ -14,7 +14,7 @@ from berunda.data.images import ImageSet, open_images
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, File, files_of
 from berunda.data.site_maker import Blocks, Cutting, Known, SiteMaker, drawn, left_out_note
 from berunda.data.sites import NO_ROLE, Item, Site, SiteSet, role_of
-from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS, window_of
+from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS, window_of, without_left_out
 from berunda.errors import DataError, SecurityError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
@@ -63,10 +63,10 @@ def _parts(images: ImageSet, cutting: Cutting) -> SiteSet:
     sites = tuple(Site(names[part], _ROLE_OF_PART[part]) for part in present)
     scene = images.task == "scene"
     items: list[Item] = []
-    for number, part in enumerate(present):
-        rows = np.flatnonzero(images.parts == part)
-        items += [_row_of(images, number, int(row), scene) for row in rows[drawn(cutting, number, len(rows))]]
-    n_all = int(np.isin(images.parts, present).sum())
+    rows_of = [np.flatnonzero(images.parts == part) for part in present]
+    for number, chosen in enumerate(drawn(cutting, [len(rows) for rows in rows_of])):
+        items += [_row_of(images, number, int(row), scene) for row in rows_of[number][chosen]]
+    n_all = sum(len(rows) for rows in rows_of)
     notes = left_out_note(cutting, n_all - len(items), n_all)
     return SiteSet(images.name, sites, tuple(items), arrays=(images,), notes=notes)
 
@@ -200,7 +200,8 @@ def _table(path: Path, cutting: Cutting) -> SiteSet:
 def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     """Return the columns of a table of images, name -> position, and its rows.
 
-    Path, role and label are found under their usual names (file, image; split, part; class).
+    Path, role and label are found under their usual names (file, image; split, part; class). Rows that a split leaves
+    out are not among them.
 
     Raises:
         DataError: it cannot be read, is empty or ragged.
@@ -223,7 +224,7 @@ def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
         found = next((columns[name] for name in others if name in columns), None)
         if found is not None:
             columns[key] = found
-    return columns, rows[1:]
+    return columns, without_left_out(header, rows[1:])
 
 
 def file_below(table: Path, name: str, where: str) -> Path:

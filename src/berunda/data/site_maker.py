@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from berunda.errors import DataError, GeoError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 
-__all__ = ["LARGE_BLOCKS", "Blocks", "Cutting", "Known", "SiteMaker", "drawn", "left_out_note"]
+__all__ = ["LARGE_BLOCKS", "Blocks", "Cutting", "Known", "SiteMaker", "drawn", "left_out_note", "thinned"]
 
 LARGE_BLOCKS = 2
 """A raster of at least so many blocks along both sides is cut into them."""
@@ -37,6 +37,7 @@ class Cutting:
         seed: of that draw.
         bands: names of bands to use, in order; None for all.
         skip_broken: leave out files that cannot be read, where the whole data set is decoded at once.
+        whole_up_to: images of all sites together up to which none is left out, whatever `max_per_site` says.
     """
 
     block_px: int = 64
@@ -45,6 +46,7 @@ class Cutting:
     seed: int = 0
     bands: tuple[str, ...] | None = None
     skip_broken: bool = False
+    whole_up_to: int = 0
 
 
 class Known(NamedTuple):
@@ -116,22 +118,47 @@ def _window_item(name: str, site: int, scene: int, window: Window, more: tuple[P
     return Item(title, site, path, scene=scene, window=window, label=known.label, truth=known.truth)
 
 
-def drawn(cutting: Cutting, site: int, n: int) -> np.ndarray:
-    """Return which of the `n` images of a site are looked at, ascending: all, or `max_per_site` by a draw."""
+def drawn(cutting: Cutting, counts: Sequence[int]) -> list[np.ndarray]:
+    """Return which images of each site are kept, ascending: all, or `max_per_site` by a draw.
+
+    Args:
+        cutting: how many are kept.
+        counts: images of each site.
+    """
+    if sum(counts) <= cutting.whole_up_to:
+        return [np.arange(n) for n in counts]
+    return [_drawn_of_site(cutting, site, n) for site, n in enumerate(counts)]
+
+
+def _drawn_of_site(cutting: Cutting, site: int, n: int) -> np.ndarray:
     if n <= cutting.max_per_site:
         return np.arange(n)
     draw = Randomness(cutting.seed).numpy("images of a site", site)
     return np.sort(draw.choice(n, cutting.max_per_site, replace=False))
 
 
+def thinned(found: SiteSet, cutting: Cutting) -> SiteSet:
+    """Return the set with the images that `find_sites` with this cutting would have kept."""
+    places = [found.items_of([site]) for site in range(len(found.sites))]
+    chosen = drawn(cutting, [len(mine) for mine in places])
+    kept = np.concatenate([mine[index] for mine, index in zip(places, chosen, strict=True)])
+    if len(kept) == len(found):
+        return found
+    note = left_out_note(cutting, len(found) - len(kept), len(found))
+    return replace(found.subset(kept), notes=(*found.notes, *note))
+
+
 def left_out_note(cutting: Cutting, n_left_out: int, n_all: int) -> tuple[str, ...]:
     """Return what a reader should know of images that a draw left out."""
     if not n_left_out:
         return ()
-    return (
+    note = (
         f"{n_left_out} of {n_all} images were left out by a draw (seed {cutting.seed}): at most "
-        f"{cutting.max_per_site} of each site are looked at, see --max-per-site.",
+        f"{cutting.max_per_site} of each site are looked at, see --max-per-site."
     )
+    if cutting.whole_up_to:
+        note += f" They stand in no table either, as there are more than {cutting.whole_up_to}."
+    return (note,)
 
 
 class SiteMaker:
@@ -208,18 +235,17 @@ class SiteMaker:
         return scene if is_large else None
 
     def done(self) -> SiteSet:
-        """Return the set, with at most `max_per_site` images of each site.
+        """Return the set, with the images of each site that `drawn` keeps.
 
         Raises:
             DataError: there is no image, or one is there twice.
         """
         items: list[Item] = []
-        n_all = 0
-        for site, sources in enumerate(self._sources):
-            ends = np.cumsum([len(source) for source in sources], dtype=np.int64)
-            n_here = int(ends[-1]) if len(ends) else 0
-            n_all += n_here
-            items += _built(sources, ends, drawn(self.cutting, site, n_here))
+        ends_of = [np.cumsum([len(source) for source in sources], dtype=np.int64) for sources in self._sources]
+        counts = [int(ends[-1]) if len(ends) else 0 for ends in ends_of]
+        for sources, ends, chosen in zip(self._sources, ends_of, drawn(self.cutting, counts), strict=True):
+            items += _built(sources, ends, chosen)
+        n_all = sum(counts)
         notes = (*self.notes, *left_out_note(self.cutting, n_all - len(items), n_all))
         return SiteSet(self.name, tuple(self.sites), tuple(items), tuple(self.scenes), root=self.root, notes=notes)
 

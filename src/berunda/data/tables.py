@@ -12,7 +12,17 @@ from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.errors import DataError
 from berunda.geo.grid import Window
 
-__all__ = ["FILES_JOINT", "PART_WORDS", "WINDOW_COLUMNS", "Table", "part_of", "read_table", "window_of"]
+__all__ = [
+    "FILES_JOINT",
+    "LEFT_OUT",
+    "PART_WORDS",
+    "WINDOW_COLUMNS",
+    "Table",
+    "part_of",
+    "read_table",
+    "window_of",
+    "without_left_out",
+]
 
 MAX_BYTES = 1 << 29
 PART_WORDS = {
@@ -27,6 +37,8 @@ PART_WORDS = {
     "unlabelled": UNLABELLED,
     "unlabeled": UNLABELLED,
 }
+LEFT_OUT = "left out"
+"""What the split column says of an image that stands in the table and is used for nothing."""
 _FILE_COLUMNS = ("file", "path", "image", "filename")
 _CLASS_COLUMNS = ("class", "label")
 _PART_COLUMNS = ("split", "part")
@@ -171,7 +183,16 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     bad = next((i for i, row in enumerate(rest, 2) if len(row) != len(header)), None)
     if bad is not None:
         raise DataError(f"{path} row {bad}: {len(rest[bad - 2])} cells found, expected {len(header)} as in the header")
-    return header, rest
+    return header, without_left_out(header, rest)
+
+
+def without_left_out(header: Sequence[str], rows: list[list[str]]) -> list[list[str]]:
+    """Return the rows of a table without those whose split column says that they are left out.
+
+    `split` writes them last, so that the others keep their numbers.
+    """
+    part = _column([name.strip().lower() for name in header], _PART_COLUMNS)
+    return rows if part is None else [row for row in rows if row[part].strip().lower() != LEFT_OUT]
 
 
 def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:

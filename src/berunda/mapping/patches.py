@@ -72,11 +72,21 @@ class ScenePredictor:
         device: where it computes.
         batch: images that go through the net at once.
         precision: "fp32", or "bf16": net and classifier in bfloat16, all that follows in float32.
+        n_symmetries: mirrored and turned views of an image whose answers are averaged.
         scaling: low and high of the bands.
     """
 
-    def __init__(self, bundle: Bundle, device: str | torch.device = "cpu", *, precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str | torch.device = "cpu",
+        *,
+        precision: Precision = "auto",
+        n_symmetries: int | None = None,
+    ) -> None:
+        """Build the net of `bundle`; `n_symmetries` instead of the bundle's number of averaged views, if given."""
         self.manifest = bundle.manifest
+        self.n_symmetries = n_symmetries or bundle.manifest.net.symmetries
         if self.manifest.task == "segmentation":
             raise DataError("the bundle's task is 'segmentation', expected one for whole images: it draws maps instead")
         self.device = resolve_device(device)
@@ -122,7 +132,7 @@ class ScenePredictor:
 
     def _answers(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (n, D) and logits (n, C), means over the symmetries of square `pixels`."""
-        views = symmetries(pixels, self.manifest.net.symmetries)
+        views = symmetries(pixels, self.n_symmetries)
         with deterministic() if self.device.type == "cuda" else nullcontext():
             features, logits = zip(*(self._answer(view) for view in views), strict=True)
             return torch.stack(features).mean(0), torch.stack(logits).mean(0)

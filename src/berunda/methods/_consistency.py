@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.errors import ConfigError
 from berunda.methods.contract import Batch, BufferUpdate, Images, Method, Needs, Step, Task, View
+from berunda.models.device import computes_bf16
 
 __all__ = [
     "answers",
@@ -23,7 +23,6 @@ __all__ = [
     "unlabelled_views",
     "updates_of",
     "used_terms",
-    "with_second_pass",
 ]
 
 
@@ -50,14 +49,6 @@ def needs_of_strong(
     )
 
 
-def with_second_pass(needs: Needs, forward: float = 0.0) -> Needs:
-    """Return `needs` with a further trained pass of every labelled image, and so many `forward` ones, counted in."""
-    share = 1 / needs.unlabelled_ratio if needs.unlabelled_ratio else 0.0
-    return replace(
-        needs, trained_passes=needs.trained_passes + share, forward_passes=needs.forward_passes + forward * share
-    )
-
-
 def unlabelled_views(batch: Batch, *names: str) -> list[Images]:
     """Return the unlabelled views of these names, views of no images where there is no such stream."""
     labelled = next(iter(batch.labelled.values()))
@@ -68,7 +59,13 @@ def unlabelled_views(batch: Batch, *names: str) -> list[Images]:
 
 
 def answers(
-    method: Method, nets: tuple[nn.Module, nn.Module], step: Step, shown: Sequence[Tensor], weak: Tensor
+    method: Method,
+    nets: tuple[nn.Module, nn.Module],
+    step: Step,
+    shown: Sequence[Tensor],
+    weak: Tensor,
+    *,
+    regressed: bool = False,
 ) -> tuple[list[Tensor], Tensor]:
     """Return the net's logits of all that is `shown`, in one forward pass, and the logits that label `weak`.
 
@@ -78,6 +75,8 @@ def answers(
         step: holds the teacher.
         shown: images (N_i, B, H, W) to train on.
         weak: images (M, B, H, W) to label.
+        regressed: the labels are numbers to come close to, not a choice: a teacher computes them in the precision
+            of the training, and not in bfloat16, which takes half the time where the processor does it itself.
 
     Returns:
         Logits of each of `shown`; logits of `weak` without gradient.
@@ -87,7 +86,13 @@ def answers(
     if not is_taught:
         parts.append(weak)
     logits = list(method.predict(*nets, torch.cat(parts)).split([x.shape[0] for x in parts]))
-    guess = taught(method, step, weak) if is_taught else logits.pop().detach()
+    if not is_taught:
+        guess = logits.pop().detach()
+    elif regressed or not computes_bf16(weak.device):
+        guess = taught(method, step, weak)
+    else:
+        with torch.autocast(weak.device.type, torch.bfloat16):
+            guess = taught(method, step, weak).float()
     return logits, guess
 
 

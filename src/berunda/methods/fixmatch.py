@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.augment.mix import draw_cutmix
 from berunda.data.order import Randomness
-from berunda.errors import ConfigError
 from berunda.methods._consistency import (
     answers,
     needs_of_strong,
@@ -22,7 +21,7 @@ from berunda.methods._consistency import (
     updates_of,
     used_terms,
 )
-from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, setting
+from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting
 
 __all__ = ["FixMatch"]
 
@@ -36,8 +35,8 @@ class FixMatch(Method):
 
     Maps: the strong view is photometric plus CutMix on the geometry of the weak view, so that labels agree
     pixel by pixel; each pixel is believed or not on its own; pixels without data take part in nothing.
-    Whole images: the strong view is photometric, on the weak view's geometry or its own. Costs one teacher pass and
-    one trained pass an unlabelled image.
+    Whole images: the strong view has a geometry of its own. Costs one teacher pass and one trained pass an unlabelled
+    image.
 
     Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form).
@@ -63,11 +62,6 @@ class FixMatch(Method):
     )
     cutmix: float = setting(1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE)
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
-    geometry: str = setting(
-        "shared",
-        "turn and shift of the strong view of a whole image: those of the weak one, or its own",
-        valid=("shared", "own"),
-    )
     decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
     balance: bool = setting(
         True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
@@ -75,21 +69,12 @@ class FixMatch(Method):
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
-        like = "weak" if self.geometry == "shared" else None
-        return needs_of_strong(self.mu, self.q_from, self.strength, tasks=("segmentation", "scene"), like=like)
+        tasks: tuple[Task, ...] = ("segmentation", "scene")
+        return needs_of_strong(self.mu, self.q_from, self.strength, tasks=tasks, like="weak")
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
-        """Return running class distributions of the labels, predictions and confident predictions.
-
-        Raises:
-            ConfigError: a map's strong view is to have a geometry of its own.
-        """
+        """Return running class distributions of the labels, predictions and confident predictions."""
         del net
-        if spec.task == "segmentation" and self.geometry == "own":
-            raise ConfigError(
-                "method 'fixmatch': option 'geometry' is 'own', expected 'shared' for segmentation, where labels are "
-                "passed on pixel by pixel"
-            )
         extra = nn.Module()
         for name in ("labelled_classes", "predicted_classes", "confident_classes"):
             extra.register_buffer(name, torch.full((spec.n_classes,), 1 / spec.n_classes))

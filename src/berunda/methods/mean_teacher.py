@@ -78,7 +78,7 @@ class MeanTeacher(Method):
         del rng
         labelled, (weak, student) = batch.labelled["weak"], unlabelled_views(batch, "weak", "student")
         shown = [labelled.pixels, student.pixels]
-        (own, other), guess = answers(self, (net, extra), step, shown, weak.pixels)
+        (own, other), guess = answers(self, (net, extra), step, shown, weak.pixels, regressed=True)
         taught, seen = carried(losses.probabilities_of(guess), weak, student)
         supervised = losses.supervised_loss(own, labelled.labels, labelled.valid, balance=self.balance)
         unsupervised = mean_teacher_loss(other, taught, seen)

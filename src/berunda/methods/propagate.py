@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods._consistency import terms_of, unlabelled_views
-from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Stage, Step, Surveyed, View, setting
+from berunda.methods._followed import Followed
+from berunda.methods.contract import Batch, Loss, Needs, NetSpec, Step, Surveyed, View, setting
 from berunda.models import propagation
 
 __all__ = ["Propagate", "propagate_loss"]
 
-_FOLLOWERS = (
-    *("supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "fixmatch", "flexmatch"),
-    *("freematch", "softmatch", "adamatch", "defixmatch", "berunda"),
-)
 _ISCEN = "Iscen et al. 2019, section 4"
 _FIRST_PX = 96  # the packaged encoder was trained at 224 px and tells little from smaller images as they are
 
@@ -45,7 +42,7 @@ def propagate_loss(logits: Tensor, guess: Tensor, believed: Tensor, smoothing: f
 
 
 @dataclass(frozen=True)
-class Propagate(Method):
+class Propagate(Followed):
     """Cross-entropy with labels that spread along the edges of a nearest-neighbour graph of all images.
 
     Several times in the training the averaged net describes every image. Labels spread over the graph of these features
@@ -65,8 +62,6 @@ class Propagate(Method):
 
     name: ClassVar[str] = "propagate"
 
-    then: str = setting("none", "method that goes on afterwards, or none", valid=("none", *_FOLLOWERS))
-    share: float = setting(0.5, "share of the training before that method", valid=(0.05, 0.95), unit="share")
     graphs: int = setting(6, "graphs made in the training", valid=(1, 100))
     neighbours: int = setting(15, "neighbours that an image is joined to", valid=(1, 200), unit="images")
     components: int = setting(64, "principal components of the features", valid=(2, 2048))
@@ -102,12 +97,6 @@ class Propagate(Method):
         extra.register_buffer("first", torch.zeros(spec.n_labelled + spec.n_unlabelled, self.components))
         extra.register_buffer("is_pretrained", torch.tensor(float(spec.pretrained)))
         return extra
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Return propagation alone, or with the method that goes on."""
-        if self.then == "none":
-            return (Stage(self.name, 1.0),)
-        return Stage(self.name, self.share), Stage(self.then, 1 - self.share, method=self.then)
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
         """Return supervised + lambda_u * propagated, with both streams in one forward pass."""

@@ -13,7 +13,7 @@ from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
 from berunda.models.unet import PixelPath, UNet
 
-__all__ = ["Net", "build_net"]
+__all__ = ["Net", "build_net", "check_spec"]
 
 Net = UNet | SlimNet | SegNet | PooledNet
 """What the builder returns: all offer `encode`, `decode`, `classify`, `feature_dim` and `stride`."""
@@ -28,7 +28,7 @@ def build_net(spec: NetSpec) -> Net:
     Raises:
         ConfigError: a field is out of range, or the encoder cannot be had.
     """
-    _check(spec)
+    check_spec(spec)
     build = build_pooling_encoder if spec.task == "segmentation" and spec.decoder == "segnet" else build_encoder
     encoder = build(spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained)
     freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
@@ -42,8 +42,12 @@ def build_net(spec: NetSpec) -> Net:
     return SlimNet(encoder, spec.n_classes, pixel_path=pixel_path, stride=4 if spec.decoder == "slim4" else 2)
 
 
-def _check(spec: NetSpec) -> None:
-    """Raise one ConfigError that lists everything wrong with `spec`."""
+def check_spec(spec: NetSpec) -> None:
+    """Refuse a specification that no net is built for; nothing is built.
+
+    Raises:
+        ConfigError: listing everything wrong with it.
+    """
     faults = []
     if spec.task not in get_args(Task):
         faults.append(f"task {spec.task!r} is unknown, expected one of {', '.join(get_args(Task))}")

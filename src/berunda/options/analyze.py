@@ -24,7 +24,7 @@ class SiteOptions(Options):
 
     labelled: TextList | None = Field(None, description="Sites whose labels train.", json_schema_extra=_SITES)
     unlabelled: TextList | None = Field(
-        None, description="Sites whose images train without labels.", json_schema_extra=_SITES
+        None, description="Sites whose images train without labels; a split keeps them so.", json_schema_extra=_SITES
     )
     test: TextList | None = Field(None, description="Sites kept for the test.", json_schema_extra=_SITES)
     labels: PathText | None = Field(
@@ -91,7 +91,7 @@ class AnalyzeOptions(SiteOptions):
     )
     compare_with: PathText | None = Field(
         None,
-        description="Another data set to show in the same plane, both at one ground resolution.",
+        description="Another data set to show in the same plane, both at one ground resolution; roles hold for both.",
         json_schema_extra={"metavar": "DATASET"},
     )
     resolution: float | None = Field(

@@ -29,8 +29,9 @@ class BenchOptions(Options):
     )
     methods: TextList | None = Field(
         None,
-        description="Methods to compare, the floors included: features_logreg and features_propagate, or random_forest "
-        "with masks.",
+        description="Methods to compare, the floors included: features_logreg and features_propagate (and, where it is "
+        "named here, features_propagate_transductive, whose graph holds the test images without their labels), or "
+        "random_forest with masks.",
     )
     labels: TextList | None = Field(
         None,

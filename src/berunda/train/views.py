@@ -43,11 +43,14 @@ def batch_of_views(raw: RawBatch, needs: Needs, rng: Randomness) -> Batch:
         needs: what the method asked for.
         rng: fixed to the step.
     """
-    unlabelled = {}
-    if raw.unlabelled is not None:
-        unlabelled = _render(raw.unlabelled, needs.unlabelled, rng.at(1), raw.places.get("unlabelled"))
-    labelled = _render(raw.labelled, needs.labelled, rng.at(0), raw.places.get("labelled"))
-    return Batch(labelled=labelled, unlabelled=unlabelled)
+    streams = {"labelled": (raw.labelled, needs.labelled), "unlabelled": (raw.unlabelled, needs.unlabelled)}
+    are_maps = raw.labelled.labels is None or raw.labelled.labels.ndim == 3
+    shown = {
+        name: _render(images, views, rng.at(number), raw.places.get(name), are_maps=are_maps)
+        for number, (name, (images, views)) in enumerate(streams.items())
+        if images is not None
+    }
+    return Batch(labelled=shown["labelled"], unlabelled=shown.get("unlabelled", {}))
 
 
 def with_predicted_labels(raw: RawBatch, predict: Predictor, *, multilabel: bool) -> RawBatch:
@@ -82,22 +85,20 @@ def _labels_of(logits: Tensor, valid: Tensor, *, multilabel: bool) -> Tensor:
     return labels if labels.ndim == 1 else labels.masked_fill(~valid, IGNORE)
 
 
-def _render(raw: RawImages, views: Sequence[View], rng: Randomness, place: Place | None) -> dict[str, Images]:
-    """Render `views` of one stream in their order; a view that is like another takes over its geometry."""
+def _render(
+    raw: RawImages, views: Sequence[View], rng: Randomness, place: Place | None, *, are_maps: bool
+) -> dict[str, Images]:
+    """Render `views` of one stream in their order; of maps, a view that is like another takes over its geometry."""
     images: dict[str, Images] = {}
     for view in views:
         geometry: Geometry | None = None
-        if view.like is not None:
+        if view.like is not None and are_maps:
             if view.like not in images:
-                raise ConfigError(
-                    f"view {view.name!r} is like {view.like!r}, which no view before it is called"
-                )
+                raise ConfigError(f"view {view.name!r} is like {view.like!r}, which no view before it is called")
             geometry = images[view.like].geometry
         recipe = recipe_named(view.recipe, view.strength)
         draws = Draws(rng.torch(f"view {view.name}", device=raw.pixels.device), place)
-        pixels, valid, labels, geometry = make_view(
-            raw.pixels, raw.valid, raw.labels, recipe, draws, geometry=geometry
-        )
+        pixels, valid, labels, geometry = make_view(raw.pixels, raw.valid, raw.labels, recipe, draws, geometry=geometry)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         images[view.name] = Images(pixels, valid, labels, geometry, raw.index)
     return images

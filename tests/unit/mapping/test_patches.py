@@ -61,6 +61,8 @@ def test_answers_are_means_over_the_symmetries(n: int) -> None:
     np.testing.assert_allclose(said.logits, np.mean([view.logits for view in each], 0), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(said.features, np.mean([view.features for view in each], 0), rtol=1e-3, atol=1e-5)
     assert np.abs(said.logits - each[0].logits).max() > 1e-3
+    plain = ScenePredictor(scene_bundle(), precision="fp32", n_symmetries=n)
+    np.testing.assert_array_equal(plain.predict(pixels).logits, said.logits)
 
 
 def test_with_all_eight_a_turned_image_is_the_same_image() -> None:

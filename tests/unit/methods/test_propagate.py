@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,12 @@ from toy_methods import N_LISTED, TaskSource, spec_of, tiny
 from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
 from berunda.methods.contract import NetSpec, SplitNet, Step, Surveyed
-from berunda.methods.propagate import _FOLLOWERS, Propagate, propagate_loss
+from berunda.methods.propagate import Propagate, propagate_loss
 from berunda.models.propagation import aligned, corrected, joined, knn_graph, most_trusted, smoothed
 from berunda.train import survey
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
-from berunda.train.stages import plan_stages
+from berunda.train.stages import methods_of, plan_stages
 
 
 def test_loss_equals_its_numpy_twin() -> None:
@@ -218,6 +220,43 @@ def test_a_source_without_a_list_is_refused() -> None:
 def test_unknown_follower_is_refused() -> None:
     with pytest.raises(ConfigError, match="fixmtach"):
         Propagate(then="fixmtach")
-    whole_image = {name for name in method_names() if "scene" in make_method(name, {}).needs().tasks}
-    assert set(_FOLLOWERS) == whole_image - {"propagate"}
 
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_of_scenes_may_follow_and_no_other(name: str) -> None:
+    serves = "scene" in make_method(name, {}).needs().tasks
+    if serves and name != "propagate":
+        assert [method.name for method in methods_of(Propagate(then=name))] == ["propagate", name]
+    else:
+        with pytest.raises(ConfigError, match=f"option 'then' is '{name}'"):
+            Propagate(then=name)
+
+
+def test_the_follower_has_options_of_its_own() -> None:
+    given = {"then": "fixmatch", "fixmatch.threshold": ".9", "graphs": 2, "fixmatch.balance": False}
+    method = make_method("propagate", given)
+    _, after = methods_of(method)
+    assert after == make_method("fixmatch", {"threshold": 0.9, "balance": False})
+    assert plan_stages(method, 8)[1].method == after
+    written_out = make_method(
+        "propagate", {"then": "fixmatch", "then_options": "balance=no,threshold=0.9", "graphs": 2}
+    )
+    assert methods_of(written_out)[1] == after
+    assert make_method("propagate", asdict(method)) == method
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("propagate", {"then": "fixmatch", "fixmatch.tau": 1}, "method 'fixmatch': option 'tau' is unknown"),
+        ("propagate", {"then": "fixmatch", "fixmatch.threshold": 2}, "option 'threshold' is 2.0, expected 0 to 1"),
+        ("propagate", {"then": "fixmatch", "mixmatch.mu": 2}, "options mixmatch.mu found, but then=fixmatch"),
+        ("propagate", {"fixmatch.threshold": 0.9}, "options fixmatch.threshold found, but then=none"),
+        ("propagate", {"then_options": "mu=1"}, "option 'then_options' is 'mu=1', expected nothing"),
+        ("propagate", {"then": "fixmatch", "then_options": "mu"}, "holds 'mu', expected NAME=VALUE"),
+        ("fixmatch", {"mixmatch.mu": 2}, "option mixmatch.mu is unknown; no other method goes on after it"),
+    ],
+)
+def test_options_that_no_follower_has_are_refused(name: str, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        make_method(name, given)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from toy_training import ToySource
 
-from berunda.api.fit import passes_per_step
 from berunda.augment.puzzle import far_permutations
 from berunda.bench.bound import images_per_step
 from berunda.errors import ConfigError
@@ -21,6 +20,7 @@ from berunda.methods.contract import Batch, NetSpec
 from berunda.models.build import build_net
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
+from berunda.train.passes import passes_per_step
 
 DENSE = ("l1", "l2", "kmeans", "mumford_shah")
 ALL = (*DENSE, "inpainting", "jigsaw")

@@ -30,7 +30,8 @@ def test_the_digest_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None
 def test_other_weights_are_another_key_of_the_cache(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     from toy_sites import write_sites
 
-    from berunda.api.site_pipeline import Stages, describe_sites, open_sites
+    from berunda.api.site_pipeline import Stages, cutting_of, describe_sites
+    from berunda.data.site_layouts import find_sites
     from berunda.options.analyze import AnalyzeOptions
     from berunda.progress import Silent
 
@@ -39,7 +40,7 @@ def test_other_weights_are_another_key_of_the_cache(tmp_path, monkeypatch: pytes
     found = []
     for digest in ("a", "a", "b"):
         monkeypatch.setattr(describe, "_digest", lambda net, digest=digest: digest)
-        sites = open_sites(options.inputs, options)
+        sites = find_sites(options.inputs, cutting_of(options))
         found.append(describe_sites(sites, options, Stages(), Silent()).found.from_cache)
     assert found == [False, True, False]
 

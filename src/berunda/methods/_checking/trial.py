@@ -36,9 +36,7 @@ class PointNet(FullResolution, nn.Module):
         self.is_pooled = spec.task != "segmentation"
         self.first = nn.Conv2d(spec.n_bands, width, 1)
         self.second = nn.Conv2d(width, width, 1)
-        self.head = (
-            nn.Linear(width, spec.n_classes) if self.is_pooled else nn.Conv2d(width, spec.n_classes, 1)
-        )
+        self.head = nn.Linear(width, spec.n_classes) if self.is_pooled else nn.Conv2d(width, spec.n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
         """Return features (N, D, H, W), as the only stage."""
@@ -140,14 +138,15 @@ def make_images(spec: NetSpec, n: int, seed: int, *, with_labels: bool) -> RawIm
 
 def batch_of(needs: Needs, labelled: RawImages, unlabelled: RawImages | None, rng: Randomness) -> Batch:
     """Return the views of both streams; none of the unlabelled stream where `unlabelled` is None."""
-    streams = {} if unlabelled is None else _views_of(unlabelled, needs.unlabelled, rng.at(1))
-    return Batch(_views_of(labelled, needs.labelled, rng.at(0)), streams)
+    are_maps = labelled.labels is None or labelled.labels.ndim == 3
+    streams = {} if unlabelled is None else _views_of(unlabelled, needs.unlabelled, rng.at(1), are_maps)
+    return Batch(_views_of(labelled, needs.labelled, rng.at(0), are_maps), streams)
 
 
-def _views_of(images: RawImages, views: Sequence[View], rng: Randomness) -> dict[str, Images]:
+def _views_of(images: RawImages, views: Sequence[View], rng: Randomness, are_maps: bool) -> dict[str, Images]:
     shown: dict[str, Images] = {}
     for view in views:
-        geometry = shown[view.like].geometry if view.like else None
+        geometry = shown[view.like].geometry if view.like and are_maps else None
         recipe, generator = recipe_named(view.recipe, view.strength), rng.torch(f"view {view.name}")
         pixels, valid, labels, geometry = make_view(
             images.pixels, images.valid, images.labels, recipe, generator, geometry=geometry
@@ -165,9 +164,7 @@ def follow(teacher: nn.Module, net: nn.Module, extra: nn.Module, decay: float) -
             value.copy_(torch.lerp(new, value, decay) if value.is_floating_point() else new)
 
 
-def make_trial(
-    method: Method, task: Task, net_factory: NetFactory | None = None, n_labelled: int = 4
-) -> Trial:
+def make_trial(method: Method, task: Task, net_factory: NetFactory | None = None, n_labelled: int = 4) -> Trial:
     """Return a trial of `method` on `task`, the same for every call.
 
     The net is that of `net_factory`; else the method's own, if it builds one; else a `PointNet`. Global
