@@ -12,12 +12,13 @@ import shapely
 
 from berunda.api.site_outcome import AuditOutcome
 from berunda.api.site_tables import WINDOW_COLUMNS, places_of
-from berunda.assess.description import Description, describe_images, refuse_broken
+from berunda.assess.description import MIN_VALID, Description, describe_images, refuse_broken
 from berunda.assess.grey import describe_grey
 from berunda.assess.leakage import Leak, Placed, find_leaks
 from berunda.data.site_layouts import file_below, read_columns
 from berunda.data.site_pixels import SitePixels, measure_site_scaling
 from berunda.data.sites import ROLES, Item, Site, SiteSet, role_of
+from berunda.data.tables import FILES_JOINT
 from berunda.errors import DataError
 from berunda.geo.grid import Grid, Window
 from berunda.geo.raster import Scene, open_scenes
@@ -85,6 +86,11 @@ def _warnings(found: Description, n_placed: int) -> list[str]:
     told = []
     if found.broken:
         told.append(f"{len(found.broken)} images cannot be read and were not checked: {found.broken[0][0]} and so on.")
+    if found.blank:
+        told.append(
+            f"{len(found.blank)} images hold data on less than {MIN_VALID:.0%} of their pixels and were not checked: "
+            f"{found.blank[0]} and so on."
+        )
     if n_placed < len(found.sites):
         told.append(
             f"{len(found.sites) - n_placed} images have no known place: overlaps and neighbours among them cannot be "
@@ -109,15 +115,23 @@ def _looked_at(sites: SiteSet, skip_broken: bool, progress: Progress) -> Descrip
     return found
 
 
-def pictures_of(sites: SiteSet, progress: Progress, bands: Sequence[str] | None = None) -> Description:
+def pictures_of(
+    sites: SiteSet, progress: Progress, bands: Sequence[str] | None = None, *, min_valid: float = MIN_VALID
+) -> Description:
     """Return images of the same bands as the audit sees them: thumbnails, hashes and sizes, no features.
+
+    Args:
+        sites: the images.
+        progress: told of every batch.
+        bands: names of the bands wanted; None for those of the first image.
+        min_valid: share 0..1 of an image's pixels that must hold data; images with less are left out and named.
 
     Raises:
         DataError: no image can be read, or their bands differ.
     """
-    pixels = SitePixels(sites, bands=bands)
+    pixels = SitePixels(sites, bands=bands, names=bands)
     scaling = measure_site_scaling(pixels)
-    return describe_images(pixels, scaling, _nothing, image_px=32, key="audit", progress=progress)
+    return describe_images(pixels, scaling, _nothing, image_px=32, key="audit", min_valid=min_valid, progress=progress)
 
 
 def _nothing(given: np.ndarray) -> np.ndarray:
@@ -171,7 +185,9 @@ def _place(item: Item, grid: Grid | None, crs: str) -> tuple[str, object, float]
 def _sites_of(path: Path) -> SiteSet:
     """Return the images of a table, a site a role."""
     columns, rows = read_columns(path)
-    if "path" not in columns or "role" not in columns:
+    # a split may leave an image of a site to label without labels: what trains is told by split, not by role
+    of_row = next((columns[name] for name in ("split", "part", "role") if name in columns), None)
+    if "path" not in columns or of_row is None:
         raise DataError(
             f"{path}: columns {', '.join(columns)} found, expected file and split (train, validation, test or "
             "unlabelled); "
@@ -182,8 +198,9 @@ def _sites_of(path: Path) -> SiteSet:
     for line, row in enumerate(rows, 2):
         where = f"{path} row {line}"
         # a table that `train` reads leaves the cell of training images empty
-        role = role_of(row[columns["role"]], where) or "labelled"
-        file = file_below(path, row[columns["path"]], where)
+        role = role_of(row[of_row], where) or "labelled"
+        # of a scene of several files the first tells place and picture
+        file = file_below(path, row[columns["path"]].split(FILES_JOINT)[0], where)
         cells = [row[columns[name]].strip() for name in WINDOW_COLUMNS] if has_windows else []
         made.items.append(_item(made, file, ROLES.index(role), cells, where))
         made.lines.append(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["audit", "choose_sites", "split"]
 
 _WORD = {"labelled": "train", "unlabelled": "unlabelled", "test": "test"}
+MAX_LISTED = 100_000
+"""Images of an input up to which all stand in the table of a split; of more, those that the draw keeps."""
 
 
 def audit(
@@ -48,11 +49,13 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
 
     The test is chosen first. Images of other sites that lie nearer to a test image than the buffer, overlap one or show
     the same picture are then left out: the labels are chosen from what remains, and all figures are of that. Every
-    image of the input stands in the table, those that are left out as such.
+    image of the input stands in the table, those that are left out as such; of an input of more than `MAX_LISTED`
+    images those that `max_per_site` keeps.
 
     Args:
         options: every option, see `SplitOptions`.
-        out: the table, a .csv above all images; beside it goes a .gpkg of outlines where images have a place.
+        out: the table, a .csv above all images; beside it goes a .gpkg of outlines where images have a place, and
+            rasters of classes where `labels` are given.
         progress: told of every batch.
 
     Returns:
@@ -73,16 +76,16 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
     check_encoder(options.encoder, options.device)
     from berunda.api.site_pipeline import Stages, check_several, cutting_of, describe_sites
     from berunda.api.site_tables import relative_path
-    from berunda.data.site_layouts import thinned
+    from berunda.data.site_maker import thinned
 
     told = progress or Silent()
-    sites = _all_images(options)
+    sites = _listed(options)
     check_several(sites)
     if sites.arrays:
         raise DataError(
             f"data set {sites.name} comes with a split of its own, expected a folder of sites, a table or scenes"
         )
-    relative_path(path, sites.items[0])
+    relative_path(path, sites, sites.items[0])
     try:
         described = describe_sites(thinned(sites, cutting_of(options)), options, Stages(), told)
         pictures = _all_pictures(sites, described, options, told)
@@ -93,7 +96,9 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
             return candidates_of(described, options.nu, left_out)
 
         choice = choose_sites(described, options, beside_test)
-        return _written(_Proposal(sites, pictures, described, choice, frozenset(left_out)), path)
+        unknown = _unknown(pictures, described, options)
+        sites = _with_truths(sites, options, path)
+        return _written(_Proposal(sites, pictures, described, choice, frozenset(left_out), unknown), path)
     finally:
         for scene in sites.scenes:
             scene.close()
@@ -104,11 +109,12 @@ class _Proposal:
     """A choice with what is written beside it.
 
     Attributes:
-        sites: all images of the input.
+        sites: the images that the table lists.
         pictures: what the buffer rests on, of all that can be read.
         described: what the choice rests on: the images that were looked at.
         choice: of the sites.
         too_near: names of the images that are left out for a test image's sake.
+        unknown: names of the images in which nothing is labelled, where others are.
     """
 
     sites: SiteSet
@@ -116,29 +122,30 @@ class _Proposal:
     described: Described
     choice: SplitChoice
     too_near: frozenset[str]
+    unknown: frozenset[str]
 
 
-def _all_images(options: SplitOptions) -> SiteSet:
-    """Return all images of the input, with the roles that are settled.
+def _listed(options: SplitOptions) -> SiteSet:
+    """Return the images that the table lists, all up to `MAX_LISTED`, with the roles that are settled.
 
     Sites that the input itself calls unlabelled are open: they may be the ones to label.
     """
     from berunda.api.site_pipeline import cutting_of
     from berunda.data.site_layouts import find_sites
 
-    found = find_sites(options.inputs, replace(cutting_of(options), max_per_site=sys.maxsize))
+    found = find_sites(options.inputs, replace(cutting_of(options), whole_up_to=MAX_LISTED))
     roles = (replace(site, role=NO_ROLE) if site.role == "unlabelled" else site for site in found.sites)
     return replace(found, sites=tuple(roles)).with_roles(options.roles, others=NO_ROLE)
 
 
 def _all_pictures(sites: SiteSet, described: Described, options: SplitOptions, progress: Progress) -> Description:
-    """Return places and pictures of all images, those included that the choice does not look at."""
+    """Return places and pictures of all listed images, those included that the choice does not look at."""
     from berunda.api.split_audit import pictures_of
     from berunda.assess.description import refuse_broken
 
-    if len(described.found.sites) + len(described.found.broken) == len(sites):
+    if described.found.n_images == len(sites):
         return described.found
-    found = pictures_of(sites, progress, options.bands)
+    found = pictures_of(sites, progress, options.bands, min_valid=options.min_valid)
     if not options.skip_broken:
         refuse_broken(found, len(sites))
     return found
@@ -153,13 +160,36 @@ def _too_near(pictures: Description, test: Sequence[int], buffer_px: int | None)
     return {leak.first for leak in leaks_of(replace(pictures, sites=replace(pictures.sites, sites=sites)), buffer_px)}
 
 
+def _unknown(pictures: Description, described: Described, options: SplitOptions) -> frozenset[str]:
+    """Return the names of the images in which nothing is labelled; none where no class of any image is known."""
+    from berunda.data.site_classes import count_classes
+
+    sites, classes = pictures.sites, described.classes
+    if pictures is not described.found:
+        classes = count_classes(sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
+    if classes is None:
+        return frozenset()
+    return frozenset(item.name for item, of in zip(sites.items, classes.counts, strict=True) if not of.any())
+
+
+def _with_truths(sites: SiteSet, options: SplitOptions, path: Path) -> SiteSet:
+    """Return the images with rasters of classes, which are written beside the table where --labels are given."""
+    from berunda.api.split_truth import write_truths
+
+    if options.labels is None:
+        return sites
+    return write_truths(path, sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
+
+
 def _check_table(path: Path, options: SplitOptions) -> None:
     """Refuse to write over an input, or over outlines that no earlier split wrote.
 
     Raises:
         ConfigError: naming the file.
     """
-    written = [path, path.with_suffix(".gpkg")]
+    from berunda.api.split_truth import truth_paths
+
+    written = [path, path.with_suffix(".gpkg"), *truth_paths(path, 1)]
     inputs = {os.path.realpath(text) for text in (*options.inputs, options.labels) if text is not None}
     for file in written:
         if os.path.realpath(file) in inputs:
@@ -213,29 +243,41 @@ def candidates_of(described: Described, nu: float, left_out: Collection[str] = (
 
 
 def _written(made: _Proposal, path: Path) -> SplitOutcome:
-    """Write every image of the input; those that are left out last, so that readers who skip them count rows alike."""
-    from berunda.api.site_tables import WINDOW_COLUMNS, relative_path, window_cells, write_csv
+    """Write every image; those that are left out last, so that readers who skip them count rows alike."""
+    from berunda.api.site_tables import WINDOW_COLUMNS, below_table, relative_path, window_cells, write_csv
 
-    choice = made.choice
-    roles = tuple(replace(site, role=choice.role(i)) for i, site in enumerate(made.sites.sites))
+    roles = tuple(replace(site, role=made.choice.role(i)) for i, site in enumerate(made.sites.sites))
     sites = replace(made.sites, sites=roles)
-    gone = made.too_near | {name for name, _ in made.pictures.broken}
-    states = [LEFT_OUT if item.name in gone else sites.sites[item.site].role for item in sites.items]
+    states = _states(made, sites)
     rows = []
     for i in sorted(range(len(sites)), key=lambda i: states[i] == LEFT_OUT):
         item, site = sites.items[i], sites.sites[sites.items[i].site]
-        word = _WORD.get(states[i], LEFT_OUT)
-        rows.append([relative_path(path, item), item.label, word, site.name, site.role, *window_cells(item)])
-    write_csv(path, ("file", "label", "split", "site", "role", *WINDOW_COLUMNS), rows)
+        truth = "" if item.truth is None or item.name in made.unknown else below_table(path, item.truth)
+        known = [item.label, _WORD.get(states[i], LEFT_OUT), site.name, site.role, truth]
+        rows.append([relative_path(path, sites, item), *known, *window_cells(item)])
+    write_csv(path, ("file", "label", "split", "site", "role", "truth", *WINDOW_COLUMNS), rows)
     return SplitOutcome(
         table=path,
         outlines=_outlines(path.with_suffix(".gpkg"), sites, states),
         roles={site.name: site.role for site in sites.sites},
         counts={kind: states.count(kind) for kind in (*ROLES, LEFT_OUT)},
-        figures={**choice.figures, "cost": choice.cost, "random_cost": choice.random_cost},
-        reasons=choice.reasons,
+        figures={**made.choice.figures, "cost": made.choice.cost, "random_cost": made.choice.random_cost},
+        reasons=made.choice.reasons,
         warnings=tuple(_warnings(made, states)),
     )
+
+
+def _states(made: _Proposal, sites: SiteSet) -> list[str]:
+    """Return what each image is for: its site's role, if it is of use for that, or that it is left out."""
+    pictures = made.pictures
+    gone = made.too_near | {name for name, _ in pictures.broken} | {*pictures.blank}
+    states = []
+    for item in sites.items:
+        role = sites.sites[item.site].role
+        # of a site to label, an image in which nothing is labelled can only be looked at
+        role = "unlabelled" if role == "labelled" and item.name in made.unknown else role
+        states.append(LEFT_OUT if item.name in gone else role)
+    return states
 
 
 def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
@@ -243,7 +285,7 @@ def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
 
     described, looked_at = made.described, made.described.found.sites
     told = list(described.notes)
-    if len(looked_at) + len(described.found.broken) < len(made.sites):
+    if described.found.n_images < len(made.sites):
         told.append(
             "Those that the draw left out stand in the table too: their site's role and the buffer hold for them."
         )
@@ -265,6 +307,11 @@ def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
         )
     if made.pictures.broken:
         told.append(f"{len(made.pictures.broken)} images cannot be read and are in no part of the split.")
+    if len(made.pictures.blank) > len(described.found.blank):
+        told.append(
+            f"{len(made.pictures.blank)} images of the whole table hold too little data, see --min-valid, and are in "
+            "no part of the split."
+        )
     if not states.count("labelled"):
         told.append("No labelled image is left beyond the buffer: give a smaller --buffer-px, or larger sites.")
     return told

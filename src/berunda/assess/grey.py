@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from berunda.assess.description import BINS, Description, colour_bands, thumbnail
+from berunda.assess.description import BINS, MIN_VALID, Description, colour_bands, thumbnail
 from berunda.assess.duplicates import content_hash, perceptual_hash
 from berunda.data.scaling import Scaling
 from berunda.data.site_pixels import Broken, Patch, SitePixels
@@ -16,10 +16,11 @@ _PERCENTILES = (1.0, 99.0)
 
 
 def describe_grey(sites: SiteSet) -> Description | None:
-    """Return pictures and hashes of images whose bands differ; None where all have the same bands.
+    """Return pictures and hashes of images whose bands differ; None where all have the same bands, or none holds data.
 
     The grey value of a pixel is the mean of its red, green and blue, or of the bands that are shown as such; each image
-    is stretched by itself. Features and histograms are empty, and so are the names of the bands.
+    is stretched by itself. Features and histograms are empty, and so are the names of the bands. Images with data on
+    less than `MIN_VALID` of their pixels are left out.
 
     Args:
         sites: the images; each is read once, one after another.
@@ -29,6 +30,7 @@ def describe_grey(sites: SiteSet) -> Description | None:
     contents: list[int] = []
     sizes: list[tuple[int, ...]] = []
     broken: list[tuple[str, str]] = []
+    blank: list[str] = []
     kinds: set[tuple[str, ...]] = set()
     for index, item in enumerate(sites.items):
         read = SitePixels(sites.subset(np.array([index]))).read(0)
@@ -36,11 +38,14 @@ def describe_grey(sites: SiteSet) -> Description | None:
             broken.append((item.name, read.reason))
             continue
         kinds.add(read.bands)
+        if read.valid.mean() < MIN_VALID:
+            blank.append(item.name)
+            continue
         kept.append(index)
         thumbs.append(_grey_thumbnail(read))
         contents.append(content_hash(read.pixels))
         sizes.append(read.valid.shape)
-    if len(kinds) < 2:
+    if len(kinds) < 2 or not kept:
         return None
     return Description(
         sites=sites.subset(np.array(kept, np.int64)),
@@ -53,6 +58,7 @@ def describe_grey(sites: SiteSet) -> Description | None:
         bands=(),
         scaling=Scaling(np.zeros(0), np.ones(0)),
         broken=tuple(broken),
+        blank=tuple(blank),
     )
 
 

@@ -75,7 +75,7 @@ class SiteAnalysis:
         classes: of the images; None where they are not known.
         class_figures: of the sites; None likewise.
         ranked: which images to label next; None where that was not asked for, or there are none.
-        uncertainty: (N,) 0..1 of a model about each image; None without a model.
+        uncertainty: (N,) 0..1 of a model about each image, NaN where it was not asked; None without a model.
         settings: label -> text.
         timing: seconds by stage.
         notes: what a reader should know of the data.

@@ -352,6 +352,10 @@ def _colours_view(analysis: SiteAnalysis) -> dict[str, Any]:
     return {"chart": _svg(chart), "heads": list(distances), "rows": rows if distances else []}
 
 
+def _unsure_text(share: float) -> str:
+    return "the model could not be asked" if np.isnan(share) else f"uncertainty {share:.0%}"
+
+
 def _next_view(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
     ranked = analysis.ranked
     for rank in range(0 if ranked is None else min(_MAX_NEXT, len(ranked.index))):
@@ -367,5 +371,5 @@ def _next_view(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
             "note": f"distance {ranked.distance[rank]:.2f}"
             if np.isfinite(ranked.distance[rank])
             else "the middle of all images",
-            "unsure": "" if sure is None else f"uncertainty {sure[index]:.0%}",
+            "unsure": "" if sure is None else _unsure_text(float(sure[index])),
         }

@@ -24,7 +24,7 @@ import numpy as np
 from berunda.cache import cache_folder
 from berunda.data.images import ImageSet
 from berunda.data.listing import Blobs, Listing, Sample
-from berunda.data.photo import Decoded, Undecodable, decode_image, resampled
+from berunda.data.photo import Decoded, Undecodable, decode_image, decode_window, resampled
 from berunda.data.store import FileReader, content_key, folder_name, locked_folder, writing_store
 from berunda.errors import DataError, OutputError
 from berunda.geo.fingerprint import fingerprint_files
@@ -250,7 +250,7 @@ def _images(listing: Listing) -> Iterator[list[Decoded | str]]:
     samples = listing.samples
     waiting: deque[Future[list[Decoded | str]]] = deque()
     with FileReader() as files, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
-        load = listing.load or (lambda samples: [files.read(sample.file) for sample in samples])
+        load = listing.load or (lambda samples: [_blob(files, sample) for sample in samples])
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
             waiting.append(pool.submit(_decode_chunk, chunk, load(chunk), listing.side_px))
@@ -260,6 +260,11 @@ def _images(listing: Listing) -> Iterator[list[Decoded | str]]:
             yield waiting.popleft().result()
 
 
+def _blob(files: FileReader, sample: Sample) -> bytes | str:
+    """Return a file's bytes; none of a raster of which a window is wanted, as that is read by itself."""
+    return files.read(sample.file) if sample.file.window is None else b""
+
+
 def _decode_chunk(samples: Sequence[Sample], blobs: Blobs, side_px: int | None) -> list[Decoded | str]:
     done: list[Decoded | str] = []
     for sample, blob in zip(samples, blobs, strict=True):
@@ -267,7 +272,9 @@ def _decode_chunk(samples: Sequence[Sample], blobs: Blobs, side_px: int | None) 
             done.append(blob)
             continue
         try:
-            if isinstance(blob, np.ndarray):
+            if sample.file.window is not None:
+                image = decode_window(sample.file.path, sample.file.window)
+            elif isinstance(blob, np.ndarray):
                 image = Decoded(blob, tuple(f"b{i}" for i in range(1, len(blob) + 1)), is_raster=False)
             else:
                 image = decode_image(blob, sample.name, None if sample.file.member else sample.file.path)

@@ -12,9 +12,8 @@ import numpy as np
 from berunda.data.sites import Item, SiteSet
 from berunda.errors import DataError, GeoError
 from berunda.geo.features import is_vector
-from berunda.geo.grid import Grid, Shape, Window, crs_name
-from berunda.geo.labelraster import label_grid, read_label_raster
-from berunda.geo.resample import nearest_indices
+from berunda.geo.grid import Shape, crs_name
+from berunda.geo.labelraster import label_grid, read_label_raster, read_under
 from berunda.geo.resolve import resolve_inputs
 from berunda.geo.vector import Labels, rasterize, read_labels
 
@@ -113,9 +112,11 @@ def _of_label_raster(sites: SiteSet, path: Path, zero_is_class: bool) -> ClassCo
     own = label_grid(path)
     tallies: list[Mapping[str, int]] = []
     for item in sites.items:
-        tallies.append(
-            {} if item.window is None else _under(path, own, sites.scenes[item.scene].grid, item.window, zero_is_class)
-        )
+        if item.window is None:
+            tallies.append({})
+        else:
+            raster = read_under(path, own, sites.scenes[item.scene].grid, item.window, zero_is_class)
+            tallies.append(_counted(raster.values, raster.names))
     if not any(tallies):
         first = sites.scenes[0].grid
         raise GeoError(
@@ -124,18 +125,6 @@ def _of_label_raster(sites: SiteSet, path: Path, zero_is_class: bool) -> ClassCo
             "nodata (0 and 255 unless one is declared); see --zero-is-class"
         )
     return _of_tallies(tallies)
-
-
-def _under(path: Path, own: Grid, grid: Grid, window: Window, zero_is_class: bool) -> dict[str, int]:
-    """Return the pixels of each class of a label raster of grid `own` under a window of another grid."""
-    rows, cols, is_inside = nearest_indices(grid, own, window)
-    if not is_inside.any():
-        return {}
-    rows, cols = rows[is_inside], cols[is_inside]
-    top, left = int(rows.min()), int(cols.min())
-    part = Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
-    raster = read_label_raster(path, zero_is_class, part)
-    return _counted(raster.values[rows - top, cols - left], raster.names)
 
 
 def _counted(values: np.ndarray, names: Mapping[int, str]) -> dict[str, int]:

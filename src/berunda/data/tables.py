@@ -10,8 +10,19 @@ from pathlib import Path
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.errors import DataError
+from berunda.geo.grid import Window
 
-__all__ = ["LEFT_OUT", "PART_WORDS", "Table", "part_of", "read_table", "without_left_out"]
+__all__ = [
+    "FILES_JOINT",
+    "LEFT_OUT",
+    "PART_WORDS",
+    "WINDOW_COLUMNS",
+    "Table",
+    "part_of",
+    "read_table",
+    "window_of",
+    "without_left_out",
+]
 
 MAX_BYTES = 1 << 29
 PART_WORDS = {
@@ -31,7 +42,11 @@ LEFT_OUT = "left out"
 _FILE_COLUMNS = ("file", "path", "image", "filename")
 _CLASS_COLUMNS = ("class", "label")
 _PART_COLUMNS = ("split", "part")
-_OTHER_COLUMNS = ("sha256", "md5", "crc32", "site", "role", "row", "col", "n_rows", "n_cols")
+FILES_JOINT = ";"
+"""Stands between the rasters of one image, whose bands lie in several files."""
+WINDOW_COLUMNS = ("row", "col", "n_rows", "n_cols")
+"""Columns that say which pixels of a raster an image is; empty where it is all of its file."""
+_OTHER_COLUMNS = ("sha256", "md5", "crc32", "site", "role", "truth", *WINDOW_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,9 @@ class Table:
         parts: what the split column says; empty without such a column.
         classes: the columns that are classes of their own (several labels an image).
         values: for each row the value of each class column: 1, 0 or NaN (an empty cell: unknown).
+        windows: for each row the pixels of its file that are the image; None for all of them.
+        truths: for each row the raster of classes on the grid of its file, "" for none.
+        sites: for each row the place it comes from, "" where that is unknown.
     """
 
     path: Path
@@ -53,6 +71,15 @@ class Table:
     parts: tuple[int, ...]
     classes: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
+    windows: tuple[Window | None, ...]
+    truths: tuple[str, ...]
+    sites: tuple[str, ...]
+
+    @property
+    def names_of_images(self) -> tuple[str, ...]:
+        """A name for each row: its file, and where in it a window begins."""
+        places = zip(self.files, self.windows, strict=True)
+        return tuple(file if at is None else f"{file}@{at.row},{at.col}" for file, at in places)
 
 
 def read_table(path: Path, *, with_values: bool) -> Table:
@@ -83,7 +110,50 @@ def read_table(path: Path, *, with_values: bool) -> Table:
         () if part is None else tuple(part_of(row[part], f"{path} row {i}") for i, row in enumerate(rows, 2)),
         tuple(header[index].strip() for index in own),
         tuple(_values(header, own, row, f"{path} row {i}") for i, row in enumerate(rows, 2)) if own else (),
+        _windows(path, lower, rows),
+        _cells(lower, "truth", rows),
+        _cells(lower, "site", rows),
     )
+
+
+def _cells(names: Sequence[str], name: str, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    if name not in names:
+        return ("",) * len(rows)
+    return tuple(row[names.index(name)].strip().replace("\\", "/") for row in rows)
+
+
+def _windows(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Window | None, ...]:
+    at = [names.index(name) for name in WINDOW_COLUMNS if name in names]
+    if len(at) < len(WINDOW_COLUMNS):
+        return (None,) * len(rows)
+    return tuple(window_of([row[i] for i in at], f"{path} row {number}") for number, row in enumerate(rows, 2))
+
+
+def window_of(cells: Sequence[str], where: str) -> Window | None:
+    """Return the window that four cells of a table mean, None where all are empty.
+
+    Args:
+        cells: of the columns `WINDOW_COLUMNS`, in pixels of the file.
+        where: the row, for messages.
+
+    Raises:
+        DataError: they are no window.
+
+    Example:
+        >>> window_of(["0", "64", "32", "32"], "split.csv row 2")
+        Window(row=0, col=64, n_rows=32, n_cols=32)
+    """
+    texts = [cell.strip() for cell in cells]
+    if not any(texts):
+        return None
+    is_whole = all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts)
+    numbers = [int(text) for text in texts] if is_whole else [0] * 4
+    if numbers[2] < 1 or numbers[3] < 1:
+        raise DataError(
+            f"{where}: window {', '.join(texts)} found, expected whole numbers in {', '.join(WINDOW_COLUMNS)}: rows "
+            "and columns from 0, at least one of each; or nothing for the whole file"
+        )
+    return Window(*numbers)
 
 
 def part_of(word: str, where: str) -> int:

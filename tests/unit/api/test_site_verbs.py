@@ -11,14 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toy_masks import scene as stripes
+from toy_masks import write_png
 from toy_sites import picture, write_site, write_sites
 
 from berunda.api.analyze_verb import analyze
 from berunda.api.split_verb import audit, split
 from berunda.cli.main import main
-from berunda.data.images import TEST, TRAIN, open_images
-from berunda.data.synthetic import Landscape, write_scene, write_truth
+from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION, open_images
+from berunda.data.masks.images import open_masks
+from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.synthetic import CLASS_NAMES, Landscape, block, write_polygons, write_scene, write_truth
 from berunda.errors import ConfigError, DataError
+from berunda.geo.grid import Window
 from berunda.options.analyze import AnalyzeOptions, SplitOptions
 
 FAST = ["--image-px", "32"]
@@ -198,6 +203,70 @@ def test_a_split_is_proposed_read_by_train_and_clean(tmp_path: Path, capsys: pyt
     assert len(images.of(TRAIN)) > 0
     assert main(["split", "--audit", str(path)]) == 0
     assert "no leak" in capsys.readouterr().out
+
+
+QUICK = ["--task", "segmentation", "--steps", "2", "--crop-px", "32", "--device", "cpu"]
+
+
+def test_a_split_of_one_scene_with_polygons_trains_and_compares(tmp_path: Path) -> None:
+    spec = Landscape(seed=3, rows=256, cols=256, cloud_share=0.0, site="site23")
+    scene = write_scene(tmp_path / "d" / "scene.tif", spec)
+    labels = write_polygons(tmp_path / "d" / "labels.gpkg", spec, 30)
+    table = tmp_path / "d" / "split.csv"
+    words = [
+        "split",
+        str(scene),
+        "--labels",
+        str(labels),
+        "--field",
+        "class",
+        "--block-px",
+        "32",
+        "--n-labelled",
+        "8",
+        *FAST,
+    ]
+    assert main([*words, "--buffer-px", "0", "--out", str(table)]) == 0
+    masks = open_masks(str(table))
+    assert set(masks.classes) <= set(CLASS_NAMES)
+    assert masks.sizes.tolist() == [[32, 32]] * len(masks)
+    counted, expected = np.zeros(len(masks.classes)), np.zeros(len(masks.classes))
+    for index in [*masks.of(TRAIN), *masks.of(VALIDATION), *masks.of(TEST)]:
+        row, col = (int(text) for text in masks.names[index].split("@")[1].split(","))
+        truth = block(spec, Window(row, col, 32, 32))[1]
+        known = masks.labels(index)
+        for number, name in enumerate(masks.classes):
+            counted[number] += (known == number).sum()
+            expected[number] += (truth[known >= 0] == 1 + CLASS_NAMES.index(name)).sum()
+    assert all(masks.labels(index).max() >= 0 for index in masks.of(TRAIN))
+    assert counted.sum() > 100
+    assert expected == pytest.approx(counted, rel=0.1)  # polygons may cut a pixel of another class
+    assert main(["split", "--audit", str(table), "--buffer-px", "0"]) == 0
+    assert len(find_sites([str(table)], Cutting()).items) == len(masks)
+    given = ["--method", "supervised", "--labelled-images", "2", *QUICK]
+    assert main(["train", str(table), *given, "--out", str(tmp_path / "model")]) == 0
+    assert (tmp_path / "model" / "model" / "model.safetensors").is_file()
+    given = ["--methods", "supervised", "--labels", "2", "--seeds", "1", *QUICK[2:]]
+    assert main(["bench", "folder", "--data", str(table), *given, "--out", str(tmp_path / "bench")]) == 0
+
+
+def test_a_split_of_sites_with_masks_trains(tmp_path: Path) -> None:
+    for seed in range(4):
+        site = tmp_path / "sites" / f"s{seed}"
+        for k in range(4):
+            image, classes = stripes(32, 10 * seed + k)
+            write_png(site / "images" / f"{k}.png", image)
+            write_png(site / "masks" / f"{k}.png", (classes + 1).astype(np.uint8))
+    table = tmp_path / "sites" / "split.csv"
+    assert main(["split", str(tmp_path / "sites"), "--n-labelled", "2", "--out", str(table), *FAST]) == 0
+    masks = open_masks(str(table))
+    assert len(masks.of(TEST)) == 4
+    assert {masks.names[i].split("/")[0] for i in masks.of(TEST)} == {masks.sites[i] for i in masks.of(TEST)}
+    assert masks.has_mask[masks.parts != UNLABELLED].all()
+    image, classes = stripes(32, 10 * int(masks.names[0][1]) + int(masks.names[0].split("/")[-1][0]))
+    assert np.array_equal(masks.labels(0), classes)
+    given = ["--method", "supervised", "--labelled-images", "2", *QUICK]
+    assert main(["train", str(table), *given, "--out", str(tmp_path / "model")]) == 0
 
 
 def test_the_audit_finds_planted_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from toy_masks import write_png
 from toy_sites import picture, write_site, write_sites
 
 from berunda.data import site_classes
+from berunda.data.order import Randomness
 from berunda.data.site_classes import count_classes
 from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.site_maker import Blocks, SiteMaker, thinned
 from berunda.data.site_pixels import Broken, Ground, Patch, SitePixels, measure_site_scaling, place_of
-from berunda.data.sites import SiteSet, role_of
+from berunda.data.sites import Site, SiteSet, role_of
 from berunda.data.synthetic import Landscape, block, write_scene, write_truth
 from berunda.errors import ConfigError, DataError, GeoError, SecurityError
 from berunda.geo.grid import Window
@@ -251,3 +255,63 @@ def test_roles_reach_both_of_two_sets(tmp_path: Path) -> None:
 def test_others_may_stay_without_a_role(tmp_path: Path) -> None:
     sites = find_sites([str(write_sites(tmp_path, 2))], Cutting()).with_roles({"test": ["west"]}, others="")
     assert [s.role for s in sites.sites] == ["", "", "", "test"]
+
+
+def test_rasters_of_classes_beside_the_images_are_none_of_them_and_belong_by_their_path(tmp_path: Path) -> None:
+    place = tmp_path / "d" / "site"
+    for name in ("a/1.png", "b/1.png", "b/1_2.png", "b/3.png"):
+        write_png(place / name, picture(len(name)))
+    for name, value in {"a/1.png": 1, "b/1_2.png": 2, "b/3_UA.png": 3, "c/9.png": 4}.items():
+        write_png(place / "labels" / name, np.full((32, 32), value, np.uint8))
+    write_site(tmp_path / "d" / "other", 1, 2)
+    sites = find_sites([str(tmp_path / "d")], Cutting())
+    known = {item.name: item.truth for item in sites.items if item.name.startswith("site/")}
+    assert known == {
+        "site/a/1.png": place / "labels" / "a" / "1.png",
+        "site/b/1.png": None,
+        "site/b/1_2.png": place / "labels" / "b" / "1_2.png",
+        "site/b/3.png": place / "labels" / "b" / "3_UA.png",
+    }
+    assert [item.label for item in sites.items if item.site == 1] == ["a", "b", "b", "b"]
+    assert any("1 rasters of classes have no image of their path and name: site/c/9" in note for note in sites.notes)
+
+
+@pytest.mark.parametrize("whole_up_to", [0, 100_000])
+def test_only_the_blocks_that_are_drawn_become_images(whole_up_to: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SiteMaker("large", None, Cutting(max_per_site=100, seed=3, whole_up_to=whole_up_to))
+    for number, rows in enumerate((640_000, 6400, 640)):
+        if number < 2:
+            made.add_site(Site(f"s{number}"))
+        made.add_blocks(Blocks("scene", min(number, 1), number, Window(7, 9, rows, 320_000), 64, Path("scene.tif")))
+    built: list[int] = []
+    whole = Blocks.item
+    monkeypatch.setattr(Blocks, "item", lambda self, number: built.append(number) or whole(self, number))
+    start = time.perf_counter()
+    sites = made.done()
+    assert time.perf_counter() - start < 5
+    assert len(built) == len(sites) == 200
+    assert sites.counts.tolist() == [100, 100]
+    assert any("50549800 of 50550000 images were left out" in note for note in sites.notes)
+    assert {item.scene for item in sites.items if item.site == 1} == {1, 2}
+    for item in sites.items:
+        assert item.window is not None
+        assert (item.window.row - 7) % 64 == (item.window.col - 9) % 64 == 0
+
+
+def test_a_draw_of_blocks_is_one_of_all_blocks_in_order(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=160, cols=224, cloud_share=0.0, site="site23"))
+    every = find_sites([str(scene)], Cutting(block_px=32, site_px=160))
+    some = find_sites([str(scene)], Cutting(block_px=32, site_px=160, max_per_site=9, seed=5))
+    expected = []
+    for site in range(len(every.sites)):
+        mine = every.items_of([site])
+        draw = Randomness(5).numpy("images of a site", site)
+        expected += np.sort(draw.choice(mine, 9, replace=False)).tolist() if len(mine) > 9 else mine.tolist()
+    assert [item.name for item in some.items] == [every.items[i].name for i in expected]
+    assert len(some) < len(every)
+    listed = find_sites([str(scene)], Cutting(block_px=32, site_px=160, max_per_site=9, whole_up_to=len(every)))
+    assert listed.items == every.items
+    assert not listed.notes
+    again = thinned(listed, Cutting(max_per_site=9, seed=5))
+    assert again.items == some.items
+    assert again.notes == some.notes

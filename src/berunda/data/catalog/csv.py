@@ -9,8 +9,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from berunda.data.catalog.contract import Entry
 from berunda.data.images import NO_LABEL, TRAIN, UNLABELLED
 from berunda.data.listing import File, Listing, Sample, complete_parts, labels_of, natural
-from berunda.data.tables import Table, read_table
+from berunda.data.masks.folder import schema_of
+from berunda.data.masks.listing import MaskListing, MaskSample
+from berunda.data.tables import FILES_JOINT, Table, read_table
 from berunda.errors import DataError, SecurityError
+from berunda.geo.grid import Window
 from berunda.models.spec import Task
 
 __all__ = ["TableOfImages"]
@@ -22,11 +25,19 @@ class TableOfImages(Entry):
     One class an image: columns `file` and `label` (or `class`), an empty cell is no label. Several labels: columns
     `file` and one a class, which hold 1, 0 or nothing for unknown. A column `split` (train, validation, test,
     unlabelled) is optional: without it 60/20/20 by the sha256 of the file's name, of every class where there is one.
+
+    One class a pixel: a column `truth` names a raster of classes for each image, of the size of its file. What its
+    values mean stands in `classes.csv` beside the table, as for folders of masks; else in the rasters. Several rasters
+    of one ground, joined by ";" in the column `file`, are the bands of one image.
+
+    Columns `row`, `col`, `n_rows` and `n_cols` say which pixels of a raster (and of its truth) are the image, so that a
+    table can hold the blocks of a scene; where they are empty it is all of the file. `berunda split` writes such
+    tables.
     """
 
     name = "csv"
-    title = "any table: file,label[,split] or one column a class"
-    tasks = ("scene", "multilabel")
+    title = "any table: file,label[,split], one column a class, or file,truth"
+    tasks = ("scene", "multilabel", "segmentation")
     about = "paths count from the table's folder; JPEG, PNG, WebP, BMP, TIFF or GeoTIFF of one size"
     licence = "your own"
 
@@ -34,21 +45,47 @@ class TableOfImages(Entry):
         """Say whether it is a table."""
         return root.is_file() and root.suffix.lower() == ".csv"
 
+    def task_of(self, root: Path) -> Task:
+        """Return the task that the columns tell: rasters of classes, one class an image, or several."""
+        table = read_table(root, with_values=False)
+        if any(table.truths):
+            return "segmentation"
+        return "scene" if table.names else "multilabel"
+
     def listing(self, root: Path, task: Task | None = None) -> Listing:
         """Return the images; where no task is asked for, the table's columns tell."""
-        if task is None:
-            task = "scene" if read_table(root, with_values=False).names else "multilabel"
-        return super().listing(root, task)
+        return super().listing(root, task or self.task_of(root))
+
+    def list_masks(self, root: Path) -> MaskListing:
+        """Return the images with the rasters of classes in the table's column `truth`; unlabelled ones without."""
+        table = read_table(root, with_values=False)
+        if not any(table.truths):
+            raise DataError(
+                f"{root}: no raster of classes found, expected a column truth that names one for each image"
+            )
+        names = table.names_of_images
+        said: list[int | None] = [None if truth else UNLABELLED for truth in table.truths]
+        said = list(table.parts) or said
+        parts = complete_parts(names, [NO_LABEL if part == UNLABELLED else 0 for part in said], said)
+        samples = []
+        for row, part in enumerate(parts):
+            at, truth = table.windows[row], "" if part == UNLABELLED else table.truths[row]
+            mask = _file(root, truth, at) if truth else None
+            images = tuple(_file(root, name, at) for name in table.files[row].split(FILES_JOINT))
+            samples.append(MaskSample(names[row], images, mask, part, table.sites[row]))
+        masks = {sample.name: sample.mask for sample in samples if sample.mask is not None}
+        return MaskListing(root.resolve().stem, schema_of(root, masks), tuple(samples))
 
     def list_samples(self, root: Path, task: Task) -> Listing:
         """Return the images with the table's labels."""
         table = read_table(root, with_values=task == "multilabel")
-        files = [_file(root, name) for name in table.files]
+        names, places = table.names_of_images, zip(table.files, table.windows, strict=True)
+        files = [_file(root, name, at) for name, at in places]
         said: list[int | None] = list(table.parts) or [None] * len(files)
         if task == "scene":
             classes, labels = _scene_labels(table, said)
-            parts = complete_parts(table.files, labels, said)
-            samples = map(Sample, table.files, files, labels, parts)
+            parts = complete_parts(names, labels, said)
+            samples = map(Sample, names, files, labels, parts)
             return Listing(root.resolve().stem, task, classes, tuple(samples))
         if not table.classes:
             raise DataError(
@@ -56,8 +93,8 @@ class TableOfImages(Entry):
             )
         known = [NO_LABEL if all(map(math.isnan, row)) else 0 for row in table.values]
         known = [NO_LABEL if part == UNLABELLED else label for part, label in zip(said, known, strict=True)]
-        parts = complete_parts(table.files, known, said)
-        several = map(Sample, table.files, files, table.values, parts)
+        parts = complete_parts(names, known, said)
+        several = map(Sample, names, files, table.values, parts)
         return Listing(root.resolve().stem, task, table.classes, tuple(several))
 
 
@@ -68,10 +105,10 @@ def _scene_labels(table: Table, said: Sequence[int | None]) -> tuple[tuple[str, 
     names = ["" if part == UNLABELLED else name for name, part in zip(table.names, said, strict=True)]
     taught = {name for name, part in zip(names, said, strict=True) if name and part in (None, TRAIN)}
     classes = tuple(sorted(taught, key=natural))
-    return classes, labels_of(table.files, names, classes, str(table.path))
+    return classes, labels_of(table.names_of_images, names, classes, str(table.path))
 
 
-def _file(table: Path, name: str) -> File:
+def _file(table: Path, name: str, window: Window | None) -> File:
     """Return an image of the table's folder.
 
     Raises:
@@ -86,4 +123,4 @@ def _file(table: Path, name: str) -> File:
         state = path.stat()
     except (OSError, ValueError) as error:
         raise DataError(f"{table}: file {name!r} is not in {table.parent}; correct the column file") from error
-    return File(path, "", state.st_size, state.st_mtime_ns)
+    return File(path, "", state.st_size, state.st_mtime_ns, window=window)

@@ -156,11 +156,11 @@ def _headers(files: MaskFiles, listing: MaskListing) -> list[Header]:
         header = files.header(sample.name, sample.images)
         headers.append(header)
         if sample.mask is not None:
-            rows, cols = files.mask_size(_mask_name(sample), sample.mask)
-            if (rows, cols) != (header.rows, header.cols):
-                unlike.append(
-                    f"{_mask_name(sample)} has {cols} x {rows} px, {sample.name} {header.cols} x {header.rows}"
-                )
+            rows, cols = files.whole_size(_mask_name(sample), (sample.mask,))
+            is_part = sample.mask.window is not None  # its image's file and its own are on one grid all the same
+            size = files.whole_size(sample.name, sample.images) if is_part else (header.rows, header.cols)
+            if (rows, cols) != size:
+                unlike.append(f"{_mask_name(sample)} has {cols} x {rows} px, {sample.name} {size[1]} x {size[0]}")
     if unlike:
         more = f"; and {len(unlike) - _N_NAMED} more" if len(unlike) > _N_NAMED else ""
         raise DataError(
