@@ -197,7 +197,7 @@ def test_images_that_train_and_test_are_counted_and_named(tmp_path: Path, is_tab
     done = asked(TRAIN, dataset, "--method", "supervised")
     assert done.code == 0, done.err
     told = json.loads((dataset.parent / "out" / "report.json").read_text())
-    assert told["images"]["test, but training as well"] == 1
+    assert told["images"]["test, but in another part too"] == 1
     (warning,) = (text for text in told["warnings"] if "very pixels" in text)
     assert warning.startswith("1 of 12 test images")
     assert "train/dark/dark_5.png = test/dark/t2.png" in warning

@@ -56,20 +56,21 @@ class Drawn:
         yield "validation labels (temperature, thresholds)", len(self.validation)
         yield "test", len(self.test)
         if self.images.repeats:
-            yield "test, but training as well", len(self.images.repeats)
+            yield "test, but in another part too", len(self.images.repeats)
         if self.images.skipped:
             yield "broken, left out", len(self.images.skipped)
 
     def repeats_told(self) -> str:
-        """Return a warning that counts and names the test images that train as well, "" where there are none."""
+        """Return a warning that counts and names the test images that are in another part too, "" for none."""
         found, names = self.images.repeats, self.images.names
         if not found:
             return ""
         named = ", ".join(f"{names[i]} = {names[j]}" for i, j in found[:_N_NAMED])
         more = f", and {len(found) - _N_NAMED} more" if len(found) > _N_NAMED else ""
+        n_test = len(self.images.of(TEST))
         return (
-            f"{len(found)} of {len(self.images.of(TEST))} test images have the very pixels of a training image, which "
-            f"flatters the figures: {named}{more}; keep each image in one part"
+            f"{len(found)} of {n_test} test images have the very pixels of an image of another part, which flatters "
+            f"the figures: {named}{more}; keep each image in one part"
         )
 
 

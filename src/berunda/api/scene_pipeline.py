@@ -134,7 +134,7 @@ def protocol_of(drawn: Drawn, net: Net, image_passes: float, *, is_transductive:
     shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
     seen = "; validation and test images are in the graph, without labels" if is_transductive else ""
-    repeats = f" ({len(images.repeats)} test images train as well)" if images.repeats else ""
+    repeats = f" ({len(images.repeats)} test images are in another part too)" if images.repeats else ""
     return (
         f"{images.name}, {counts} images for training/validation/test{repeats}, {len(images.bands)} bands, {cols} x "
         f"{rows} px{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "

@@ -75,7 +75,8 @@ class RowFile:
 def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, encoder: str) -> None:
     """Refuse to add runs to others on other images of that name, or that were trained for longer or otherwise.
 
-    Of rows of another encoder, and of those that train no net, only the images have to be the same.
+    Of rows of another encoder, and of those that train no net, only the images have to be the same. A setting that a
+    row of a net does not tell is another one.
 
     Raises:
         ConfigError: naming what differs.
@@ -84,8 +85,9 @@ def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, e
         other = row.get("setting", {})
         if row.get("dataset") != dataset:
             continue
-        compared = own if row.get("encoder") == encoder else ("fingerprint",)
-        told = [f"{key} {other[key]} (now {own[key]})" for key in compared if key in other and other[key] != own[key]]
+        is_net = bool(set(other) - {"fingerprint"})
+        compared = own if is_net and row.get("encoder") == encoder else set(other) & {"fingerprint"}
+        told = [f"{key} {other.get(key)} (now {own[key]})" for key in compared if other.get(key) != own[key]]
         if told:
             raise ConfigError(
                 f"{rows.path}: its runs were trained otherwise: {', '.join(told)}; expected the same of all runs of a "

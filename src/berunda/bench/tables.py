@@ -171,7 +171,6 @@ def _cost(cells: Sequence[Cell]) -> str:
     has_steps = any(cell.fields("steps") for cell in cells)
     head = ["method", "labels", "seeds", "wall time, s", "training, s", "images/s", "image passes"]
     head += ["steps", "crops a step, labelled + unlabelled", "decoder, stages"] if has_steps else []
-    head += ["hardware"]
     lines = (
         [
             *(cell.method, cell.labels, ", ".join(str(row["seed"]) for row in cell.rows)),

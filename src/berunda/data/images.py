@@ -121,16 +121,18 @@ class ImageSet:
 
     @cached_property
     def repeats(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of a training and a test image with the same pixels, bit by bit, each test image once; looked for once.
+        """Pairs of another and a test image with the same pixels, bit by bit, each test image once; looked for once.
+
+        The others are those that train, with labels or without, or calibrate.
 
         It is not a search for similar images: one that was resampled or compressed anew is not found.
         """
         # One row of each image tells nearly all of them apart; only those that agree in it are read whole.
         row = self.size[0] // 2
-        train = {int(i): _key_of(self.pixels[i, :, row]) for i in self.of(TRAIN)}
+        others = {int(i): _key_of(self.pixels[i, :, row]) for i in np.flatnonzero(self.parts != TEST)}
         test = {int(i): _key_of(self.pixels[i, :, row]) for i in self.of(TEST)}
-        both = set(train.values()) & set(test.values())
-        twin = {_key_of(self.pixels[i]): i for i, key in reversed(train.items()) if key in both}
+        both = set(others.values()) & set(test.values())
+        twin = {_key_of(self.pixels[i]): i for i, key in reversed(others.items()) if key in both}
         whole = ((i, _key_of(self.pixels[i])) for i, key in test.items() if key in both)
         return tuple((twin[key], i) for i, key in whole if key in twin)
 

@@ -112,24 +112,29 @@ class Propagate(Followed):
         return Loss(supervised + self.lambda_u * unsupervised, terms)
 
     def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
-        """Spread the labels over a new graph."""
+        """Spread the labels over a new graph, in which each image stands once: the unlabelled ones first."""
         assert labelled.labels is not None
-        given, n_classes = labelled.labels.numpy(), labelled.logits.shape[1]
+        assert labelled.twins is not None
+        given, twins, n_classes = labelled.labels.numpy(), labelled.twins.numpy(), labelled.logits.shape[1]
         shares = (np.bincount(given, minlength=n_classes) / len(given)).astype(np.float32)
-        features = torch.cat([labelled.features, unlabelled.features]).numpy()
+        n, alone = len(unlabelled.features), twins < 0
+        known = np.concatenate([np.full(n, -1), given[alone]])
+        known[twins[~alone]] = given[~alone]
+        features = torch.cat([unlabelled.features, labelled.features[alone]]).numpy()
         points, first = propagation.fit_projection(features, self.components).apply(features), extra.get_buffer("first")
         if step.index > 0:
-            points = propagation.joined(points, first.cpu().numpy())
+            points = propagation.joined(points, first[: len(points)].cpu().numpy())
         elif extra.get_buffer("is_pretrained"):
-            first = nn.functional.pad(torch.from_numpy(points), (0, self.components - points.shape[1]))
+            unused = (0, self.components - points.shape[1], 0, len(first) - len(points))
+            first = nn.functional.pad(torch.from_numpy(points), unused)
         graph = propagation.knn_graph(points, min(self.neighbours, len(points) - 1))
-        known = np.concatenate([given, np.full(len(unlabelled.features), -1)])
         if step.index == 0:
             soft = propagation.propagate(graph, known, n_classes, alpha=self.alpha)
         else:
-            answers = torch.cat([labelled.logits, unlabelled.logits]).softmax(1).numpy()
-            shares = (1 - step.progress) * shares + step.progress * answers[len(given) :].mean(axis=0)
+            answers = torch.cat([unlabelled.logits, labelled.logits[alone]]).softmax(1).numpy()
+            shares = (1 - step.progress) * shares + step.progress * answers[:n].mean(axis=0)
             soft = propagation.corrected(graph, propagation.aligned(answers, shares), known, alpha=self.alpha_later)
-        guess = propagation.aligned(soft, shares)[len(given) :]
+        guess = propagation.aligned(soft, shares)[:n]
+        guess[twins[~alone]] = np.eye(n_classes, dtype=guess.dtype)[given[~alone]]
         believed = propagation.most_trusted(guess, shares, self.believed + (1 - self.believed) * step.progress)
         return {"guess": torch.from_numpy(guess), "believed": torch.from_numpy(believed).float(), "first": first}

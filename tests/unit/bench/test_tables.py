@@ -75,6 +75,7 @@ def lines_of(text: str, title: str) -> list[list[str]]:
         if not line.startswith("|"):
             break
         lines.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    assert len({len(line) for line in lines}) == 1, "as many heads as cells"
     return [lines[0], *lines[2:]]
 
 

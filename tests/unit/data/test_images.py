@@ -37,7 +37,7 @@ def test_images_of_two_parts_are_found_by_all_their_pixels() -> None:
     pixels[5] = pixels[0]
     pixels[5, 2, 0, 0] ^= 1  # alike in the row that is looked at first, not elsewhere
     pixels[7] = pixels[3]
-    assert replace(images, pixels=pixels).repeats == ((1, 4), (1, 6))
+    assert replace(images, pixels=pixels).repeats == ((7, 3), (1, 4), (1, 6)), "one trains without its label"
     assert images.repeats == ()
 
 

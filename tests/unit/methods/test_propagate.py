@@ -99,7 +99,8 @@ def clusters(n: int, seed: int, labelled: bool) -> Surveyed:
     labels = np.arange(n) % 3
     features = np.eye(3, 8)[labels] * 3 + draw.normal(size=(n, 8)) * 0.3
     logits = torch.zeros(n, 3)
-    return Surveyed(torch.from_numpy(features).float(), logits, torch.from_numpy(labels) if labelled else None)
+    given, twins = (torch.from_numpy(labels), torch.full((n,), -1)) if labelled else (None, None)
+    return Surveyed(torch.from_numpy(features).float(), logits, given, twins)
 
 
 def test_labels_reach_their_cluster() -> None:
@@ -111,6 +112,22 @@ def test_labels_reach_their_cluster() -> None:
     later = method.survey(extra, clusters(3, 0, True), clusters(90, 1, False), Step(9, 10))
     assert later["guess"].argmax(1).tolist() == [i % 3 for i in range(90)], "labels hold where the net says nothing"
     assert later["believed"].sum() > 80
+
+
+def test_a_labelled_image_among_the_unlabelled_ones_stands_in_the_graph_once_with_its_label() -> None:
+    method = Propagate(neighbours=5, components=4)
+    extra = method.init(torch.nn.Module(), NetSpec("scene", 3, 3, n_labelled=3, n_unlabelled=90))
+    every = clusters(90, 1, False)
+    place = torch.tensor([30, 31, 32])
+    own = Surveyed(every.features[place], every.logits[place], torch.tensor([1, 1, 2]), place)
+    apart = replace(own, twins=torch.full((3,), -1))
+    for index in (0, 9):
+        found = method.survey(extra, own, every, Step(index, 10))
+        assert found["guess"].shape == (90, 3)
+        assert found["guess"][place].tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]], "though alone"
+        assert found["believed"][place].tolist() == [1, 1, 1]
+        twice = method.survey(extra, apart, every, Step(index, 10))
+        assert not torch.equal(twice["guess"], found["guess"])
 
 
 def test_shares_move_from_those_of_the_labels_to_those_that_the_net_finds() -> None:
