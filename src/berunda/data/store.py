@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 from berunda.data.archive import Archive
 from berunda.data.listing import File
 from berunda.errors import DataError, OutputError
+from berunda.files import write_text
 from berunda.geo.fingerprint import fingerprint_files
 from berunda.progress import Progress
 
@@ -43,10 +43,7 @@ def content_key(head: str, named: Sequence[tuple[str, File]], store: Path) -> st
         return known
     digests = {path: fingerprint_files([path]) for path in dict.fromkeys(file.path for _, file in named)}
     key = _hashed(head, (f"{name}|{file.member}|{digests[file.path]}{_part(file)}" for name, file in named))
-    note.parent.mkdir(parents=True, exist_ok=True)
-    own = note.with_name(f"{note.name}.{os.getpid()}")
-    own.write_text(key, encoding="ascii")
-    os.replace(own, note)
+    write_text(note, key)
     return key
 
 
