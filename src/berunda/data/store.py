@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,6 @@ from filelock import FileLock, Timeout
 from berunda.data.archive import Archive
 from berunda.data.listing import File
 from berunda.errors import DataError, OutputError
-from berunda.files import write_text
 from berunda.geo.fingerprint import fingerprint_files
 from berunda.progress import Progress
 
@@ -43,7 +43,10 @@ def content_key(head: str, named: Sequence[tuple[str, File]], store: Path) -> st
         return known
     digests = {path: fingerprint_files([path]) for path in dict.fromkeys(file.path for _, file in named)}
     key = _hashed(head, (f"{name}|{file.member}|{digests[file.path]}{_part(file)}" for name, file in named))
-    write_text(note, key)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    own = note.with_name(f"{note.name}.{uuid.uuid4().hex}")  # threads of one process may write at once
+    own.write_text(key, encoding="ascii")
+    own.replace(note)
     return key
 
 
