@@ -110,3 +110,11 @@ def test_chosen_tables_in_the_order_asked_for(tmp_path: Path) -> None:
     (tmp_path / "note.json").write_text(json.dumps({"labels": [1, 2]}))
     text = _script().tables(tmp_path, ["third", "demo", "absent"])
     assert [line.split("**")[1] for line in text.splitlines() if line.startswith("**")] == ["third", "demo"]
+
+
+def test_times_of_stages_are_shown_and_those_of_a_busy_machine_marked(tmp_path: Path) -> None:
+    run = row("m", 0, odd=1.0) | {"metrics": {"odd": 1.0, "draw (s)": 2.0}, "measure_again": True}
+    (tmp_path / "demo.json").write_text(json.dumps([run]))
+    text = _script().tables(tmp_path).splitlines()
+    assert text[2] == "| method | labels | seeds | draw (s) | time a run |"
+    assert text[4].endswith("| 2 | 60 s, on a busy machine |")
