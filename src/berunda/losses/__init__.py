@@ -1,4 +1,4 @@
-"""Pure tensor functions shared by two or more methods: masked losses, pseudo-labels, alignment, thresholds.
+"""Pure tensor functions shared by two or more methods: masked losses, pseudo-labels, alignment, thresholds, energies.
 
 Classes are always dimension 1 and everything else is positions, so that one function serves whole images,
 (N, C), and maps, (N, C, H, W). A mask says which positions count; positions it leaves out influence
@@ -7,6 +7,7 @@ in float32 or better, whatever comes in.
 """
 
 from berunda.losses.consistency import positions_of, squared_error_masked
+from berunda.losses.energy import energy, langevin_step, likelihood_gap, restarted
 from berunda.losses.masked import (
     balanced_cross_entropy_masked,
     binary_cross_entropy_masked,
@@ -45,6 +46,7 @@ __all__ = [
     "class_means",
     "class_shares",
     "cross_entropy_masked",
+    "energy",
     "fixmatch_loss",
     "flexible_thresholds",
     "inpainting",
@@ -54,6 +56,8 @@ __all__ = [
     "kl_divergence_masked",
     "l1",
     "l2",
+    "langevin_step",
+    "likelihood_gap",
     "masked_mean",
     "mumford_shah",
     "positions_of",
@@ -63,6 +67,7 @@ __all__ = [
     "real",
     "relaxed_kmeans",
     "relaxed_kmeans_loss",
+    "restarted",
     "running_distribution",
     "sharpen",
     "smooth_masked",

@@ -126,6 +126,8 @@ class Needs:
         first_survey_px: side to which smaller images are enlarged the first time, where the net still is as its
             pretraining on larger images left it; 0 for as they are.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
+        watched: terms of the loss that may not run away either, though their sum stays where it is.
+        returns: how often a run that diverged may go back to its last good checkpoint, with smaller steps.
     """
 
     tasks: tuple[Task, ...]
@@ -142,6 +144,8 @@ class Needs:
     surveys: int = 0
     first_survey_px: int = 0
     sharpness_rho: float = 0.0
+    watched: tuple[str, ...] = ()
+    returns: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,11 +185,14 @@ class Step:
         total: number of steps of the stage.
         teacher: the averaged copy of net and extra (eval mode, no gradient), with attributes `net` and
             `extra`; None unless asked for.
+        before: in the second pass of sharpness-aware minimisation, what the first one gave for this very batch; a
+            method may take from its updates what does not have to be made anew. None in every other pass.
     """
 
     index: int
     total: int
     teacher: nn.Module | None = None
+    before: Loss | None = None
 
     @property
     def progress(self) -> float:
@@ -327,6 +334,14 @@ class Method(ABC):
         Called as often as `Needs.surveys` says. It may take its time: it is not part of a step.
         """
         del extra, labelled, unlabelled, step
+        return {}
+
+    def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
+        """Return new values of buffers of `extra` (step sizes) with which a run that diverged goes on.
+
+        Called each time it went back, see `Needs.returns`; the loop lowers the learning rate itself.
+        """
+        del extra
         return {}
 
     def kept(self) -> tuple[str, ...]:

@@ -1,0 +1,166 @@
+"""What the energy-based methods have in common: chains that sample images from the net, and the likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from berunda import losses
+from berunda.augment.mix import draw_normal, draw_uniform
+from berunda.data.order import Randomness
+from berunda.data.scaling import CLIP
+from berunda.errors import ConfigError
+from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
+from berunda.models.frozen import frozen_statistics, in_evaluation
+
+__all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "sample"]
+
+Energies = Callable[[Tensor], Tensor]
+"""From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """How a chain moves.
+
+    Attributes:
+        n_steps: gradients that a chain takes each time.
+        step: factor on the gradient.
+        clamp: largest entry of the gradient.
+        noise: standard deviation of what is added in each step.
+    """
+
+    n_steps: int
+    step: float | Tensor
+    clamp: float
+    noise: float
+
+
+VARIANTS: dict[str, Langevin] = {
+    "jem": Langevin(20, 1.0, math.inf, 0.01),
+    "jem++": Langevin(10, 5 * 0.2, 1.0, 0.01),
+    "sada": Langevin(5, 1.0, 1.0, 0.0),
+}
+"""Published settings: 20 plain steps; 10 gradients, each followed for 5 steps of 0.2; 5 steps without noise."""
+
+
+def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, generator: torch.Generator) -> Tensor:
+    """Return where chains that begin at `start` are after the steps of `moves`.
+
+    Gradients are taken of the pixels alone: none reaches a parameter.
+
+    Args:
+        energies: of whole images or of pixels.
+        start: (N, B, H, W).
+        valid: (N, H, W) bool; elsewhere the net is shown 0, as it is of data, and nothing but noise moves.
+        moves: how.
+        generator: on the device of the pixels.
+
+    Returns:
+        (N, B, H, W) within the range of scaled pixels, detached.
+    """
+    gaps, x = valid[:, None].to(start.dtype), start.detach()
+    for _ in range(moves.n_steps):
+        with torch.enable_grad():
+            probe = x.requires_grad_()
+            found = energies(probe * gaps)
+            total = torch.where(valid if found.ndim == 3 else valid.flatten(1).any(dim=1), found, 0.0).sum()
+            (gradient,) = torch.autograd.grad(total, probe)
+        noise = moves.noise * draw_normal(start, generator) if moves.noise else x.new_zeros(())
+        x = losses.langevin_step(x.detach(), gradient, moves.step, noise, clamp=moves.clamp, bound=CLIP)
+    return x
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Persistent chains in the buffers "replay" (P, B, side, side) and "step_share" () of extra.
+
+    Attributes:
+        moves: how they move; "step_share" multiplies their step and is lowered when a run diverged.
+        n_kept: P, chains that are kept.
+        restart: chance of a chain to begin anew from uniform noise in -1..1.
+    """
+
+    moves: Langevin
+    n_kept: int
+    restart: float
+
+    def add_to(self, extra: nn.Module, spec: NetSpec) -> None:
+        """Register the buffers, filled from torch's global generator, which the caller seeds."""
+        shape = (self.n_kept, spec.n_bands, spec.crop_px, spec.crop_px)
+        extra.register_buffer("replay", torch.rand(shape) * 2 - 1)
+        extra.register_buffer("step_share", torch.ones(()))
+
+    def draw(
+        self, energies: Energies, extra: nn.Module, valid: Tensor, step: Step, rng: Randomness
+    ) -> tuple[Tensor, dict[str, BufferUpdate]]:
+        """Return a sample for each of the images that `valid` (N, H, W) is of, and what the buffer becomes.
+
+        In the second pass of sharpness-aware minimisation they are those of the first.
+
+        Raises:
+            ConfigError: the buffer holds fewer chains, or of another size.
+        """
+        replay, generator = extra.get_buffer("replay"), rng.torch("chains", device=valid.device)
+        _check_fits(replay, valid)
+        rows = torch.rand(len(replay), generator=generator, device=valid.device).argsort()[: len(valid)]
+        if step.before is not None and "replay" in step.before.updates:
+            return step.before.updates["replay"].value[rows], {}
+        old = replay[rows]
+        fresh = 2 * draw_uniform(old.shape, generator).to(old.dtype) - 1
+        start = losses.restarted(old, fresh, draw_uniform((len(rows),), generator), self.restart)
+        start = start.contiguous(memory_format=torch.channels_last)
+        moves = replace(self.moves, step=self.moves.step * extra.get_buffer("step_share"))
+        drawn = sample(energies, start, valid, moves, generator)
+        return drawn, {"replay": BufferUpdate(replay.index_copy(0, rows, drawn), "per_rank")}
+
+
+def likelihood(
+    method: Method, nets: tuple[nn.Module, nn.Module], logits: Tensor, valid: Tensor, samples: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what, made small, makes images likelier than samples, and its parts for the log.
+
+    The samples have the gaps of the images, and leave the recorded statistics of norm layers alone.
+
+    Args:
+        method: predicts.
+        nets: net and extra.
+        logits: of the images, (N, C) or (N, C, H, W).
+        valid: (N, H, W) bool, where the images hold data.
+        samples: (N, B, H, W).
+    """
+    with frozen_statistics(nets[0]):
+        said = method.predict(*nets, samples * valid[:, None].to(samples.dtype))
+    mask = losses.positions_of(valid, logits)
+    data, sampled = losses.energy(logits), losses.energy(said)
+    parts = {"energy_data": losses.masked_mean(data, mask), "energy_samples": losses.masked_mean(sampled, mask)}
+    return losses.likelihood_gap(data, sampled, mask), {name: value.detach() for name, value in parts.items()}
+
+
+def noisy(pixels: Tensor, valid: Tensor, deviation: float, rng: Randomness) -> Tensor:
+    """Return `pixels` (N, B, H, W) with normal noise, in the samples' range, 0 still where there is no data."""
+    noise = deviation * draw_normal(pixels, rng.torch("input noise", device=pixels.device))
+    return (pixels + noise).clamp(-CLIP, CLIP) * valid[:, None].to(pixels.dtype)
+
+
+def energies_of(method: Method, nets: tuple[nn.Module, nn.Module]) -> Energies:
+    """Return the energies that the net, in evaluation mode, sees in pixels."""
+
+    def energies(pixels: Tensor) -> Tensor:
+        with in_evaluation(*nets):
+            return losses.energy(method.predict(*nets, pixels))
+
+    return energies
+
+
+def _check_fits(replay: Tensor, valid: Tensor) -> None:
+    if len(replay) < len(valid) or replay.shape[2:] != valid.shape[1:]:
+        found = f"{len(replay)} chains of {replay.shape[2]} x {replay.shape[3]} px"
+        raise ConfigError(
+            f"replay buffer: found {found}, expected at least {len(valid)} of {valid.shape[1]} x {valid.shape[2]} px; "
+            "choose a larger replay, or fewer images a step"
+        )
