@@ -25,6 +25,7 @@ VARIANTS = [
     ("defixmatch", {"q_from": "student", "threshold": 0.0}),
     ("fixmatch", {"q_from": "student", "threshold": 0.5}),
     ("fixmatch", {"align": "labelled", "adaptive": True, "threshold": 0.5}),
+    ("fixmatch_jem", {"form": "pipeline", "variant": "jem++"}),
     ("fixmatch", {"align": "uniform", "cutmix": 0.0, "strength": 0.0, "threshold": 0.0}),
     ("flexmatch", {"q_from": "student", "threshold": 0.5, "memory": 3}),
     ("freematch", {"q_from": "student", "lambda_f": 1.0}),

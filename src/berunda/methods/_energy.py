@@ -32,20 +32,36 @@ class Langevin:
         step: factor on the gradient.
         clamp: largest entry of the gradient.
         noise: standard deviation of what is added in each step.
+        is_informed: whether chains begin at draws of a Gaussian with the mean and covariance of the images at hand,
+            instead of uniform noise in -1..1.
     """
 
     n_steps: int
     step: float | Tensor
     clamp: float
     noise: float
+    is_informed: bool = False
 
 
 VARIANTS: dict[str, Langevin] = {
     "jem": Langevin(20, 1.0, math.inf, 0.01),
-    "jem++": Langevin(10, 5 * 0.2, 1.0, 0.01),
-    "sada": Langevin(5, 1.0, 1.0, 0.0),
+    "jem++": Langevin(10, 5 * 0.2, 1.0, 0.01, is_informed=True),
+    "sada": Langevin(5, 1.0, 1.0, 0.0, is_informed=True),
 }
 """Published settings: 20 plain steps; 10 gradients, each followed for 5 steps of 0.2; 5 steps without noise."""
+
+
+def resembling(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return as many draws of the Gaussian that has the mean and the covariance of `images` (N, B, H, W).
+
+    Source: Yang and Ji 2021 (JEM++), section 4.3 (informative initialization).
+    Deviations: one Gaussian of the images at hand, labelled or not, instead of one for each class of all images.
+    """
+    n = len(images)
+    weights = draw_normal(images.new_empty(n, n), generator)
+    mean = images.mean(dim=0, keepdim=True)
+    spread = torch.einsum("nm,mbhw->nbhw", weights, images - mean) / math.sqrt(max(1, n - 1))
+    return (mean + spread).clamp(-CLIP, CLIP)
 
 
 def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, generator: torch.Generator) -> Tensor:
@@ -77,12 +93,12 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
 
 @dataclass(frozen=True)
 class Chains:
-    """Persistent chains in the buffers "replay" (P, B, side, side) and "step_share" () of extra.
+    """Persistent chains in the buffers "replay" (P, B, side, side), "begun" (P,) and "step_share" () of extra.
 
     Attributes:
         moves: how they move; "step_share" multiplies their step and is lowered when a run diverged.
-        n_kept: P, chains that are kept.
-        restart: chance of a chain to begin anew from uniform noise in -1..1.
+        n_kept: P, chains that are kept; each begins when it is first drawn.
+        restart: chance of a chain to begin anew.
     """
 
     moves: Langevin
@@ -90,33 +106,40 @@ class Chains:
     restart: float
 
     def add_to(self, extra: nn.Module, spec: NetSpec) -> None:
-        """Register the buffers, filled from torch's global generator, which the caller seeds."""
-        shape = (self.n_kept, spec.n_bands, spec.crop_px, spec.crop_px)
-        extra.register_buffer("replay", torch.rand(shape) * 2 - 1)
+        """Register the buffers, in which no chain has begun."""
+        extra.register_buffer("replay", torch.zeros(self.n_kept, spec.n_bands, spec.crop_px, spec.crop_px))
+        extra.register_buffer("begun", torch.zeros(self.n_kept))
         extra.register_buffer("step_share", torch.ones(()))
 
     def draw(
-        self, energies: Energies, extra: nn.Module, valid: Tensor, step: Step, rng: Randomness
+        self, energies: Energies, extra: nn.Module, images: tuple[Tensor, Tensor], step: Step, rng: Randomness
     ) -> tuple[Tensor, dict[str, BufferUpdate]]:
-        """Return a sample for each of the images that `valid` (N, H, W) is of, and what the buffer becomes.
+        """Return a sample for each of the images, pixels (N, B, H, W) and valid (N, H, W), and what the buffers become.
 
         In the second pass of sharpness-aware minimisation they are those of the first.
 
         Raises:
             ConfigError: the buffer holds fewer chains, or of another size.
         """
-        replay, generator = extra.get_buffer("replay"), rng.torch("chains", device=valid.device)
+        pixels, valid = images
+        replay, begun = extra.get_buffer("replay"), extra.get_buffer("begun")
+        generator = rng.torch("chains", device=valid.device)
         _check_fits(replay, valid)
         rows = torch.rand(len(replay), generator=generator, device=valid.device).argsort()[: len(valid)]
         if step.before is not None and "replay" in step.before.updates:
             return step.before.updates["replay"].value[rows], {}
-        old = replay[rows]
-        fresh = 2 * draw_uniform(old.shape, generator).to(old.dtype) - 1
-        start = losses.restarted(old, fresh, draw_uniform((len(rows),), generator), self.restart)
+        old, chance = replay[rows], draw_uniform((len(rows),), generator)
+        chance = torch.where(begun[rows] > 0, chance, -1.0)
+        if self.moves.is_informed:
+            fresh = resembling(pixels.to(old.dtype), generator)
+        else:
+            fresh = 2 * draw_uniform(old.shape, generator).to(old.dtype) - 1
+        start = losses.restarted(old, fresh, chance, self.restart)
         start = start.contiguous(memory_format=torch.channels_last)
         moves = replace(self.moves, step=self.moves.step * extra.get_buffer("step_share"))
         drawn = sample(energies, start, valid, moves, generator)
-        return drawn, {"replay": BufferUpdate(replay.index_copy(0, rows, drawn), "per_rank")}
+        values = {"replay": replay.index_copy(0, rows, drawn), "begun": begun.index_fill(0, rows, 1)}
+        return drawn, {name: BufferUpdate(value, "per_rank") for name, value in values.items()}
 
 
 def likelihood(

@@ -87,7 +87,7 @@ class EnergyMethod(Method):
         streams = [batch.labelled["plain"] if self.is_sharp else labelled, *batch.unlabelled.values()]
         valid = torch.cat([x.valid for x in streams])
         pixels = energy_parts.noisy(torch.cat([x.pixels for x in streams]), valid, self.input_noise, rng)
-        samples, updates = self.chains.draw(energy_parts.energies_of(self, nets), extra, valid, step, rng)
+        samples, updates = self.chains.draw(energy_parts.energies_of(self, nets), extra, (pixels, valid), step, rng)
         shown = torch.cat([labelled.pixels, pixels]) if self.is_sharp else pixels
         logits = self.predict(net, extra, shown)
         n = len(labelled.pixels)

@@ -16,7 +16,7 @@ from berunda.data.order import Randomness
 from berunda.errors import ConfigError
 from berunda.methods import make_method
 from berunda.methods._checking.trial import PointNet, Trial, make_trial
-from berunda.methods._energy import VARIANTS, Langevin, sample
+from berunda.methods._energy import VARIANTS, Langevin, resembling, sample
 from berunda.methods.contract import Step
 
 N, C = 5, 3
@@ -77,6 +77,29 @@ def test_restarts_agree_with_their_twin() -> None:
     assert torch.equal(losses.restarted(old, fresh, chance, 0.0), old)
 
 
+def test_informed_chains_begin_with_the_mean_and_covariance_of_the_images() -> None:
+    images = 0.3 * draw(4, 2, 3, 3) + 0.2
+    drawn = [resembling(images, torch.Generator().manual_seed(seed)) for seed in range(800)]
+    flat, own = torch.cat(drawn).flatten(1), images.flatten(1)
+    torch.testing.assert_close(flat.mean(0), own.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(flat.T.cov(), own.T.cov(), atol=0.03, rtol=0)
+
+
+def test_a_chain_begins_when_it_is_first_drawn_and_then_goes_on() -> None:
+    """Uniform noise for jem; what resembles the images for the others."""
+    for variant, least in (("jem", 0.5), ("sada", 0.0)):
+        options = {"variant": variant, "replay": 8, "restart": 0.0, "n_steps": 1, "step_size": 1e-9, "input_noise": 0.0}
+        trial = make_trial(make_method("jem", options), "scene")
+        first = trial.loss().updates
+        assert bool((first["begun"].value == 1).all())
+        values = first["replay"].value
+        assert float((values.abs().amax((1, 2, 3)) > least).double().mean()) == 1
+        for name, update in first.items():
+            trial.extra.get_buffer(name).copy_(update.value)
+        again = trial.loss(step=1).updates["replay"].value
+        assert float((again - values).abs().max()) < 0.1
+
+
 def test_the_gap_is_a_mean_over_pixels() -> None:
     data, sampled, mask = draw(N, 4, 4), draw(N, 4, 4, seed=1), draw(N, 4, 4, seed=2) > 0
     expected = (data - sampled).numpy()[mask.numpy()].mean()
@@ -121,7 +144,9 @@ def chains_of(trial: Trial, step: Step | None = None) -> Tensor:
     method: Any = trial.method
     energies = energies_of(trial.method, (trial.net, trial.extra))
     where = step or Step(0, 10)
-    return method.chains.draw(energies, trial.extra, trial.labelled.valid, where, Randomness(0))[0]
+    return method.chains.draw(
+        energies, trial.extra, (trial.labelled.pixels, trial.labelled.valid), where, Randomness(0)
+    )[0]
 
 
 @pytest.mark.parametrize(("name", "task"), METHODS)
@@ -157,6 +182,7 @@ def test_only_images_enter_the_statistics_of_batch_norm(name: str, task: Any) ->
         trial = make_trial(make_method(name, {"restart": 0.0}), task, Normed)
         net: Any = trial.net
         trial.extra.get_buffer("replay").fill_(replay)
+        trial.extra.get_buffer("begun").fill_(1)
         net.dropout.p = 0.0
         trial.loss()
         found.append(net.norm.running_mean.clone())
@@ -201,6 +227,7 @@ def test_samples_have_the_gaps_of_the_images() -> None:
     for fill in (-2.0, 2.0):
         trial = make_trial(make_method("segjem", {"restart": 0.0, "n_steps": 1}), "segmentation")
         batch = trial.batch()
+        trial.extra.get_buffer("begun").fill_(1)
         trial.extra.get_buffer("replay")[:, :, 0, 0] = fill
         for images in (*batch.labelled.values(), *batch.unlabelled.values()):
             images.valid[:, 0, 0] = False
@@ -214,7 +241,7 @@ def test_a_buffer_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="found 3 chains of 12 x 12 px, expected at least 8 of 12 x 12"):
         trial.loss()
     trial = make_trial(make_method("jem"), "scene")
-    trial.method.init(trial.net, replace(trial.spec, crop_px=6))
+
     trial.extra = trial.method.init(trial.net, replace(trial.spec, crop_px=6))
     with pytest.raises(ConfigError, match="of 6 x 6 px, expected at least 8 of 12 x 12 px"):
         trial.loss()
@@ -222,6 +249,8 @@ def test_a_buffer_that_does_not_fit_is_refused() -> None:
 
 def test_going_back_halves_the_step_of_the_chains() -> None:
     trial = make_trial(make_method("jem", {"restart": 0.0, "n_steps": 1}), "scene")
+    trial.extra.get_buffer("begun").fill_(1)
+    trial.extra.get_buffer("replay").uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for parameter in trial.net.parameters():
             parameter.mul_(3)
@@ -244,3 +273,26 @@ def test_training_makes_images_likelier_than_noise() -> None:
     with torch.no_grad():
         images, other = (losses.energy(trial.net(x)).mean() for x in (trial.labelled.pixels, noise))
     assert images < other
+
+
+def test_the_joint_loss_is_fixmatch_and_a_likelihood_of_weak_views() -> None:
+    options = {"threshold": 0.4, "replay": 64}
+    alone = make_trial(make_method("fixmatch", {"threshold": 0.4}), "scene").loss()
+    found = {}
+    for weight in (0.0, 0.5):
+        found[weight] = make_trial(make_method("fixmatch_jem", {**options, "lambda_p": weight}), "scene").loss()
+    assert torch.equal(found[0.0].total, alone.total)
+    assert set(found[0.0].updates) == {*alone.updates, "replay", "begun"}
+    gap = found[0.5].terms["likelihood"]
+    torch.testing.assert_close(found[0.5].total, alone.total + 0.5 * gap)
+    torch.testing.assert_close(gap, found[0.5].terms["energy_data"] - found[0.5].terms["energy_samples"])
+
+
+def test_the_pipeline_is_fixmatch_and_then_jem_on_predicted_labels() -> None:
+    method = make_method("fixmatch_jem", {"form": "pipeline", "share": 0.25, "variant": "jem++"})
+    first, second = method.stages()
+    assert (first.method, first.share, first.labels) == ("fixmatch", 0.25, "given")
+    assert (second.method, second.share, second.labels) == (None, 0.75, "predicted")
+    assert method.needs() == make_method("jem", {"variant": "jem++"}).needs()
+    jem = make_trial(make_method("jem", {"variant": "jem++"}), "scene").loss()
+    assert torch.equal(make_trial(method, "scene").loss().total, jem.total)
