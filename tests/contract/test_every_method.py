@@ -29,6 +29,7 @@ VARIANTS = [
     ("fixmatch", {"align": "uniform", "cutmix": 0.0, "strength": 0.0, "threshold": 0.0}),
     ("flexmatch", {"q_from": "student", "threshold": 0.5, "memory": 3}),
     ("freematch", {"q_from": "student", "lambda_f": 1.0}),
+    ("hvae", {"latent": "gaussian", "shares": False}),
     ("jem", {"variant": "jem++"}),
     ("jem", {"variant": "sada", "mu": 0.0}),
     ("mixmatch", {"q_from": "student", "n_views": 3}),

@@ -8,6 +8,7 @@ in float32 or better, whatever comes in.
 
 from berunda.losses.consistency import positions_of, squared_error_masked
 from berunda.losses.energy import energy, langevin_step, likelihood_gap, restarted
+from berunda.losses.latent import bernoulli_log, gaussian_log, kl_to_normal, per_pixel
 from berunda.losses.masked import (
     balanced_cross_entropy_masked,
     binary_cross_entropy_masked,
@@ -41,6 +42,7 @@ from berunda.losses.rebuild import l1, l2, mumford_shah, relaxed_kmeans, relaxed
 __all__ = [
     "align_distribution",
     "balanced_cross_entropy_masked",
+    "bernoulli_log",
     "binary_cross_entropy_masked",
     "class_counts",
     "class_means",
@@ -49,17 +51,20 @@ __all__ = [
     "energy",
     "fixmatch_loss",
     "flexible_thresholds",
+    "gaussian_log",
     "inpainting",
     "is_labelled",
     "jigsaw",
     "join_views",
     "kl_divergence_masked",
+    "kl_to_normal",
     "l1",
     "l2",
     "langevin_step",
     "likelihood_gap",
     "masked_mean",
     "mumford_shah",
+    "per_pixel",
     "positions_of",
     "probabilities_of",
     "pseudo_labels",

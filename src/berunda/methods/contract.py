@@ -127,6 +127,7 @@ class Needs:
             pretraining on larger images left it; 0 for as they are.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
         watched: terms of the loss that may not run away either, though their sum stays where it is.
+        players: prefixes of parameters' names whose gradient is clipped apart from that of all others.
         returns: how often a run that diverged may go back to its last good checkpoint, with smaller steps.
     """
 
@@ -145,6 +146,7 @@ class Needs:
     first_survey_px: int = 0
     sharpness_rho: float = 0.0
     watched: tuple[str, ...] = ()
+    players: tuple[str, ...] = ()
     returns: int = 0
 
 
@@ -327,6 +329,15 @@ class Method(ABC):
             return self.predict(net, extra, pixels)
         parts = cast(SplitNet, net)
         return parts.restore(parts.classify(decoded), pixels)
+
+    def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
+        """Return an image (N, B, side, side) of each class of `labels` (N,) int64, scaled as those of the training.
+
+        Raises:
+            ConfigError: the method generates none.
+        """
+        del net, extra, labels, rng
+        raise ConfigError(f"method {self.name!r}: generates no images")
 
     def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
         """Return new values of buffers of `extra` from what the averaged model makes of all images.

@@ -194,7 +194,7 @@ def _train_step(run: Run, stage: PlannedStage, learner: nn.Module, raw: RawBatch
     loss = _gradients(run, learner, stage.method, batch, Step(index, len(stage.steps), teacher))
     run.lap("forward_backward")
 
-    norm = nn.utils.clip_grad_norm_(run.parameters(), config.clip_norm or float("inf"), foreach=True)
+    norm = run.clipped()
     rate = run.calm * config.learning_rate * schedule(index, len(stage.steps), config.warmup_steps)
     figures = run.group.mean({"total": loss.total, **loss.terms, "gradient_norm": norm})
     run.monitor.record(state.step, figures, rate=rate, batch=raw.samples)

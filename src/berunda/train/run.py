@@ -245,6 +245,18 @@ class Run:
         """Return the parameters in training."""
         return [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
 
+    def clipped(self) -> Tensor:
+        """Clip the gradient, that of each player apart; return its norm before, of all parameters together."""
+        players, limit = self.stages[self.state.stage].method.needs().players, self.config.clip_norm or float("inf")
+        if not players:
+            return nn.utils.clip_grad_norm_(self.parameters(), limit, foreach=True)
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in nn.ModuleDict({"net": self.state.net, "extra": self.state.extra}).named_parameters():
+            player = next((player for player in players if name.startswith(player)), "")
+            groups.setdefault(player, []).append(parameter)
+        norms = [nn.utils.clip_grad_norm_(group, limit, foreach=True) for group in groups.values()]
+        return torch.linalg.vector_norm(torch.stack(norms))
+
     def autocast(self) -> torch.autocast:
         """Return the context in which the net runs."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
