@@ -17,7 +17,7 @@ from berunda.errors import ConfigError
 from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
-__all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "sample"]
+__all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "refined", "resembling", "sample"]
 
 Energies = Callable[[Tensor], Tensor]
 """From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
@@ -140,6 +140,36 @@ class Chains:
         drawn = sample(energies, start, valid, moves, generator)
         values = {"replay": replay.index_copy(0, rows, drawn), "begun": begun.index_fill(0, rows, 1)}
         return drawn, {name: BufferUpdate(value, "per_rank") for name, value in values.items()}
+
+
+def refined(
+    method: Method, nets: tuple[nn.Module, nn.Module], labels: Tensor, chains: Chains, rng: Randomness
+) -> Tensor:
+    """Return an image (N, B, side, side) of each class of `labels` (N,), or with that class at every pixel.
+
+    They begin where the net finds each class most in the kept chains, a chain for each image while there are enough,
+    and go on by the gradient of E(x, y), five times as far as in a step of the training.
+    """
+    replay, begun = nets[1].get_buffer("replay"), nets[1].get_buffer("begun")
+    kept = replay[begun > 0] if bool(begun.any()) else replay
+    with in_evaluation(*nets), torch.no_grad():
+        shares = torch.cat([method.predict(*nets, part).log_softmax(1) for part in kept.split(256)])
+    liking = shares if shares.ndim == 2 else shares.mean((2, 3))
+    order, turn = liking.argsort(dim=0, descending=True), torch.zeros_like(labels)
+    for number in labels.unique():
+        turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
+    start = kept[order[turn % len(kept), labels]]
+
+    def energies(pixels: Tensor) -> Tensor:
+        with in_evaluation(*nets):
+            logits = method.predict(*nets, pixels)
+        wanted = labels if logits.ndim == 2 else labels.view(-1, 1, 1).expand(-1, *logits.shape[2:])
+        return losses.energy(logits, wanted)
+
+    share = chains.moves.step * nets[1].get_buffer("step_share")
+    moves = replace(chains.moves, n_steps=5 * chains.moves.n_steps, step=share)
+    everywhere = torch.ones(len(start), *start.shape[2:], dtype=torch.bool, device=start.device)
+    return sample(energies, start, everywhere, moves, rng.torch("generate", device=start.device))
 
 
 def likelihood(

@@ -97,6 +97,10 @@ class EnergyMethod(Method):
         parts = {"supervised": supervised.detach(), "likelihood": gap.detach(), **terms}
         return Loss(supervised + self.lambda_p * gap, parts, updates)
 
+    def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
+        """Return samples of p(x | y), from the kept chains on."""
+        return energy_parts.refined(self, (net, extra), labels, self.chains, rng)
+
     def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
         """Halve the step of the chains."""
         return {"step_share": extra.get_buffer("step_share") / 2}

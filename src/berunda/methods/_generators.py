@@ -112,7 +112,8 @@ class Generator(nn.Module):
         self.n_classes, self.side_px = n_classes, side_px
         self.to_middle = convolutions(n_classes + deep.n, width, middle.n_numbers)
         self.to_pixels = convolutions(middle.n + n_classes + deep.n, width, n_bands)
-        nn.init.normal_(self.to_pixels[-1].weight, std=_GAIN / math.sqrt(9 * width))
+        for weight in (p for p in self.to_pixels[-1].parameters() if p.ndim > 1):
+            nn.init.normal_(weight, std=_GAIN / math.sqrt(9 * width))
         self.log_scale = nn.Parameter(torch.full((n_bands, 1, 1), math.log(_NOISE)))
 
     @property

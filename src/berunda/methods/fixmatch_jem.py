@@ -121,6 +121,10 @@ class FixMatchJEM(Method):
             return (Stage("fixmatch_jem", 1.0),)
         return (Stage("fixmatch", self.share, method="fixmatch"), Stage("jem", 1 - self.share, labels="predicted"))
 
+    def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
+        """Return samples of p(x | y), from the kept chains on."""
+        return energy_parts.refined(self, (net, extra), labels, self._likely.chains, rng)
+
     def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
         """Halve the step of the chains."""
         return self._likely.calmed(extra)

@@ -296,3 +296,16 @@ def test_the_pipeline_is_fixmatch_and_then_jem_on_predicted_labels() -> None:
     assert method.needs() == make_method("jem", {"variant": "jem++"}).needs()
     jem = make_trial(make_method("jem", {"variant": "jem++"}), "scene").loss()
     assert torch.equal(make_trial(method, "scene").loss().total, jem.total)
+
+
+@pytest.mark.parametrize(("name", "task"), METHODS)
+def test_generated_images_are_of_their_class(name: str, task: Any) -> None:
+    trial = make_trial(make_method(name, {"variant": "sada", "replay": 64}), task, n_labelled=16)
+    trial.train(60, learning_rate=0.01)
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    images = trial.method.generate(trial.net, trial.extra, labels, Randomness(0))
+    logits = trial.net(images) if task == "scene" else trial.net(images).mean((2, 3))
+    assert images.shape == (5, 4, 12, 12)
+    assert float(images.abs().max()) <= 3
+    assert logits.argmax(1).tolist() == labels.tolist()
+    assert not torch.equal(images[1], images[3])  # each from a chain of its own
