@@ -64,6 +64,7 @@ class HVAE(Method):
             trained_passes=0.5,
             parameter_groups=(("extra.generator", self.rate),),
             players=("extra.generator",),
+            returns=5,
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:

@@ -66,6 +66,7 @@ class VAE(Method):
             unlabelled_ratio=self.mu,
             labelled_passes=1.5,
             trained_passes=1.5,
+            returns=5,
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
