@@ -12,8 +12,9 @@ from toy_training import SPEC, Toy, ToySource
 from berunda.errors import DivergedError
 from berunda.train.checkpoint import load_checkpoint
 from berunda.train.config import TrainConfig
-from berunda.train.log import Monitor, drift
+from berunda.train.log import Monitor
 from berunda.train.loop import train
+from berunda.train.watch import drift
 
 CONFIG = TrainConfig(steps=100, n_labelled=4, checkpoint_every=30)
 

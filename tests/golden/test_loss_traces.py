@@ -42,6 +42,10 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
 """Options with which ten steps see the unlabelled part of the loss at work."""
 
 
+RATES = {"hvae": 1e-4, "vae": 1e-3}
+"""Rates of plain descent: densities of pixels are steep, and nothing clips the gradient here."""
+
+
 def options_of(name: str, task: Task) -> dict[str, Any]:
     """Return the options of a trace."""
     return CONSISTENCY.get(name, {}) if task == "scene" or name in ("mean_teacher", "mixmatch") else {}
@@ -154,7 +158,7 @@ def trace(case: str) -> list[float]:
     extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX, n_labelled=3, n_unlabelled=4)), 2)
     pair = nn.ModuleDict({"net": net, "extra": extra})
     teacher = copy.deepcopy(pair).eval().requires_grad_(False) if method.needs().teacher else None
-    optimizer = torch.optim.SGD(pair.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(pair.parameters(), lr=RATES.get(method.name, 0.1))
     losses = []
     for step in range(N_STEPS):
         labelled = {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from berunda.api.bench_verb import bench
     from berunda.api.datasets_verb import datasets
     from berunda.api.demo_verb import demo
+    from berunda.api.generate_verb import GenerateOutcome, generate
     from berunda.api.info_verb import info
     from berunda.api.map_verb import map_scene
     from berunda.api.outcome import BenchOutcome, MapOutcome, MaskOutcome, PatchOutcome, PredictOutcome, TrainOutcome
@@ -31,6 +32,7 @@ __all__ = [
     "AnalyzeOutcome",
     "AuditOutcome",
     "BenchOutcome",
+    "GenerateOutcome",
     "MapOutcome",
     "MaskOutcome",
     "PatchOutcome",
@@ -46,6 +48,7 @@ __all__ = [
     "demo",
     "fetch_dataset",
     "from_dataset",
+    "generate",
     "info",
     "map_scene",
     "predict",
@@ -58,6 +61,7 @@ _HOMES = {
     "AnalyzeOutcome": ("berunda.api.site_outcome", "AnalyzeOutcome"),
     "AuditOutcome": ("berunda.api.site_outcome", "AuditOutcome"),
     "BenchOutcome": ("berunda.api.outcome", "BenchOutcome"),
+    "GenerateOutcome": ("berunda.api.generate_verb", "GenerateOutcome"),
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
     "MaskOutcome": ("berunda.api.outcome", "MaskOutcome"),
     "PatchOutcome": ("berunda.api.outcome", "PatchOutcome"),
@@ -73,6 +77,7 @@ _HOMES = {
     "demo": ("berunda.api.demo_verb", "demo"),
     "fetch_dataset": ("berunda.data.fetch", "fetch_dataset"),
     "from_dataset": ("berunda.data.adapters", "from_dataset"),
+    "generate": ("berunda.api.generate_verb", "generate"),
     "info": ("berunda.api.info_verb", "info"),
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),

@@ -15,6 +15,7 @@ __all__ = [
     "DatasetsOptions",
     "DemoOptions",
     "DoctorOptions",
+    "GenerateOptions",
     "InfoOptions",
     "MethodsOptions",
     "PredictOptions",
@@ -80,6 +81,19 @@ class PredictOptions(Options):
     device: str = DEVICE
     allow_remote: bool = Field(False, description="Let scenes be read over the network.")
     seed: int = _SEED
+
+
+class GenerateOptions(Options):
+    """What `berunda generate` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "class_name": "--class", "n": "-n"}
+
+    bundle: PathText = Field(description="Model folder of a generative method (DIR/model).")
+    class_name: Text | None = Field(None, description="The class of the images; every class if not given.")
+    n: int = Field(16, ge=1, le=100_000, description="Images of each class.")
+    out: PathText = Field(description="Folder for samples.png and the GeoTIFFs.", json_schema_extra=_FOLDER)
+    device: str = DEVICE
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draws.")
 
 
 class AssessOptions(Options):

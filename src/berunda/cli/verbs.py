@@ -222,6 +222,24 @@ def _assess(given: dict[str, Any], session: Session) -> None:
         session.say(line)
 
 
+def _generate(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import GenerateOptions
+
+    options = GenerateOptions.make(given, flags=True)
+    from berunda import api
+
+    outcome = api.generate(
+        options.bundle,
+        options.out,
+        class_name=options.class_name,
+        n=options.n,
+        seed=options.seed,
+        device=options.device,
+        progress=session.progress,
+    )
+    session.show(outcome)
+
+
 def _info(given: dict[str, Any], session: Session) -> None:
     from berunda.cli.options import InfoOptions
 
@@ -336,6 +354,13 @@ VERBS = (
         ),
         _split_flags,
         _split,
+    ),
+    Verb(
+        "generate",
+        "Draw images of a class from a model of a generative method.",
+        ("berunda generate trained/model --class Forest -n 16 --out samples",),
+        _of("GenerateOptions"),
+        _generate,
     ),
     Verb(
         "info",

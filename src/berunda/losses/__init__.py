@@ -1,4 +1,4 @@
-"""Pure tensor functions shared by two or more methods: masked losses, pseudo-labels, alignment, thresholds.
+"""Pure tensor functions shared by two or more methods: masked losses, pseudo-labels, alignment, thresholds, energies.
 
 Classes are always dimension 1 and everything else is positions, so that one function serves whole images,
 (N, C), and maps, (N, C, H, W). A mask says which positions count; positions it leaves out influence
@@ -7,6 +7,8 @@ in float32 or better, whatever comes in.
 """
 
 from berunda.losses.consistency import positions_of, squared_error_masked
+from berunda.losses.energy import energy, langevin_step, likelihood_gap, restarted
+from berunda.losses.latent import bernoulli_log, gaussian_log, kl_to_normal, per_pixel
 from berunda.losses.masked import (
     balanced_cross_entropy_masked,
     balancing_weights,
@@ -42,28 +44,36 @@ __all__ = [
     "align_distribution",
     "balanced_cross_entropy_masked",
     "balancing_weights",
+    "bernoulli_log",
     "binary_cross_entropy_masked",
     "class_counts",
     "class_means",
     "class_shares",
     "cross_entropy_masked",
+    "energy",
     "fixmatch_loss",
     "flexible_thresholds",
+    "gaussian_log",
     "inpainting",
     "is_labelled",
     "jigsaw",
     "join_views",
     "kl_divergence_masked",
+    "kl_to_normal",
     "l1",
     "l2",
+    "langevin_step",
+    "likelihood_gap",
     "masked_mean",
     "mumford_shah",
+    "per_pixel",
     "positions_of",
     "probabilities_of",
     "pseudo_labels",
     "ramp_up",
     "real",
     "relaxed_kmeans",
+    "restarted",
     "running_distribution",
     "sharpen",
     "smooth_masked",

@@ -132,6 +132,9 @@ class Needs:
         first_survey_px: side to which smaller images are enlarged the first time, where the net still is as its
             pretraining on larger images left it; 0 for as they are.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
+        watched: terms of the loss that may not run away either, though their sum stays where it is.
+        players: prefixes of parameters' names whose gradient is clipped apart from that of all others.
+        returns: how often a run that diverged may go back to its last good checkpoint, with smaller steps.
     """
 
     tasks: tuple[Task, ...]
@@ -148,6 +151,9 @@ class Needs:
     surveys: int = 0
     first_survey_px: int = 0
     sharpness_rho: float = 0.0
+    watched: tuple[str, ...] = ()
+    players: tuple[str, ...] = ()
+    returns: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,11 +193,14 @@ class Step:
         total: number of steps of the stage.
         teacher: the averaged copy of net and extra (eval mode, no gradient), with attributes `net` and
             `extra`; None unless asked for.
+        before: in the second pass of sharpness-aware minimisation, what the first one gave for this very batch; a
+            method may take from its updates what does not have to be made anew. None in every other pass.
     """
 
     index: int
     total: int
     teacher: nn.Module | None = None
+    before: Loss | None = None
 
     @property
     def progress(self) -> float:
@@ -332,12 +341,29 @@ class Method(ABC):
         parts = cast(SplitNet, net)
         return parts.restore(parts.classify(decoded), pixels)
 
+    def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
+        """Return an image (N, B, side, side) of each class of `labels` (N,) int64, scaled as those of the training.
+
+        Raises:
+            ConfigError: the method generates none.
+        """
+        del net, extra, labels, rng
+        raise ConfigError(f"method {self.name!r}: generates no images")
+
     def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
         """Return new values of buffers of `extra` from what the averaged model makes of all images.
 
         Called as often as `Needs.surveys` says. It may take its time: it is not part of a step.
         """
         del extra, labelled, unlabelled, step
+        return {}
+
+    def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
+        """Return new values of buffers of `extra` (step sizes) with which a run that diverged goes on.
+
+        Called each time it went back, see `Needs.returns`; the loop lowers the learning rate itself.
+        """
+        del extra
         return {}
 
     def kept(self) -> tuple[str, ...]:

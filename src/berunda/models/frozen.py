@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["freeze_stages", "frozen_statistics", "to_training"]
+__all__ = ["freeze_stages", "frozen_statistics", "in_evaluation", "to_training"]
 
 
 def freeze_stages(encoder: nn.Module, n_bands: int, n_stages: int) -> None:
@@ -68,3 +68,19 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
+
+
+@contextmanager
+def in_evaluation(*modules: nn.Module) -> Iterator[None]:
+    """Put `modules` into evaluation mode within the block, and every part back into its own mode afterwards.
+
+    For passes that shall see what the net predicts with: recorded statistics, no dropout, no random draw.
+    """
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

@@ -19,7 +19,7 @@ class NetSpec:
         task: "segmentation", "scene" or "multilabel".
         n_bands: bands of the input, at least 1.
         n_classes: classes of the output, at least 2.
-        encoder: "efficientnet_lite0" (packaged weights), "wide_resnet28_2" and its kin, or any timm name.
+        encoder: "efficientnet_lite0" (packaged weights), "wide_resnet28_2" or one of its kin, or any timm name.
         encoder_depth: number of stages of the encoder in use (1 to 5); the coarsest stride is 2 ** depth.
         pretrained: start the encoder from its pretrained weights.
         crop_px: side of a training image in pixels.

@@ -11,13 +11,12 @@ from berunda.errors import ConfigError
 
 __all__ = ["WIDE_RESNETS", "WideResNet", "build_wide_resnet"]
 
-_DEPTH = 28
-_BLOCKS = (_DEPTH - 4) // 6
 _SLOPE = 0.1
 _SUFFIX = "_no_norm"
-_WIDTHS = {"wide_resnet28_2": 2, "wide_resnet28_10": 10}
+_SIZES = {"wide_resnet10_1": (10, 1), "wide_resnet28_2": (28, 2), "wide_resnet28_10": (28, 10)}
+"""Layers and width by name."""
 
-WIDE_RESNETS: tuple[str, ...] = tuple(name + suffix for name in _WIDTHS for suffix in ("", _SUFFIX))
+WIDE_RESNETS: tuple[str, ...] = tuple(name + suffix for name in _SIZES for suffix in ("", _SUFFIX))
 """The names that `build_wide_resnet` knows."""
 
 
@@ -41,13 +40,14 @@ def build_wide_resnet(name: str, *, n_bands: int, depth: int, pretrained: bool) 
         raise ConfigError(
             f"encoder '{name}': there are no pretrained weights of it; use --no-pretrained, or another encoder"
         )
-    return WideResNet(n_bands, _WIDTHS[name.removesuffix(_SUFFIX)], depth, norm=not name.endswith(_SUFFIX))
+    n_layers, width = _SIZES[name.removesuffix(_SUFFIX)]
+    return WideResNet(n_bands, n_layers, width, depth, norm=not name.endswith(_SUFFIX))
 
 
 class WideResNet(nn.Module):
-    """Wide-ResNet-28: a convolution, three groups of four pre-activated residual blocks, a last norm.
+    """A convolution, three groups of (n_layers - 4) / 6 pre-activated residual blocks, a last norm.
 
-    Without norms, each block's last convolution starts smaller, so that the sum of twelve blocks keeps the scale of the
+    Without norms, each block's last convolution starts smaller, so that the sum of all blocks keeps the scale of the
     input, and convolutions have biases.
 
     Source: Zagoruyko and Komodakis 2016 (Wide residual networks); leaky ReLU of slope 0.1 and Kaiming's initial weights
@@ -59,8 +59,10 @@ class WideResNet(nn.Module):
         out_channels: bands of the input, then channels at strides 2, 4 (and 8).
     """
 
-    def __init__(self, n_bands: int, width: int, depth: int, *, norm: bool) -> None:
+    def __init__(self, n_bands: int, n_layers: int, width: int, depth: int, *, norm: bool) -> None:
         super().__init__()
+        n_blocks = (n_layers - 4) // 6
+        scale = 1.0 if norm else 1 / math.sqrt(3 * n_blocks)
         channels = (16, 16 * width, 32 * width, 64 * width)
         strides = (1, 2, 2) if depth == 2 else (2, 2, 2)
         self.out_channels = [n_bands, *channels[-depth:]]
@@ -68,8 +70,10 @@ class WideResNet(nn.Module):
         self.groups = nn.ModuleList(
             nn.Sequential(
                 *(
-                    _Block(n_out if i else n_in, n_out, 1 if i else stride, norm=norm, is_first=not (g or i))
-                    for i in range(_BLOCKS)
+                    _Block(
+                        n_out if i else n_in, n_out, 1 if i else stride, norm=norm, scale=scale, is_first=not (g or i)
+                    )
+                    for i in range(n_blocks)
                 )
             )
             for g, (n_in, n_out, stride) in enumerate(zip(channels[:-1], channels[1:], strides, strict=True))
@@ -89,14 +93,14 @@ class WideResNet(nn.Module):
 class _Block(nn.Module):
     """x + two convolutions of the activated x; the first block of all takes the activated x on both ways."""
 
-    def __init__(self, n_in: int, n_out: int, stride: int, *, norm: bool, is_first: bool) -> None:
+    def __init__(self, n_in: int, n_out: int, stride: int, *, norm: bool, scale: float, is_first: bool) -> None:
         super().__init__()
         self.is_first = is_first
         self.activation = _activation(n_in, norm=norm)
         self.body = nn.Sequential(
             _convolution(n_in, n_out, stride, norm=norm),
             *_activation(n_out, norm=norm),
-            _convolution(n_out, n_out, norm=norm, scale=1.0 if norm else 1 / math.sqrt(3 * _BLOCKS)),
+            _convolution(n_out, n_out, norm=norm, scale=scale),
         )
         is_same = n_in == n_out and stride == 1
         self.shortcut = nn.Identity() if is_same else _convolution(n_in, n_out, stride, norm=norm, side=1)

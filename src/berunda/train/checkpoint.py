@@ -33,6 +33,7 @@ FORMAT = "berunda-checkpoint"
 VERSION = 1
 _RANK = re.compile(r"rank(\d+)/(.+)")
 _PREFIX, _DRAFT, _TRASH = "step-", ".draft-", ".trash-"
+_NAME = re.compile(rf"{_PREFIX}(\d+)(?:\.(\d+))?")  # the step, and how often the run has gone back before it
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `step` into `folder` and remove all but the newest `keep`.
 
+    A run that went back says how often in meta["attempt"]; its checkpoints are newer than all from before.
+
     Returns:
         The checkpoint's folder.
 
@@ -98,7 +101,8 @@ def save_checkpoint(
         OutputError: an operation failed; the checkpoints that were there still load.
     """
     files = files or Files()
-    final = folder / f"{_PREFIX}{step:08d}"
+    attempt = int(meta.get("attempt", 0))
+    final = folder / (f"{_PREFIX}{step:08d}" + (f".{attempt}" if attempt else ""))
     if isinstance(_read(final), Checkpoint):  # the same run at the same step has the same state
         return final
     draft = folder / f"{_DRAFT}{final.name}"
@@ -137,14 +141,21 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(folder: Path, rank: int = 0) -> Checkpoint | None:
+def load_checkpoint(folder: Path, rank: int = 0, before: int | None = None) -> Checkpoint | None:
     """Return the newest checkpoint in `folder` that verifies, as `rank` needs it; None when there is none at all.
+
+    Args:
+        folder: where they lie.
+        rank: whose shard is read.
+        before: only those of earlier steps count.
 
     Raises:
         CheckpointError: there are checkpoints, but not one of them is whole.
     """
     faults = []
     for candidate in _folders(folder):
+        if before is not None and _order(candidate)[1] >= before:
+            continue
         found = _read(candidate, rank)
         if isinstance(found, Checkpoint):
             return found
@@ -204,7 +215,13 @@ def _read(folder: Path, rank: int = 0) -> Checkpoint | str:
 
 def _folders(folder: Path) -> list[Path]:
     """Return the folders of checkpoints, the newest first."""
-    return sorted((path for path in folder.glob(f"{_PREFIX}*") if path.is_dir()), reverse=True)
+    return sorted((path for path in folder.glob(f"{_PREFIX}*") if path.is_dir()), key=_order, reverse=True)
+
+
+def _order(folder: Path) -> tuple[int, int]:
+    """Return how often the run had gone back when a checkpoint was written, and its step; (-1, -1) of other names."""
+    found = _NAME.fullmatch(folder.name)
+    return (int(found[2] or 0), int(found[1])) if found else (-1, -1)
 
 
 def _clear(folder: Path, files: Files) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,31 +9,9 @@ import torch
 from torch import Tensor
 
 from berunda.errors import DivergedError
+from berunda.train.watch import LARGEST_LOSS, Watch
 
-__all__ = ["LARGEST_LOSS", "Monitor", "drift"]
-
-LARGEST_LOSS = 1e8
-"""A loss beyond this is treated as non-finite is: no update is made from it."""
-
-_FIRST, _LAST, _FACTOR = 20, 5, 10.0
-
-
-def drift(totals: Sequence[float]) -> tuple[float, float] | None:
-    """Return (level at the start, level now) when the losses of a stage ran away, else None.
-
-    The levels are medians of the first 20 and the last 5 steps; they ran away when they differ by more than
-    10 times the first level (or 10, where that is below 1), in either direction. A growth of 5% a step is
-    found in 50 steps.
-
-    Example:
-        >>> drift([1.0] * 30), drift([1.0] * 20 + [20.0] * 5)
-        (None, (1.0, 20.0))
-    """
-    if len(totals) < 2 * _LAST:
-        return None
-    start = statistics.median(totals[:_FIRST])
-    now = statistics.median(totals[-_LAST:])
-    return (start, now) if abs(now - start) > _FACTOR * max(1.0, abs(start)) else None
+__all__ = ["Monitor"]
 
 
 @dataclass(frozen=True)
@@ -62,17 +38,15 @@ class Monitor:
         self.rows = [] if rows is None else rows
         self.blocked = torch.zeros((), device=device)
         self._pending: list[_Pending] = []
-        self._totals: list[float] = []
+        self._watch = Watch()
         self._stage = (0, "")
 
-    def begin_stage(self, index: int, name: str) -> None:
-        """The rows that follow belong to this stage; the drift is measured within it."""
+    def begin_stage(self, index: int, name: str, watched: Sequence[str] = ()) -> None:
+        """The rows that follow belong to this stage; the drift, also of the terms `watched`, is measured within it."""
         self._stage = (index, name)
-        self._totals = [row["total"] for row in self.rows if row["stage_index"] == index]
+        self._watch = Watch(watched, [row for row in self.rows if row["stage_index"] == index])
 
-    def record(
-        self, step: int, figures: Mapping[str, Tensor], *, rate: float, batch: Mapping[str, Tensor]
-    ) -> None:
+    def record(self, step: int, figures: Mapping[str, Tensor], *, rate: float, batch: Mapping[str, Tensor]) -> None:
         """Take the scalars of `step`, among them "total", from the device; `batch` are sample indices."""
         stacked = torch.stack([value.detach().float() for value in figures.values()])
         fine = torch.isfinite(stacked).all() & (figures["total"].detach().abs() <= LARGEST_LOSS)
@@ -105,27 +79,14 @@ class Monitor:
 
     def _check(self, pending: _Pending, figures: dict[str, float]) -> None:
         where = f"training diverged at step {pending.step} of stage {pending.stage!r}"
-        order = sorted(figures, key=lambda name: (name == "gradient_norm", name == "total"))
-        for name in order:
-            value = figures[name]
-            if not math.isfinite(value) or (name == "total" and abs(value) > LARGEST_LOSS):
-                raise DivergedError(
-                    f"{where}: {_kind(name)} is {value:g}{_samples(pending.batch)}; no update was made "
-                    f"from it; {_advice(pending)}"
-                )
-        self._totals.append(figures["total"])
-        ran_away = drift(self._totals)
-        if ran_away is not None:
+        fault = self._watch.broken(figures)
+        if fault:
             raise DivergedError(
-                f"{where}: the loss drifted from {ran_away[0]:.4g} to {ran_away[1]:.4g}"
-                f"{_samples(pending.batch)}; {_advice(pending)}"
+                f"{where}: {fault}{_samples(pending.batch)}; no update was made from it; {_advice(pending)}"
             )
-
-
-def _kind(name: str) -> str:
-    if name == "gradient_norm":
-        return "the norm of the gradient"
-    return "the total loss" if name == "total" else f"term {name!r}"
+        fault = self._watch.drifted(figures)
+        if fault:
+            raise DivergedError(f"{where}: {fault}{_samples(pending.batch)}; {_advice(pending)}")
 
 
 def _samples(batch: Mapping[str, Tensor]) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 
 from berunda.data.order import Randomness, key_of
 from berunda.data.source import Source
-from berunda.errors import ConfigError, OutputError
+from berunda.errors import ConfigError, DivergedError, OutputError
 from berunda.memory import keep_freed_memory
 from berunda.methods.contract import Batch, Loss, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics
@@ -51,6 +51,7 @@ class Trained:
         seconds: wall time, over all the runs that it took.
         images_seen: images drawn, labelled and unlabelled.
         timing: seconds by activity, see ACTIVITIES.
+        returned: for each time that the run diverged and went back, what had happened, in words.
     """
 
     net: nn.Module
@@ -61,6 +62,7 @@ class Trained:
     seconds: float
     images_seen: int
     timing: dict[str, float]
+    returned: tuple[str, ...] = ()
 
     @property
     def model(self) -> Averaged:
@@ -93,7 +95,8 @@ def train(
 
     Raises:
         ConfigError: the method, the source and the settings do not fit together.
-        DivergedError: a loss or gradient is not finite (before the update is made) or the loss ran away.
+        DivergedError: a loss or gradient is not finite (before the update is made) or the loss ran away, and the
+            method does not ask to go back, or there is nothing to go back to, or it diverges again and again.
         CheckpointError: the checkpoints in `folder` are damaged or of another run.
         OutputError: a checkpoint cannot be written, or another run uses `folder`.
         RanksError: another rank ended before the training was over.
@@ -108,10 +111,11 @@ def train(
         progress = progress if progress is not None and group.rank == 0 else Silent()
         run = Run(method, spec, config, folder, group)
         run.resume(progress)
-        for stage in run.stages[run.state.stage :]:
-            if stage.index > run.state.stage:
-                run.enter(stage)
-            _train_stage(run, stage, source, stop, progress)
+        while run.state.step < config.steps:
+            try:
+                _train_stages(run, source, stop, progress)
+            except DivergedError as error:
+                run = run.gone_back(error, progress)
         if run.saved_at != run.state.step:
             run.save()
     run.lap("other")
@@ -125,7 +129,18 @@ def train(
         seconds=sum(state.seconds.values()),
         images_seen=state.images_seen,
         timing=dict(state.seconds),
+        returned=tuple(state.returned),
     )
+
+
+def _train_stages(run: Run, source: Source, stop: StopRequest, progress: Progress) -> None:
+    """Train what is left, stage by stage."""
+    for stage in run.stages[run.state.stage :]:
+        if stage.index > run.state.stage:
+            run.enter(stage)
+        if stage.method.needs().returns and run.saved_at != run.state.step:
+            run.save()  # there is always something to go back to
+        _train_stage(run, stage, source, stop, progress)
 
 
 def _train_stage(
@@ -137,7 +152,7 @@ def _train_stage(
     learner = run.group.wrap(_Learner(stage.method, state.net, state.extra))
     todo = range(max(state.step, stage.steps.start), stage.steps.stop)
     look_every = config.check_every or (1 if run.device.type == "cpu" else 10)
-    run.monitor.begin_stage(stage.index, stage.name)
+    run.monitor.begin_stage(stage.index, stage.name, stage.method.needs().watched)
     progress.start(f"training ({stage.name})", len(stage.steps))
     progress.advance(len(stage.steps) - len(todo))
     told, surveys = todo.start, survey_steps(stage)
@@ -179,8 +194,8 @@ def _train_step(run: Run, stage: PlannedStage, learner: nn.Module, raw: RawBatch
     loss = _gradients(run, learner, stage.method, batch, Step(index, len(stage.steps), teacher))
     run.lap("forward_backward")
 
-    norm = nn.utils.clip_grad_norm_(run.parameters(), config.clip_norm or float("inf"), foreach=True)
-    rate = config.learning_rate * schedule(index, len(stage.steps), config.warmup_steps)
+    norm = run.clipped()
+    rate = run.calm * config.learning_rate * schedule(index, len(stage.steps), config.warmup_steps)
     figures = run.group.mean({"total": loss.total, **loss.terms, "gradient_norm": norm})
     run.monitor.record(state.step, figures, rate=rate, batch=raw.samples)
     if looks:
@@ -202,7 +217,7 @@ def _gradients(run: Run, learner: nn.Module, method: Method, batch: Batch, step:
     rng = run.rng.at(state.step)
     own = (run.group.rank,) if run.group.rank else ()  # layers draw for each sample at hand, ranks have others
 
-    def backward() -> Loss:
+    def backward(step: Step) -> Loss:
         with seeded(key_of(rng.seed, "layers", *rng.counters, TORCH, *own), run.device), run.autocast():
             loss: Loss = learner(batch, step, rng.at(METHOD))
         if loss.total.requires_grad:  # a batch without any label may give a constant
@@ -210,11 +225,11 @@ def _gradients(run: Run, learner: nn.Module, method: Method, batch: Batch, step:
         return loss
 
     state.optimizer.zero_grad(set_to_none=True)
-    loss = backward()
+    loss = backward(step)
     rho = method.needs().sharpness_rho
     if rho and loss.total.requires_grad:
         with sharper_weights(run.parameters(), rho), frozen_statistics(learner):
-            backward()
+            backward(replace(step, before=loss))
     return loss
 
 

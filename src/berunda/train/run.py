@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from berunda.data.order import Randomness, key_of
-from berunda.errors import CheckpointError, ConfigError
+from berunda.errors import CheckpointError, ConfigError, DivergedError
 from berunda.methods.contract import Method, NetSpec
 from berunda.models.device import resolve_device
 from berunda.models.frozen import to_training
@@ -42,7 +42,6 @@ class Run:
     Attributes:
         stages: the stages in order.
         group: the ranks that train together.
-        rng: of the whole run; fixed to the step by the loop.
         state: all that changes and is checkpointed.
         monitor: the figures of the steps and the watch over them.
         saved_at: step of the newest checkpoint, -1 for none.
@@ -54,7 +53,6 @@ class Run:
         self.method, self.spec, self.config = method, spec, config
         self.group = group or Group()
         self.folder = None if folder is None else folder / "checkpoints"
-        self.rng = Randomness(config.seed)
         self.device = _device(config.device, self.group)
         self.stages = plan_stages(method, config.steps)
         self.identity = identity_of(method, spec, config)
@@ -74,6 +72,17 @@ class Run:
         self.state = self._state(net, self._extra(self.stages[0], net), self.stages[0])
         self.state.seconds.update(dict.fromkeys(ACTIVITIES, 0.0))
         self.monitor = Monitor(self.device, self.state.rows)
+
+    @property
+    def rng(self) -> Randomness:
+        """Of the whole run; fixed to the step by the loop. After each return it draws anew."""
+        seed, n = self.config.seed, len(self.state.returned)
+        return Randomness(key_of(seed, "attempt", n) if n else seed)
+
+    @property
+    def calm(self) -> float:
+        """The factor on the learning rate: half of what it was for each time that the run went back."""
+        return 0.5 ** len(self.state.returned)
 
     def resume(self, progress: Progress) -> None:
         """Go to where the newest whole checkpoint in the folder was written, if there is one.
@@ -131,6 +140,51 @@ class Run:
             labeller=labeller if stage.predicts_labels else None,
             stage=stage.index,
         )
+        self._calm_buffers(len(self.state.returned))
+
+    def gone_back(self, error: DivergedError, progress: Progress) -> Run:
+        """Return the run as it was at its last good checkpoint, from where it goes on with smaller steps.
+
+        A checkpoint to which it went back already, and after which it diverged again before there was another, is not
+        good: then it is the one before it, where there is one.
+
+        Raises:
+            DivergedError: `error`, where the method does not ask for returns, there is no checkpoint, or it went back
+                often enough.
+        """
+        allowed, state = self.stages[self.state.stage].method.needs().returns, self.state
+        n = len(state.returned) + 1
+        if not allowed or self.folder is None:
+            raise error
+        if n > allowed:
+            told = f"{error}; it went back {allowed} times before, with smaller steps each time"
+            raise DivergedError(told) from error
+        before = state.returned_to if self.saved_at == state.returned_to else None
+        self.group.meet()
+        found = load_checkpoint(self.folder, self.group.rank, before) or load_checkpoint(self.folder, self.group.rank)
+        if found is None:
+            raise error
+        run = Run(self.method, self.spec, self.config, self.folder.parent, self.group)
+        run._restore(found)
+        told = (
+            f"{error}; went back to step {found.step}, from there on steps are half as large ({n} of {allowed} returns)"
+        )
+        progress.note(told)
+        n_known = len(run.state.returned)
+        run.state.returned[:] = [*state.returned, told]
+        run.state.returned_to, run.state.images_seen = found.step, state.images_seen
+        run.state.seconds.update(state.seconds)
+        run._calm_buffers(n - n_known)
+        run.save()
+        return run
+
+    def _calm_buffers(self, times: int) -> None:
+        """Write what the stage's method wants its buffers to be after as many returns."""
+        method = self.stages[self.state.stage].method
+        for _ in range(times):
+            for name, value in method.calmed(self.state.extra).items():
+                for holder in (self.state.extra, self.state.averaged.extra):
+                    holder.get_buffer(name).copy_(value)
 
     def save(self) -> None:
         """Write a checkpoint of the state as it is, unless its figures show that it went wrong."""
@@ -190,6 +244,18 @@ class Run:
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters in training."""
         return [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
+
+    def clipped(self) -> Tensor:
+        """Clip the gradient, that of each player apart; return its norm before, of all parameters together."""
+        players, limit = self.stages[self.state.stage].method.needs().players, self.config.clip_norm or float("inf")
+        if not players:
+            return nn.utils.clip_grad_norm_(self.parameters(), limit, foreach=True)
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in nn.ModuleDict({"net": self.state.net, "extra": self.state.extra}).named_parameters():
+            player = next((player for player in players if name.startswith(player)), "")
+            groups.setdefault(player, []).append(parameter)
+        norms = [nn.utils.clip_grad_norm_(group, limit, foreach=True) for group in groups.values()]
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the net runs."""

@@ -37,6 +37,8 @@ class TrainState:
         seconds: time so far by activity.
         per_rank: names of the buffers of extra that each rank holds for itself.
         rows: the log, one row a step.
+        returned: for each time that the run diverged and went back, what had happened, in words.
+        returned_to: the step that it went back to last; -1 for none.
     """
 
     net: nn.Module
@@ -50,6 +52,8 @@ class TrainState:
     seconds: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
     per_rank: set[str] = field(default_factory=set)
+    returned: list[str] = field(default_factory=list)
+    returned_to: int = -1
 
     def modules(self) -> nn.ModuleDict:
         """Return the modules that a checkpoint holds, by name."""
@@ -111,6 +115,9 @@ def pack(state: TrainState, identity: Mapping[str, Any]) -> tuple[dict[str, Tens
         "seconds": state.seconds,
         "columns": list(columns),
         "per_rank": sorted(state.per_rank),
+        "attempt": len(state.returned),
+        "returned": state.returned,
+        "returned_to": state.returned_to,
         "torch": torch.__version__,
     }
     return tensors, meta
@@ -136,6 +143,8 @@ def unpack(checkpoint: Checkpoint, state: TrainState) -> None:
         ) from error
     state.step, state.images_seen = int(meta["step"]), int(meta["images_seen"])
     state.per_rank.update(meta.get("per_rank", ()))
+    state.returned[:] = meta.get("returned", ())
+    state.returned_to = int(meta.get("returned_to", -1))
     state.seconds.update(meta["seconds"])
     state.rows[:] = _rows(log)
 

@@ -19,13 +19,16 @@ def encoder_of(name: str, *, n_bands: int = 3, depth: int = 2) -> nn.Module:
     return build_encoder(name, n_bands=n_bands, depth=depth, pretrained=False)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("wide_resnet28_2", 1.47), ("wide_resnet28_10", 36.5)])
-def test_size_is_the_published_one(name: str, millions: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "millions", "n_blocks"),
+    [("wide_resnet28_2", 1.47, 12), ("wide_resnet28_10", 36.5, 12), ("wide_resnet10_1", 0.078, 3)],
+)
+def test_size_is_the_published_one(name: str, millions: float, n_blocks: int) -> None:
     with torch.device("meta"):
         net = build_net(NetSpec("scene", 3, 10, encoder=name, encoder_depth=2, pretrained=False))
-    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, rel=0.05)
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert len(convolutions) == 1 + 2 * 12
+    assert len(convolutions) == 1 + 2 * n_blocks
 
 
 @pytest.mark.parametrize("name", ["wide_resnet28_2", "wide_resnet28_2_no_norm"])
@@ -40,7 +43,7 @@ def test_pyramid_has_the_strides_that_depth_says(name: str, n_bands: int) -> Non
         ]
 
 
-@pytest.mark.parametrize("name", ["wide_resnet28_2", "wide_resnet28_2_no_norm"])
+@pytest.mark.parametrize("name", ["wide_resnet28_2", "wide_resnet28_2_no_norm", "wide_resnet10_1_no_norm"])
 def test_activations_keep_the_scale_of_the_input(name: str) -> None:
     encoder = encoder_of(name)
     last = encoder(torch.randn(8, 3, 32, 32))[-1].detach()

@@ -1,0 +1,219 @@
+"""What the energy-based methods have in common: chains that sample images from the net, and the likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from berunda import losses
+from berunda.augment.mix import draw_normal, draw_uniform
+from berunda.data.order import Randomness
+from berunda.data.scaling import CLIP
+from berunda.errors import ConfigError
+from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
+from berunda.models.frozen import frozen_statistics, in_evaluation
+
+__all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "refined", "resembling", "sample"]
+
+Energies = Callable[[Tensor], Tensor]
+"""From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """How a chain moves.
+
+    Attributes:
+        n_steps: gradients that a chain takes each time.
+        step: factor on the gradient.
+        clamp: largest entry of the gradient.
+        noise: standard deviation of what is added in each step.
+        is_informed: whether chains begin at draws of a Gaussian with the mean and covariance of the images at hand,
+            instead of uniform noise in -1..1.
+    """
+
+    n_steps: int
+    step: float | Tensor
+    clamp: float
+    noise: float
+    is_informed: bool = False
+
+
+VARIANTS: dict[str, Langevin] = {
+    "jem": Langevin(20, 1.0, math.inf, 0.01),
+    "jem++": Langevin(10, 5 * 0.2, 1.0, 0.01, is_informed=True),
+    "sada": Langevin(5, 1.0, 1.0, 0.0, is_informed=True),
+}
+"""Published settings: 20 plain steps; 10 gradients, each followed for 5 steps of 0.2; 5 steps without noise."""
+
+
+def resembling(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return as many draws of the Gaussian that has the mean and the covariance of `images` (N, B, H, W).
+
+    Source: Yang and Ji 2021 (JEM++), section 4.3 (informative initialization).
+    Deviations: one Gaussian of the images at hand, labelled or not, instead of one for each class of all images.
+    """
+    n = len(images)
+    weights = draw_normal(images.new_empty(n, n), generator)
+    mean = images.mean(dim=0, keepdim=True)
+    spread = torch.einsum("nm,mbhw->nbhw", weights, images - mean) / math.sqrt(max(1, n - 1))
+    return (mean + spread).clamp(-CLIP, CLIP)
+
+
+def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, generator: torch.Generator) -> Tensor:
+    """Return where chains that begin at `start` are after the steps of `moves`.
+
+    Gradients are taken of the pixels alone: none reaches a parameter.
+
+    Args:
+        energies: of whole images or of pixels.
+        start: (N, B, H, W).
+        valid: (N, H, W) bool; elsewhere the net is shown 0, as it is of data, and nothing but noise moves.
+        moves: how.
+        generator: on the device of the pixels.
+
+    Returns:
+        (N, B, H, W) within the range of scaled pixels, detached.
+    """
+    gaps, x = valid[:, None].to(start.dtype), start.detach()
+    for _ in range(moves.n_steps):
+        with torch.enable_grad():
+            probe = x.requires_grad_()
+            found = energies(probe * gaps)
+            total = torch.where(valid if found.ndim == 3 else valid.flatten(1).any(dim=1), found, 0.0).sum()
+            (gradient,) = torch.autograd.grad(total, probe)
+        noise = moves.noise * draw_normal(start, generator) if moves.noise else x.new_zeros(())
+        x = losses.langevin_step(x.detach(), gradient, moves.step, noise, clamp=moves.clamp, bound=CLIP)
+    return x
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Persistent chains in the buffers "replay" (P, B, side, side), "begun" (P,) and "step_share" () of extra.
+
+    Attributes:
+        moves: how they move; "step_share" multiplies their step and is lowered when a run diverged.
+        n_kept: P, chains that are kept; each begins when it is first drawn.
+        restart: chance of a chain to begin anew.
+    """
+
+    moves: Langevin
+    n_kept: int
+    restart: float
+
+    def add_to(self, extra: nn.Module, spec: NetSpec) -> None:
+        """Register the buffers, in which no chain has begun."""
+        extra.register_buffer("replay", torch.zeros(self.n_kept, spec.n_bands, spec.crop_px, spec.crop_px))
+        extra.register_buffer("begun", torch.zeros(self.n_kept))
+        extra.register_buffer("step_share", torch.ones(()))
+
+    def draw(
+        self, energies: Energies, extra: nn.Module, images: tuple[Tensor, Tensor], step: Step, rng: Randomness
+    ) -> tuple[Tensor, dict[str, BufferUpdate]]:
+        """Return a sample for each of the images, pixels (N, B, H, W) and valid (N, H, W), and what the buffers become.
+
+        In the second pass of sharpness-aware minimisation they are those of the first.
+
+        Raises:
+            ConfigError: the buffer holds fewer chains, or of another size.
+        """
+        pixels, valid = images
+        replay, begun = extra.get_buffer("replay"), extra.get_buffer("begun")
+        generator = rng.torch("chains", device=valid.device)
+        _check_fits(replay, valid)
+        rows = torch.rand(len(replay), generator=generator, device=valid.device).argsort()[: len(valid)]
+        if step.before is not None and "replay" in step.before.updates:
+            return step.before.updates["replay"].value[rows], {}
+        old, chance = replay[rows], draw_uniform((len(rows),), generator)
+        chance = torch.where(begun[rows] > 0, chance, -1.0)
+        if self.moves.is_informed:
+            fresh = resembling(pixels.to(old.dtype), generator)
+        else:
+            fresh = 2 * draw_uniform(old.shape, generator).to(old.dtype) - 1
+        start = losses.restarted(old, fresh, chance, self.restart)
+        start = start.contiguous(memory_format=torch.channels_last)
+        moves = replace(self.moves, step=self.moves.step * extra.get_buffer("step_share"))
+        drawn = sample(energies, start, valid, moves, generator)
+        values = {"replay": replay.index_copy(0, rows, drawn), "begun": begun.index_fill(0, rows, 1)}
+        return drawn, {name: BufferUpdate(value, "per_rank") for name, value in values.items()}
+
+
+def refined(
+    method: Method, nets: tuple[nn.Module, nn.Module], labels: Tensor, chains: Chains, rng: Randomness
+) -> Tensor:
+    """Return an image (N, B, side, side) of each class of `labels` (N,), or with that class at every pixel.
+
+    They begin where the net finds each class most in the kept chains, a chain for each image while there are enough,
+    and go on by the gradient of E(x, y), five times as far as in a step of the training.
+    """
+    replay, begun = nets[1].get_buffer("replay"), nets[1].get_buffer("begun")
+    kept = replay[begun > 0] if bool(begun.any()) else replay
+    with in_evaluation(*nets), torch.no_grad():
+        shares = torch.cat([method.predict(*nets, part).log_softmax(1) for part in kept.split(256)])
+    liking = shares if shares.ndim == 2 else shares.mean((2, 3))
+    order, turn = liking.argsort(dim=0, descending=True), torch.zeros_like(labels)
+    for number in labels.unique():
+        turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
+    start = kept[order[turn % len(kept), labels]]
+
+    def energies(pixels: Tensor) -> Tensor:
+        with in_evaluation(*nets):
+            logits = method.predict(*nets, pixels)
+        wanted = labels if logits.ndim == 2 else labels.view(-1, 1, 1).expand(-1, *logits.shape[2:])
+        return losses.energy(logits, wanted)
+
+    share = chains.moves.step * nets[1].get_buffer("step_share")
+    moves = replace(chains.moves, n_steps=5 * chains.moves.n_steps, step=share)
+    everywhere = torch.ones(len(start), *start.shape[2:], dtype=torch.bool, device=start.device)
+    return sample(energies, start, everywhere, moves, rng.torch("generate", device=start.device))
+
+
+def likelihood(
+    method: Method, nets: tuple[nn.Module, nn.Module], logits: Tensor, valid: Tensor, samples: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what, made small, makes images likelier than samples, and its parts for the log.
+
+    The samples have the gaps of the images, and leave the recorded statistics of norm layers alone.
+
+    Args:
+        method: predicts.
+        nets: net and extra.
+        logits: of the images, (N, C) or (N, C, H, W).
+        valid: (N, H, W) bool, where the images hold data.
+        samples: (N, B, H, W).
+    """
+    with frozen_statistics(nets[0]):
+        said = method.predict(*nets, samples * valid[:, None].to(samples.dtype))
+    mask = losses.positions_of(valid, logits)
+    data, sampled = losses.energy(logits), losses.energy(said)
+    parts = {"energy_data": losses.masked_mean(data, mask), "energy_samples": losses.masked_mean(sampled, mask)}
+    return losses.likelihood_gap(data, sampled, mask), {name: value.detach() for name, value in parts.items()}
+
+
+def noisy(pixels: Tensor, valid: Tensor, deviation: float, rng: Randomness) -> Tensor:
+    """Return `pixels` (N, B, H, W) with normal noise, in the samples' range, 0 still where there is no data."""
+    noise = deviation * draw_normal(pixels, rng.torch("input noise", device=pixels.device))
+    return (pixels + noise).clamp(-CLIP, CLIP) * valid[:, None].to(pixels.dtype)
+
+
+def energies_of(method: Method, nets: tuple[nn.Module, nn.Module]) -> Energies:
+    """Return the energies that the net, in evaluation mode, sees in pixels."""
+
+    def energies(pixels: Tensor) -> Tensor:
+        with in_evaluation(*nets):
+            return losses.energy(method.predict(*nets, pixels))
+
+    return energies
+
+
+def _check_fits(replay: Tensor, valid: Tensor) -> None:
+    if len(replay) < len(valid) or replay.shape[2:] != valid.shape[1:]:
+        found = f"{len(replay)} chains of {replay.shape[2]} x {replay.shape[3]} px"
+        raise ConfigError(
+            f"replay buffer: found {found}, expected at least {len(valid)} of {valid.shape[1]} x {valid.shape[2]} px; "
+            "choose a larger replay, or fewer images a step"
+        )

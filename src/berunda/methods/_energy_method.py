@@ -1,0 +1,110 @@
+"""The settings and the loss that JEM for whole images and JEM for maps share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from berunda import losses
+from berunda.data.order import Randomness
+from berunda.methods import _energy as energy_parts
+from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, Task, View, setting
+
+__all__ = ["EnergyMethod"]
+
+_PAPER = "Grathwohl et al. 2020 (JEM), appendix A"
+_SADA = "Yang et al. 2023 (SADA-JEM), section 4"
+
+
+@dataclass(frozen=True)
+class EnergyMethod(Method):
+    """Cross-entropy on labels plus the likelihood of all images under the energy of the logits; see `jem`."""
+
+    served: ClassVar[tuple[Task, ...]]
+    """The tasks that the method serves."""
+
+    variant: str = setting(
+        "jem", "how chains move, and how images and weights are shown to the likelihood", valid=("jem", "jem++", "sada")
+    )
+    n_steps: int = setting(0, "gradients that a chain follows in a step; 0 for the variant's", valid=(0, 1000))
+    step_size: float = setting(0.0, "factor on the gradient of the chains; 0 for the variant's", valid=(0, 100))
+    lambda_p: float = setting(1.0, "weight of the likelihood", valid=(0, 100), source=_PAPER)
+    mu: float = setting(1.0, "unlabelled images for each labelled one", valid=(0, 64))
+    replay: int = setting(
+        2000, "chains that are kept (published: 10,000)", valid=(1, 100_000), unit="images", source="Berunda"
+    )
+    restart: float = setting(0.05, "chance of a chain to begin anew", valid=(0, 1), source=_PAPER)
+    input_noise: float = setting(
+        0.03, "deviation of the noise on images, where a band's low and high are -1 and 1", valid=(0, 1), source=_PAPER
+    )
+    rho: float = setting(0.05, "radius of sharpness-aware minimisation (sada)", valid=(0, 1), source=_SADA)
+    balance: bool = setting(
+        True, "let every class of a batch count once, however many labels it has", valid=(False, True)
+    )
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether weights are sharpness-aware and the likelihood sees images without augmentation."""
+        return self.variant == "sada"
+
+    @property
+    def chains(self) -> energy_parts.Chains:
+        """The chains, with the variant's moves where the settings name none."""
+        moves = energy_parts.VARIANTS[self.variant]
+        moves = replace(moves, n_steps=self.n_steps or moves.n_steps, step=self.step_size or moves.step)
+        return energy_parts.Chains(moves, self.replay, self.restart)
+
+    def needs(self) -> Needs:
+        """Ask for one view of both streams for the likelihood, and a weak one of labelled images."""
+        seen = View("plain", "identity") if self.is_sharp else View("weak", "weak")
+        likely = 2.0 * (2 if self.is_sharp else 1) + self.chains.moves.n_steps * 2 / 3
+        return Needs(
+            tasks=self.served,
+            labelled=(View("weak", "weak"), seen) if self.is_sharp else (seen,),
+            unlabelled=(seen,) if self.mu else (),
+            unlabelled_ratio=self.mu,
+            labelled_passes=likely + (2.0 if self.is_sharp else 0.0),
+            trained_passes=likely,
+            sharpness_rho=self.rho if self.is_sharp else 0.0,
+            watched=("energy_data", "energy_samples"),
+            returns=5,
+        )
+
+    def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
+        """Return the buffers of the chains."""
+        del net
+        extra = nn.Module()
+        self.chains.add_to(extra, spec)
+        return extra
+
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        """Return supervised + lambda_p * likelihood, images in one forward pass and samples in another."""
+        labelled, nets = batch.labelled["weak"], (net, extra)
+        streams = [batch.labelled["plain"] if self.is_sharp else labelled, *batch.unlabelled.values()]
+        valid = torch.cat([x.valid for x in streams])
+        pixels = energy_parts.noisy(torch.cat([x.pixels for x in streams]), valid, self.input_noise, rng)
+        samples, updates = self.chains.draw(energy_parts.energies_of(self, nets), extra, (pixels, valid), step, rng)
+        shown = torch.cat([labelled.pixels, pixels]) if self.is_sharp else pixels
+        logits = self.predict(net, extra, shown)
+        n = len(labelled.pixels)
+        supervised = losses.supervised_loss(logits[:n], labelled.labels, labelled.valid, balance=self.balance)
+        seen = logits[n:] if self.is_sharp else logits
+        gap, terms = energy_parts.likelihood(self, nets, seen, valid, samples)
+        parts = {"supervised": supervised.detach(), "likelihood": gap.detach(), **terms}
+        return Loss(supervised + self.lambda_p * gap, parts, updates)
+
+    def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
+        """Return samples of p(x | y), from the kept chains on."""
+        return energy_parts.refined(self, (net, extra), labels, self.chains, rng)
+
+    def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
+        """Halve the step of the chains."""
+        return {"step_share": extra.get_buffer("step_share") / 2}
+
+    def kept(self) -> tuple[str, ...]:
+        """Keep the chains too: images are generated from where they are."""
+        return ("net", "extra")

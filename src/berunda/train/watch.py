@@ -1,0 +1,74 @@
+"""Tells by the figures of its steps that a training has diverged: it neither stops nor mends anything itself."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+__all__ = ["LARGEST_LOSS", "Watch", "drift"]
+
+LARGEST_LOSS = 1e8
+"""A loss beyond this is treated as non-finite is: no update is made from it."""
+
+_FIRST, _LAST, _FACTOR = 20, 5, 10.0
+_FACTOR_OF_TERMS = 100.0  # only differences of energies are trained, so their level may wander
+
+
+def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, float] | None:
+    """Return (level at the start, level now) when the losses of a stage ran away, else None.
+
+    The levels are medians of the first 20 and the last 5 steps; they ran away when they differ by more than
+    `factor` times the first level (or `factor`, where that is below 1), in either direction. A growth of 5% a step is
+    found in 50 steps at a factor of 10.
+
+    Example:
+        >>> drift([1.0] * 30), drift([1.0] * 20 + [20.0] * 5)
+        (None, (1.0, 20.0))
+    """
+    if len(totals) < 2 * _LAST:
+        return None
+    start = statistics.median(totals[:_FIRST])
+    now = statistics.median(totals[-_LAST:])
+    return (start, now) if abs(now - start) > factor * max(1.0, abs(start)) else None
+
+
+class Watch:
+    """The figures of one stage, step by step.
+
+    Args:
+        watched: terms that may not run away, beside the total loss.
+        rows: the figures of the steps that the stage has made already.
+    """
+
+    def __init__(self, watched: Sequence[str] = (), rows: Sequence[Mapping[str, float]] = ()) -> None:
+        factors = dict.fromkeys(watched, _FACTOR_OF_TERMS)
+        self._factors = {"total": _FACTOR, **factors}
+        self._levels = {name: [row[name] for row in rows if name in row] for name in self._factors}
+
+    def broken(self, figures: Mapping[str, float]) -> str:
+        """Return which figure of a step is not finite, in words; "" if all are, and no update is at fault."""
+        order = sorted(figures, key=lambda name: (name == "gradient_norm", name == "total"))
+        for name in order:
+            value = figures[name]
+            if not math.isfinite(value) or (name == "total" and abs(value) > LARGEST_LOSS):
+                return f"{_kind(name)} is {value:g}"
+        return ""
+
+    def drifted(self, figures: Mapping[str, float]) -> str:
+        """Take the finite figures of a step; return what ran away with it, in words, "" if nothing."""
+        for name, factor in self._factors.items():
+            if name not in figures:
+                continue
+            self._levels[name].append(figures[name])
+            ran_away = drift(self._levels[name], factor)
+            if ran_away is not None:
+                what = "the loss" if name == "total" else _kind(name)
+                return f"{what} drifted from {ran_away[0]:.4g} to {ran_away[1]:.4g}"
+        return ""
+
+
+def _kind(name: str) -> str:
+    if name == "gradient_norm":
+        return "the norm of the gradient"
+    return "the total loss" if name == "total" else f"term {name!r}"

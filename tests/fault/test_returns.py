@@ -1,0 +1,188 @@
+"""A run that diverges goes back to a good checkpoint with smaller steps and says so, or ends with a clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from killing import Loud
+from torch import Tensor, nn
+from toy_methods import TaskSource
+from toy_training import SPEC, ToySource, digest
+
+from berunda.data.order import Randomness
+from berunda.errors import DivergedError
+from berunda.methods import make_method
+from berunda.methods._checking.trial import PointNet
+from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View
+from berunda.methods.jem import JEM
+from berunda.progress import Silent
+from berunda.train.checkpoint import load_checkpoint
+from berunda.train.config import TrainConfig
+from berunda.train.loop import Trained, train
+from berunda.train.watch import Watch, drift
+
+CONFIG = TrainConfig(steps=60, n_labelled=4, checkpoint_every=20, workers=0, device="cpu")
+KINDS = ("nan", "inf", "huge", "drift", "energies")
+
+
+class Heard(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass(frozen=True)
+class Unsteady(Method):
+    """Cross-entropy that goes wrong from step 33 on, as `kind` says, while its steps are larger than `heals`."""
+
+    name: ClassVar[str] = "unsteady"
+    kind: str = ""
+    heals: float = 0.6
+    returns: int = 3
+    calls: list[int] = field(default_factory=list, compare=False)
+
+    def needs(self) -> Needs:
+        return Needs(
+            tasks=("segmentation",),
+            unlabelled=(View("weak", "weak"),),
+            unlabelled_ratio=1.0,
+            watched=("energy",),
+            returns=self.returns,
+        )
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        return PointNet(spec)
+
+    def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
+        extra = nn.Module()
+        extra.register_buffer("step_share", torch.ones(()))
+        return extra
+
+    def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
+        return {"step_share": extra.get_buffer("step_share") / 2}
+
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        images = batch.labelled["weak"]
+        assert images.labels is not None
+        total = nn.functional.cross_entropy(net(images.pixels), images.labels, ignore_index=-1)
+        energy = total.detach()
+        if step.index >= 33 and float(extra.get_buffer("step_share")) > self.heals:
+            late = step.index - 32
+            total = total * {"nan": float("nan"), "inf": float("inf"), "huge": 1e12}.get(self.kind, 1.0)
+            total = total * 1.3**late if self.kind == "drift" else total
+            energy = energy - 2.0**late if self.kind == "energies" else energy
+        return Loss(total, {"supervised": total.detach(), "energy": energy})
+
+
+def run(method: Method, folder: Path | None, heard: Heard | None = None, steps: int = 60) -> Trained:
+    return train(method, SPEC, ToySource(), replace(CONFIG, steps=steps), folder=folder, progress=heard)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_is_found_and_mended_by_smaller_steps(kind: str, tmp_path: Path) -> None:
+    heard = Heard()
+    trained = run(Unsteady(kind=kind), tmp_path, heard)
+    assert len(trained.returned) == 1
+    assert trained.returned[0] in heard.notes
+    assert "went back to step 20" in trained.returned[0] or "went back to step 40" in trained.returned[0]
+    assert "from there on steps are half as large (1 of 3 returns)" in trained.returned[0]
+    assert float(trained.extra.get_buffer("step_share")) == 0.5
+    assert [row["step"] for row in trained.log] == list(range(60))
+    assert all(torch.isfinite(p).all() for p in trained.net.parameters())
+    rates = {row["step"]: row["learning_rate"] for row in trained.log}
+    whole = {row["step"]: row["learning_rate"] for row in run(Unsteady(), None).log}
+    assert rates[10] == whole[10]
+    assert rates[50] == pytest.approx(whole[50] / 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_that_stays_ends_with_an_error(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="it went back 3 times before, with smaller steps each time") as raised:
+        run(Unsteady(kind=kind, heals=0.0), tmp_path)
+    assert "of stage 'unsteady'" in str(raised.value)
+    newest = load_checkpoint(tmp_path / "checkpoints")
+    assert newest is not None
+    assert all(torch.isfinite(v).all() for n, v in newest.tensors.items() if not n.startswith("log."))
+
+
+def test_a_checkpoint_that_leads_nowhere_is_left_for_an_older_one(tmp_path: Path) -> None:
+    trained = run(Unsteady(kind="nan", heals=0.2), tmp_path)
+    assert [text.split("went back to step ")[1].split(",")[0] for text in trained.returned] == ["20", "0", "20"]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_without_returns_or_checkpoints_the_run_ends(folder: bool, tmp_path: Path) -> None:
+    method = Unsteady(kind="nan", returns=0) if folder else Unsteady(kind="nan")
+    with pytest.raises(DivergedError, match="step 33 of stage"):
+        run(method, tmp_path if folder else None)
+
+
+def test_a_run_that_went_back_and_was_stopped_ends_the_same(tmp_path: Path) -> None:
+    class Stops(Loud):
+        def advance(self, n: int = 1, **figures: float) -> None:
+            if self.stopped is False and figures.get("loss") is not None and len(self.seen) > 45:
+                self.stopped = True
+                raise KeyboardInterrupt
+            self.seen.append(n)
+
+        seen: ClassVar[list[int]] = []
+        stopped = False
+
+    whole = digest(run(Unsteady(kind="nan"), tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        train(Unsteady(kind="nan"), SPEC, ToySource(), CONFIG, folder=tmp_path / "cut", progress=Stops())
+    newest = load_checkpoint(tmp_path / "cut" / "checkpoints")
+    assert newest is not None
+    assert newest.meta["attempt"] == 1
+    resumed = run(Unsteady(kind="nan"), tmp_path / "cut")
+    assert digest(resumed) == whole
+    assert len(resumed.returned) == 1
+
+
+@dataclass(frozen=True)
+class Tiny(JEM):
+    """JEM on a net of single pixels."""
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        return PointNet(spec)
+
+
+@pytest.mark.parametrize("options", [{"step_size": 100.0}, {"lambda_p": 100.0, "n_steps": 1, "restart": 1.0}])
+def test_a_blown_up_jem_never_passes_for_a_sound_one(options: dict[str, float], tmp_path: Path) -> None:
+    """Chains that jump from bound to bound, and a likelihood that nothing holds: found, or energies stay bounded."""
+    spec = NetSpec("scene", 4, 3, pretrained=False, crop_px=12)
+    settings = {"replay": 64, "variant": "sada", **options}
+    config = replace(CONFIG, steps=120, learning_rate=0.05)
+    said = ""
+    try:
+        trained = train(Tiny(**settings), spec, TaskSource(task="scene"), config, folder=tmp_path)  # type: ignore[arg-type]
+        assert drift([row["total"] for row in trained.log]) is None
+        assert all(torch.isfinite(p).all() for p in trained.net.parameters())
+    except DivergedError as error:
+        said = str(error)
+    assert said == "" or "it went back 5 times before" in said
+
+
+def test_energies_that_run_away_together_are_found_though_their_difference_is_small() -> None:
+    levels = [-2.0] * 20 + [-2.0 - 3.0 * i for i in range(100)]
+    watch, blind = Watch(("energy_data",)), Watch()
+    found = [watch.drifted({"total": 0.5, "energy_data": level}) for level in levels]
+    assert found[60] == ""  # levels may wander
+    assert "term 'energy_data' drifted from -2 to -" in found[-1]
+    assert not any(blind.drifted({"total": 0.5, "energy_data": level}) for level in levels)
+
+
+def test_every_energy_method_asks_for_returns() -> None:
+    for name in ("jem", "segjem"):
+        needs = make_method(name).needs()
+        assert needs.returns > 0
+        assert set(needs.watched) == {"energy_data", "energy_samples"}

@@ -1,0 +1,54 @@
+"""The scripts on generative methods: the picture of an HVAE, and what the chains of JEM cost."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+from toy_masks import write_folder
+
+from berunda.api.train_verb import train
+from berunda.bench.rows import RowFile
+from berunda.errors import ConfigError
+from berunda.options.train import TrainOptions
+
+ROOT = Path(__file__).resolve().parents[3] / "benchmarks"
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT))
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_hvae_is_shown_and_other_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERUNDA_CACHE", str(tmp_path / "cache"))
+    images = write_folder(tmp_path / "set", n=10)
+    for method in ("hvae", "supervised"):
+        given = {"steps": 2, "n_labelled": 2, "crop_px": 32, "device": "cpu", "method": method}
+        train(TrainOptions(dataset=str(images), labelled_images=2, **given), tmp_path / method)  # type: ignore[arg-type]
+    shown = script("hvae_pictures", monkeypatch)
+    out = tmp_path / "pictures.png"
+    shown.main([str(tmp_path / "hvae"), str(images), "--out", str(out), "--n", "2"])
+    with Image.open(out) as picture:
+        assert picture.size[0] > 1000
+    with pytest.raises(ConfigError, match="'supervised' found, expected 'hvae'"):
+        shown.main([str(tmp_path / "supervised"), str(images), "--out", str(out)])
+
+
+def test_the_cost_of_chains_becomes_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = script("sampling_speed", monkeypatch)
+    results = tmp_path / "rows.json"
+    measured.main(["--px", "8", "--labelled", "4", "--steps", "2", "--results", str(results)])
+    rows = {row["variant"]: row["metrics"] for row in RowFile(results).rows()}
+    assert {name: metrics["gradients"] for name, metrics in rows.items()} == {"jem": 20, "jem++": 10, "sada": 5}
+    assert rows["sada"]["chains_s"] < rows["jem"]["chains_s"]

@@ -1,0 +1,311 @@
+"""JEM and SegJEM: energies, moves and restarts against twins in numpy; what the chains touch and what they do not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from berunda import losses
+from berunda.data.order import Randomness
+from berunda.errors import ConfigError
+from berunda.methods import make_method
+from berunda.methods._checking.trial import PointNet, Trial, make_trial
+from berunda.methods._energy import VARIANTS, Langevin, resembling, sample
+from berunda.methods.contract import Step
+
+N, C = 5, 3
+METHODS = [("jem", "scene"), ("segjem", "segmentation")]
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def np_energy(logits, labels=None):
+    if labels is None:
+        return -np.log(np.exp(logits).sum(1))
+    return -np.take_along_axis(logits, labels[:, None], 1)[:, 0]
+
+
+def np_step(x, gradient, step, noise, clamp, bound):
+    return np.clip(x - step * np.clip(gradient, -clamp, clamp) + noise, -bound, bound)
+
+
+@pytest.mark.parametrize("shape", [(N, C), (N, C, 4, 3)])
+def test_energy_agrees_with_its_twin(shape: tuple[int, ...]) -> None:
+    logits = draw(*shape)
+    labels = torch.arange(N * math.prod(shape[2:])).remainder(C).view(N, *shape[2:])
+    np.testing.assert_allclose(losses.energy(logits), np_energy(logits.numpy()), atol=1e-12)
+    np.testing.assert_allclose(losses.energy(logits, labels), np_energy(logits.numpy(), labels.numpy()), atol=1e-12)
+    assert torch.autograd.gradcheck(losses.energy, logits.requires_grad_())
+
+
+def test_energy_and_classes_are_one_density() -> None:
+    """p(y | x) = exp(E(x) - E(x, y)), whatever the logits; large ones neither overflow."""
+    logits = 500 * draw(N, C)
+    labels = torch.arange(N) % C
+    expected = logits.log_softmax(1).gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(losses.energy(logits) - losses.energy(logits, labels), expected)
+
+
+@pytest.mark.parametrize(("clamp", "step"), [(math.inf, 1.0), (0.5, 0.3)])
+def test_a_move_agrees_with_its_twin(clamp: float, step: float) -> None:
+    x, gradient, noise = (2 * draw(N, 2, 4, 4, seed=seed) for seed in range(3))
+    found = losses.langevin_step(x, gradient, step, 0.1 * noise, clamp=clamp, bound=3.0)
+    np.testing.assert_allclose(found, np_step(x.numpy(), gradient.numpy(), step, 0.1 * noise.numpy(), clamp, 3.0))
+    assert float(found.abs().max()) <= 3
+
+
+def test_a_gradient_without_bounds_cannot_leave_the_range_and_nan_is_not_hidden() -> None:
+    x = torch.zeros(1, 1, 1, 3)
+    gradient = torch.tensor([math.inf, -math.inf, math.nan]).view(1, 1, 1, 3)
+    found = losses.langevin_step(x, gradient, 1.0, x, clamp=math.inf, bound=3.0).flatten()
+    assert found[:2].tolist() == [-3, 3]
+    assert bool(found[2].isnan())
+
+
+def test_restarts_agree_with_their_twin() -> None:
+    old, fresh, chance = draw(N, 1, 2, 2), draw(N, 1, 2, 2, seed=1), torch.linspace(0, 1, N)
+    expected = np.where((chance.numpy() < 0.5)[:, None, None, None], fresh, old)
+    assert np.array_equal(losses.restarted(old, fresh, chance, 0.5), expected)
+    assert torch.equal(losses.restarted(old, fresh, chance, 0.0), old)
+
+
+def test_informed_chains_begin_with_the_mean_and_covariance_of_the_images() -> None:
+    images = 0.3 * draw(4, 2, 3, 3) + 0.2
+    drawn = [resembling(images, torch.Generator().manual_seed(seed)) for seed in range(800)]
+    flat, own = torch.cat(drawn).flatten(1), images.flatten(1)
+    torch.testing.assert_close(flat.mean(0), own.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(flat.T.cov(), own.T.cov(), atol=0.03, rtol=0)
+
+
+def test_a_chain_begins_when_it_is_first_drawn_and_then_goes_on() -> None:
+    """Uniform noise for jem; what resembles the images for the others."""
+    for variant, least in (("jem", 0.5), ("sada", 0.0)):
+        options = {"variant": variant, "replay": 8, "restart": 0.0, "n_steps": 1, "step_size": 1e-9, "input_noise": 0.0}
+        trial = make_trial(make_method("jem", options), "scene")
+        first = trial.loss().updates
+        assert bool((first["begun"].value == 1).all())
+        values = first["replay"].value
+        assert float((values.abs().amax((1, 2, 3)) > least).double().mean()) == 1
+        for name, update in first.items():
+            trial.extra.get_buffer(name).copy_(update.value)
+        again = trial.loss(step=1).updates["replay"].value
+        assert float((again - values).abs().max()) < 0.1
+
+
+def test_the_gap_is_a_mean_over_pixels() -> None:
+    data, sampled, mask = draw(N, 4, 4), draw(N, 4, 4, seed=1), draw(N, 4, 4, seed=2) > 0
+    expected = (data - sampled).numpy()[mask.numpy()].mean()
+    assert float(losses.likelihood_gap(data, sampled, mask)) == pytest.approx(expected)
+    assert float(losses.likelihood_gap(data, sampled, mask & False)) == 0
+
+
+def test_chains_agree_with_their_twin() -> None:
+    """A quadratic energy, whose gradient is known: three clamped steps without noise."""
+    start = draw(N, 2, 3, 3)
+    valid = torch.ones(N, 3, 3, dtype=torch.bool)
+    valid[:, 0] = False
+    found = sample(lambda x: x.square().sum(1), start, valid, Langevin(3, 0.2, 1.0, 0.0), torch.Generator())
+    expected = start.numpy()
+    for _ in range(3):
+        expected = np_step(expected, 2 * expected * valid.numpy()[:, None], 0.2, 0.0, 1.0, 3.0)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert not found.requires_grad
+
+
+def test_noise_has_the_deviation_that_was_asked_for() -> None:
+    start, valid = torch.zeros(64, 1, 8, 8), torch.ones(64, 8, 8, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    found = sample(lambda x: 0 * x.sum((1, 2, 3)), start, valid, Langevin(4, 1.0, math.inf, 0.01), generator)
+    assert float(found.std()) == pytest.approx(0.02, rel=0.05)
+
+
+class Normed(PointNet):
+    """With batch norm and dropout."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.norm, self.dropout = nn.BatchNorm2d(self.feature_dim), nn.Dropout(0.5)
+
+    def encode(self, pixels: Tensor) -> list[Tensor]:
+        return [self.dropout(self.norm(self.first(pixels)).relu())]
+
+
+def chains_of(trial: Trial, step: Step | None = None) -> Tensor:
+    from berunda.methods._energy import energies_of
+
+    method: Any = trial.method
+    energies = energies_of(trial.method, (trial.net, trial.extra))
+    where = step or Step(0, 10)
+    return method.chains.draw(
+        energies, trial.extra, (trial.labelled.pixels, trial.labelled.valid), where, Randomness(0)
+    )[0]
+
+
+@pytest.mark.parametrize(("name", "task"), METHODS)
+def test_no_gradient_reaches_a_parameter_while_sampling(name: str, task: Any) -> None:
+    trial = make_trial(make_method(name), task)
+    touched: list[Tensor] = []
+    for parameter in trial.net.parameters():
+        parameter.register_hook(touched.append)
+    samples = chains_of(trial)
+    assert not touched
+    assert all(p.grad is None for p in trial.net.parameters())
+    assert not samples.requires_grad
+
+
+@pytest.mark.parametrize(("name", "task"), METHODS)
+def test_chains_see_the_net_as_it_predicts_and_leave_it_in_training(name: str, task: Any) -> None:
+    trial = make_trial(make_method(name), task, Normed)
+    net: Any = trial.net
+    seen: list[bool] = []
+    net.dropout.register_forward_hook(lambda layer, *_: seen.append(layer.training))
+    before = net.norm.running_mean.clone()
+    chains_of(trial)
+    assert len(seen) == 20
+    assert not any(seen)
+    assert torch.equal(net.norm.running_mean, before)
+    assert net.dropout.training
+
+
+@pytest.mark.parametrize(("name", "task"), METHODS)
+def test_only_images_enter_the_statistics_of_batch_norm(name: str, task: Any) -> None:
+    found = []
+    for replay in (0.0, 2.9):
+        trial = make_trial(make_method(name, {"restart": 0.0}), task, Normed)
+        net: Any = trial.net
+        trial.extra.get_buffer("replay").fill_(replay)
+        trial.extra.get_buffer("begun").fill_(1)
+        net.dropout.p = 0.0
+        trial.loss()
+        found.append(net.norm.running_mean.clone())
+    assert torch.equal(*found)
+    assert bool(found[0].any())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_buffer_takes_the_samples_and_keeps_the_rest(variant: str) -> None:
+    trial = make_trial(make_method("jem", {"variant": variant, "replay": 50}), "scene")
+    loss, replay = trial.loss(), trial.extra.get_buffer("replay")
+    update = loss.updates["replay"]
+    changed = (update.value != replay).flatten(1).any(1)
+    assert update.reduction == "per_rank"
+    assert int(changed.sum()) == 8
+    assert float(update.value.abs().max()) <= 3
+
+
+def test_the_second_pass_takes_the_samples_of_the_first() -> None:
+    trial = make_trial(make_method("jem", {"variant": "sada"}), "scene")
+    assert trial.method.needs().sharpness_rho == 0.05
+    first = trial.loss()
+    calls: list[int] = []
+    trial.net.register_forward_hook(lambda *_: calls.append(1))
+    where = Step(0, 100, before=first)
+    second = trial.method.loss(trial.net, trial.extra, trial.batch(0), where, trial.rng.at(0))
+    assert len(calls) == 2  # images, samples, and no step of a chain
+    assert torch.equal(second.total, first.total)
+    assert not second.updates
+
+
+def test_the_likelihood_is_of_the_images_as_they_are_for_sada_alone() -> None:
+    for variant, recipe in (("jem", "weak"), ("jem++", "weak"), ("sada", "identity")):
+        needs = make_method("jem", {"variant": variant}).needs()
+        assert [view.recipe for view in needs.unlabelled] == [recipe]
+        assert needs.labelled[0].recipe == "weak"
+
+
+def test_samples_have_the_gaps_of_the_images() -> None:
+    """What a sample says under a gap cannot tell it from an image."""
+    totals = []
+    for fill in (-2.0, 2.0):
+        trial = make_trial(make_method("segjem", {"restart": 0.0, "n_steps": 1}), "segmentation")
+        batch = trial.batch()
+        trial.extra.get_buffer("begun").fill_(1)
+        trial.extra.get_buffer("replay")[:, :, 0, 0] = fill
+        for images in (*batch.labelled.values(), *batch.unlabelled.values()):
+            images.valid[:, 0, 0] = False
+            images.pixels[:, :, 0, 0] = 0
+        totals.append(trial.loss(batch).total)
+    assert torch.equal(*totals)
+
+
+def test_a_buffer_that_does_not_fit_is_refused() -> None:
+    trial = make_trial(make_method("jem", {"replay": 3}), "scene")
+    with pytest.raises(ConfigError, match="found 3 chains of 12 x 12 px, expected at least 8 of 12 x 12"):
+        trial.loss()
+    trial = make_trial(make_method("jem"), "scene")
+
+    trial.extra = trial.method.init(trial.net, replace(trial.spec, crop_px=6))
+    with pytest.raises(ConfigError, match="of 6 x 6 px, expected at least 8 of 12 x 12 px"):
+        trial.loss()
+
+
+def test_going_back_halves_the_step_of_the_chains() -> None:
+    trial = make_trial(make_method("jem", {"restart": 0.0, "n_steps": 1}), "scene")
+    trial.extra.get_buffer("begun").fill_(1)
+    trial.extra.get_buffer("replay").uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in trial.net.parameters():
+            parameter.mul_(3)
+    moved = []
+    for _ in range(2):
+        before = trial.extra.get_buffer("replay").clone()
+        trial.extra.get_buffer("replay").mul_(0.1)
+        start = trial.extra.get_buffer("replay").clone()
+        moved.append((trial.loss().updates["replay"].value - start).abs().max())
+        trial.extra.get_buffer("replay").copy_(before)
+        trial.extra.get_buffer("step_share").copy_(trial.method.calmed(trial.extra)["step_share"])
+    assert float(trial.extra.get_buffer("step_share")) == 0.25
+    assert moved[1] < moved[0]
+
+
+def test_training_makes_images_likelier_than_noise() -> None:
+    trial = make_trial(make_method("jem", {"replay": 64}), "scene", n_labelled=16)
+    trial.train(60, learning_rate=0.005)
+    noise = 2 * torch.rand(16, 4, 12, 12, generator=torch.Generator().manual_seed(3)) - 1
+    with torch.no_grad():
+        images, other = (losses.energy(trial.net(x)).mean() for x in (trial.labelled.pixels, noise))
+    assert images < other
+
+
+def test_the_joint_loss_is_fixmatch_and_a_likelihood_of_weak_views() -> None:
+    options = {"threshold": 0.4, "replay": 64}
+    alone = make_trial(make_method("fixmatch", {"threshold": 0.4}), "scene").loss()
+    found = {}
+    for weight in (0.0, 0.5):
+        found[weight] = make_trial(make_method("fixmatch_jem", {**options, "lambda_p": weight}), "scene").loss()
+    assert torch.equal(found[0.0].total, alone.total)
+    assert set(found[0.0].updates) == {*alone.updates, "replay", "begun"}
+    gap = found[0.5].terms["likelihood"]
+    torch.testing.assert_close(found[0.5].total, alone.total + 0.5 * gap)
+    torch.testing.assert_close(gap, found[0.5].terms["energy_data"] - found[0.5].terms["energy_samples"])
+
+
+def test_the_pipeline_is_fixmatch_and_then_jem_on_predicted_labels() -> None:
+    method = make_method("fixmatch_jem", {"form": "pipeline", "share": 0.25, "variant": "jem++"})
+    first, second = method.stages()
+    assert (first.method, first.share, first.labels) == ("fixmatch", 0.25, "given")
+    assert (second.method, second.share, second.labels) == (None, 0.75, "predicted")
+    assert method.needs() == make_method("jem", {"variant": "jem++"}).needs()
+    jem = make_trial(make_method("jem", {"variant": "jem++"}), "scene").loss()
+    assert torch.equal(make_trial(method, "scene").loss().total, jem.total)
+
+
+@pytest.mark.parametrize(("name", "task"), METHODS)
+def test_generated_images_are_of_their_class(name: str, task: Any) -> None:
+    trial = make_trial(make_method(name, {"variant": "sada", "replay": 64}), task, n_labelled=16)
+    trial.train(60, learning_rate=0.01)
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    images = trial.method.generate(trial.net, trial.extra, labels, Randomness(0))
+    logits = trial.net(images) if task == "scene" else trial.net(images).mean((2, 3))
+    assert images.shape == (5, 4, 12, 12)
+    assert float(images.abs().max()) <= 3
+    assert logits.argmax(1).tolist() == labels.tolist()
+    assert not torch.equal(images[1], images[3])  # each from a chain of its own
