@@ -38,6 +38,7 @@ SHOWN = {
     "auroc_mahalanobis": "AUROC, Mahalanobis",
     "step": "step (s)",
     "times_supervised": "times the supervised step",
+    "share_of_all_tokens": "share of the step with all tokens",
     "share_data_and_views": "data and views",
     "share_of_bare": "share of the bare step",
     "mpx_per_s": "scene Mpx/s",

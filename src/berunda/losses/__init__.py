@@ -20,6 +20,7 @@ from berunda.losses.masked import (
     soft_cross_entropy_masked,
     supervised_loss,
 )
+from berunda.losses.patches import normalised_patches, patch_l1
 from berunda.losses.pseudo import (
     align_distribution,
     class_counts,
@@ -56,6 +57,8 @@ __all__ = [
     "l2",
     "masked_mean",
     "mumford_shah",
+    "normalised_patches",
+    "patch_l1",
     "positions_of",
     "probabilities_of",
     "pseudo_labels",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import get_args
 
 from berunda.errors import ConfigError
-from berunda.models.encoders import build_encoder
+from berunda.models.encoders import build_encoder, build_transformer
 from berunda.models.frozen import freeze_stages
 from berunda.models.pooled import PooledNet
 from berunda.models.segnet import SegNet, build_pooling_encoder
 from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
+from berunda.models.transformer import TRANSFORMERS
 from berunda.models.unet import PixelPath, UNet
 
 __all__ = ["Net", "build_net"]
@@ -29,6 +30,9 @@ def build_net(spec: NetSpec) -> Net:
         ConfigError: a field is out of range, or the encoder cannot be had.
     """
     _check(spec)
+    if spec.encoder in TRANSFORMERS:
+        shape = (spec.n_bands, spec.crop_px)
+        return PooledNet(build_transformer(spec.encoder, *shape, pretrained=spec.pretrained), spec.n_classes, stride=1)
     build = build_pooling_encoder if spec.task == "segmentation" and spec.decoder == "segnet" else build_encoder
     encoder = build(spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained)
     freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
@@ -59,6 +63,10 @@ def _check(spec: NetSpec) -> None:
         faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 to {spec.encoder_depth}, the encoder_depth")
     elif spec.frozen_stages and not spec.pretrained:
         faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 without pretrained weights")
+    if spec.encoder in TRANSFORMERS and spec.task == "segmentation":
+        faults.append(f"encoder {spec.encoder!r} is for whole images, expected a convolutional one for maps")
+    if spec.encoder in TRANSFORMERS and spec.frozen_stages:
+        faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 for {spec.encoder!r}, which has no stages")
     if spec.pixel_path and spec.task != "segmentation":
         faults.append(f"pixel_path is set for task {spec.task!r}, which has no pixels to classify")
     if faults:
