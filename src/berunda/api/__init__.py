@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from berunda.api.datasets_verb import datasets
     from berunda.api.demo_verb import demo
     from berunda.api.info_verb import info
+    from berunda.api.inpaint_verb import inpaint
     from berunda.api.map_verb import map_scene
-    from berunda.api.outcome import BenchOutcome, MapOutcome, MaskOutcome, PatchOutcome, PredictOutcome, TrainOutcome
+    from berunda.api.outcome import (
+        BenchOutcome,
+        InpaintOutcome,
+        MapOutcome,
+        MaskOutcome,
+        PatchOutcome,
+        PredictOutcome,
+        TrainOutcome,
+    )
     from berunda.api.predict_verb import predict
     from berunda.api.site_outcome import AnalyzeOutcome, AuditOutcome, SplitOutcome
     from berunda.api.split_verb import audit, split
@@ -31,6 +40,7 @@ __all__ = [
     "AnalyzeOutcome",
     "AuditOutcome",
     "BenchOutcome",
+    "InpaintOutcome",
     "MapOutcome",
     "MaskOutcome",
     "PatchOutcome",
@@ -47,6 +57,7 @@ __all__ = [
     "fetch_dataset",
     "from_dataset",
     "info",
+    "inpaint",
     "map_scene",
     "predict",
     "split",
@@ -58,6 +69,7 @@ _HOMES = {
     "AnalyzeOutcome": ("berunda.api.site_outcome", "AnalyzeOutcome"),
     "AuditOutcome": ("berunda.api.site_outcome", "AuditOutcome"),
     "BenchOutcome": ("berunda.api.outcome", "BenchOutcome"),
+    "InpaintOutcome": ("berunda.api.outcome", "InpaintOutcome"),
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
     "MaskOutcome": ("berunda.api.outcome", "MaskOutcome"),
     "PatchOutcome": ("berunda.api.outcome", "PatchOutcome"),
@@ -74,6 +86,7 @@ _HOMES = {
     "fetch_dataset": ("berunda.data.fetch", "fetch_dataset"),
     "from_dataset": ("berunda.data.adapters", "from_dataset"),
     "info": ("berunda.api.info_verb", "info"),
+    "inpaint": ("berunda.api.inpaint_verb", "inpaint"),
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),
     "split": ("berunda.api.split_verb", "split"),

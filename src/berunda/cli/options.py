@@ -16,6 +16,7 @@ __all__ = [
     "DemoOptions",
     "DoctorOptions",
     "InfoOptions",
+    "InpaintOptions",
     "MethodsOptions",
     "PredictOptions",
 ]
@@ -79,6 +80,26 @@ class PredictOptions(Options):
     dask: str | None = DASK
     device: str = DEVICE
     allow_remote: bool = Field(False, description="Let scenes be read over the network.")
+    seed: int = _SEED
+
+
+class InpaintOptions(Options):
+    """What `berunda inpaint` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "scene": "SCENE..."}
+
+    bundle: PathText = Field(description="Model folder of a method that can fill gaps, such as ssl_mae.")
+    scene: PathList = Field(
+        min_length=1, description="Raster file, or the files of one scene's bands, or their folder."
+    )
+    mask: PathText = Field(
+        description="Raster whose non-zero pixels are filled, such as clouds.", json_schema_extra=_FILE
+    )
+    out: PathText = Field(description="GeoTIFF to write.", json_schema_extra=_FILE)
+    bands: TextList | None = Field(
+        None, description="Names of the scene's bands, in order, where the files do not carry them."
+    )
+    device: str = DEVICE
     seed: int = _SEED
 
 

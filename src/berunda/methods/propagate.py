@@ -20,7 +20,7 @@ __all__ = ["Propagate", "propagate_loss"]
 
 _FOLLOWERS = (
     *("supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "fixmatch", "flexmatch"),
-    *("freematch", "softmatch", "adamatch", "defixmatch", "berunda"),
+    *("freematch", "softmatch", "adamatch", "defixmatch", "berunda", "ssl_mae"),
 )
 _ISCEN = "Iscen et al. 2019, section 4"
 _FIRST_PX = 96  # the packaged encoder was trained at 224 px and tells little from smaller images as they are

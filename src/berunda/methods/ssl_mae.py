@@ -14,7 +14,7 @@ from berunda.data.order import Randomness
 from berunda.errors import ConfigError
 from berunda.methods._weighting import Weighting, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
-from berunda.models.patch_decoder import LinearGuess, PatchDecoder
+from berunda.models.patch_decoder import LinearGuess, PatchDecoder, fill_patches
 from berunda.models.transformer import TRANSFORMERS, VisionTransformer, patches_of, taken
 
 __all__ = ["SslMae"]
@@ -69,7 +69,7 @@ class SslMae(Method):
     def needs(self) -> Needs:
         """Ask for one weak view of both streams and an encoder of patches."""
         return Needs(
-            tasks=("multilabel", "scene"),
+            tasks=("scene", "multilabel"),
             unlabelled=(View("weak", "weak"),) if self.mu else (),
             unlabelled_ratio=self.mu,
             encoder="vit",
@@ -111,6 +111,14 @@ class SslMae(Method):
         joint = parts.weighting(supervised, guessed, step)
         terms = {"supervised": supervised.detach(), "unsupervised": guessed.detach(), **joint.terms}
         return Loss(joint.total, terms, joint.updates)
+
+    def can_fill(self) -> bool:
+        """Say yes, unless what it guesses lacks brightness and contrast."""
+        return not self.normalise
+
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+        """Return `pixels` with a guess of each patch that is not wholly known, from the patches that are."""
+        return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known)
 
     def _drawn(self, encoder: VisionTransformer, streams: list[Tensor], rng: Randomness) -> tuple[Tensor, Tensor]:
         """Return the places (N, K) of the visible patches and (N, M) of the hidden ones, of all streams."""

@@ -98,8 +98,8 @@ def _fetched(name: str) -> dict[str, Tensor]:
             state: dict[str, Tensor] = timm.create_model(DEIT_WEIGHTS[name], pretrained=True).state_dict()
     except Exception as error:
         raise FetchError(
-            f"encoder {name!r}: its pretrained weights ({DEIT_WEIGHTS[name]}) cannot be fetched ({_first_line(error)}); "
-            "use --no-pretrained, or a machine that can reach them"
+            f"encoder {name!r}: its pretrained weights ({DEIT_WEIGHTS[name]}) cannot be fetched "
+            f"({_first_line(error)}); use --no-pretrained, or a machine that can reach them"
         ) from error
     return state
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from berunda.models.transformer import Places, VisionTransformer, attention_blocks, spread_evenly
+from berunda.models.transformer import Places, VisionTransformer, attention_blocks, images_of, patches_of, spread_evenly
 
-__all__ = ["LinearGuess", "PatchDecoder"]
+__all__ = ["LinearGuess", "PatchDecoder", "fill_patches"]
 
 _HEAD_WIDTH = 32
 
@@ -78,3 +78,32 @@ class LinearGuess(nn.Module):
         tokens = encoder.attend(torch.cat([shown, asked.to(shown.dtype)], dim=1))
         n_seen = seen.shape[1]
         return tokens[:, :n_seen], self.last(tokens[:, n_seen:])
+
+
+def fill_patches(
+    encoder: VisionTransformer, decoder: PatchDecoder | LinearGuess, pixels: Tensor, known: Tensor
+) -> Tensor:
+    """Return `pixels` with a guess of each patch that is not wholly known; one image after the other.
+
+    Args:
+        encoder: of the net.
+        decoder: that was trained with it.
+        pixels: (N, B, H, W).
+        known: (N, H, W) bool; each image may have its own number of patches to guess.
+
+    Returns:
+        (N, B, H, W): `pixels` where known; NaN elsewhere in an image without a single patch that is.
+    """
+    grid, side = encoder.grid_of(*pixels.shape[2:]), encoder.patch_px
+    filled = []
+    for image, seen_by in zip(pixels, known, strict=True):
+        whole = patches_of(seen_by[None, None], side)[0].all(1)
+        seen, hidden = whole.nonzero()[:, 0], (~whole).nonzero()[:, 0]
+        patches = patches_of(image[None], side)
+        if not len(seen):
+            patches = torch.full_like(patches, torch.nan)
+        elif len(hidden):
+            guess = decoder(encoder, image[None], seen[None], hidden[None])[1]
+            patches = patches.index_copy(1, hidden, guess.to(patches.dtype))
+        filled.append(torch.where(seen_by, image, images_of(patches, grid, side)[0]))
+    return torch.stack(filled)
