@@ -39,6 +39,8 @@ SHOWN = {
     "step": "step (s)",
     "times_supervised": "times the supervised step",
     "share_of_all_tokens": "share of the step with all tokens",
+    "hidden_mae": "error at hidden pixels",
+    "times_local_mean": "times the local mean",
     "share_data_and_views": "data and views",
     "share_of_bare": "share of the bare step",
     "mpx_per_s": "scene Mpx/s",

@@ -24,6 +24,7 @@ from berunda.data.scaling import Scaling, scale_pixels
 from berunda.errors import ConfigError, DataError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene
+from berunda.geo.source import Block
 from berunda.geo.write import BLOCK_PX, create_tiled, finish_cog
 from berunda.mapping.bundle import Bundle
 from berunda.methods import make_method, method_names
@@ -98,16 +99,16 @@ class Filler:
 
         Values that are neither known nor could be filled are NaN.
         """
-        block, gaps = self.scene.read(tile), self.scene.masked(tile)
+        gaps = self.scene.masked(tile)
+        near = _Near(self.scene, tile.pad(2 * self.side) if gaps.any() else tile)
+        block = near.read(tile)
         values = np.where(block.valid, block.values, np.float32(np.nan))
-        if not gaps.any():
-            return values, block.valid, gaps
         total, weight = np.zeros(values.shape), np.zeros(gaps.shape)
         for window in self._windows(tile):
             both = window.intersect(tile)
             if both is None or not gaps[both.slices_in(tile)].any():
                 continue
-            guess = self._guess(window)
+            guess = self._guess(near, window)
             if guess is not None:
                 here, there = both.slices_in(tile), both.slices_in(window)
                 total[:, here[0], here[1]] += (guess * self._weight)[:, there[0], there[1]]
@@ -134,11 +135,11 @@ class Filler:
         return Window(row, col, wide.n_rows, wide.n_cols)
 
     @torch.inference_mode()
-    def _guess(self, window: Window) -> Array | None:
+    def _guess(self, near: _Near, window: Window) -> Array | None:
         """Return what lies in `window` (B, side, side), in the units of the scene, or None if nothing can be said."""
         for times in ENLARGED:
             wide = self._around(window, times)
-            block, inner = self.scene.read(wide), wide.intersect(self.scene.grid.full_window)
+            block, inner = near.read(wide), wide.intersect(self.scene.grid.full_window)
             if inner is None or block.valid.sum() < MIN_KNOWN * inner.shape.n_pixels:
                 continue
             pixels, known = self._shown(scale_pixels(block.values, block.valid, *self._scaling), block.valid)
@@ -165,6 +166,20 @@ class Filler:
         low, high = (part.reshape(-1, 1, 1) for part in self._scaling)
         values: Array = (scaled + 1) / 2 * (high - low) + low
         return values
+
+
+class _Near:
+    """The pixels around a tile, read once; further ones are read from the scene each time."""
+
+    def __init__(self, scene: Scene, outer: Window) -> None:
+        self._scene, self._outer, self._block = scene, outer, scene.read(outer)
+
+    def read(self, window: Window) -> Block:
+        """Return what `Scene.read` returns."""
+        if window.intersect(self._outer) != window:
+            return self._scene.read(window)
+        rows, cols = window.slices_in(self._outer)
+        return Block(self._block.values[:, rows, cols], self._block.valid[rows, cols])
 
 
 def fill_scene(
