@@ -3,9 +3,9 @@
 Usage: python benchmarks/inpaint.py [--steps 1500] [--seeds 0,1]
 
 The net learns on windows of the western half of the scene, without a label (w = 0). Discs of random size are then
-hidden in the eastern half, clouds are hidden everywhere, and `berunda inpaint` fills both. What counts is the error at
-pixels that were hidden and are clear. The local mean of what is known, in a square around each pixel, is given the side that
-makes its own error smallest. Rows go to benchmarks/results/inpaint.json.
+hidden in the eastern half, clouds are hidden everywhere, and `berunda inpaint` fills both. What counts is the error
+at pixels that were hidden and are clear. The local mean of what is known, in a square around each pixel, is given the
+side that makes its own error smallest. Rows go to benchmarks/results/inpaint.json.
 """
 
 from __future__ import annotations

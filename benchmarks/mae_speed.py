@@ -3,11 +3,11 @@
 Usage: python benchmarks/mae_speed.py [--encoders vit_mini_patch16,vit_small_patch16] [--px 128] [--repeats 5]
 
 Each step is that of the loop (views, forward, backward, clipping, update) on made-up images with several labels, as
-many labelled as unlabelled: with the visible patches in the encoder, with all tokens in it (mask tokens for the hidden
-ones), and the supervised step on as many images. They take turns, repeat after repeat, so that what else the machine
-does falls on all of them; a repeat gives each step as a share of the one with all tokens, and the medians over the repeats
-count, after one that warms up. `--clock cpu` counts the seconds that the process computes instead of those on the wall.
-Rows go to benchmarks/results/mae_speed.json.
+many labelled as unlabelled: with the visible patches in the encoder, with all tokens in it (mask tokens for the
+hidden ones), and the supervised step on as many images. They take turns, repeat after repeat, so that what else the
+machine does falls on all of them; a repeat gives each step as a share of the one with all tokens, and the medians
+over the repeats count, after one that warms up. `--clock cpu` counts the seconds that the process computes instead of
+those on the wall. Rows go to benchmarks/results/mae_speed.json.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ def measure(encoder: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each variant."""
     methods = variants(options)
     turns = [
-        {name: step_s(method, encoder, options) for name, method in methods.items()}
-        for _ in range(options.repeats + 1)
+        {name: step_s(method, encoder, options) for name, method in methods.items()} for _ in range(options.repeats + 1)
     ][1:]
     return [_row(name, methods[name], encoder, turns, options) for name in methods]
 
