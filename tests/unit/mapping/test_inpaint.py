@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from toy_patches import scene_bundle
+from toy_patches import mae_bundle, scene_bundle
 from toy_rasters import write_tif
 
 import berunda as bd
@@ -19,35 +19,12 @@ from berunda.errors import ConfigError, DataError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 from berunda.mapping import inpaint
-from berunda.mapping.bundle import Bundle, make_tensors, save_bundle
+from berunda.mapping.bundle import save_bundle
 from berunda.mapping.inpaint import Filler
-from berunda.mapping.manifest import NetSettings
-from berunda.methods import make_method
 from berunda.methods.ssl_mae import SslMae
-from berunda.models.spec import NetSpec
 
 NAMES = ("red", "green", "blue")
 SIDE = 16
-
-
-def mae_bundle(task: Any = "scene", crop_px: int = SIDE, window_px: int = SIDE, **options: Any) -> Bundle:
-    """A bundle of random weights, two patches of 8 px a side."""
-    method = make_method("ssl_mae", options)
-    spec = NetSpec(task, 3, 3, encoder="vit_mini_patch8", pretrained=False, crop_px=crop_px)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = method.build(spec)
-        extra = method.init(net, spec)
-    changes = {
-        "task": task,
-        "method": "ssl_mae",
-        "method_options": options,
-        "encoder": spec.encoder,
-        "net": NetSettings(encoder_depth=1, crop_px=crop_px),
-        "ood": None,
-    }
-    manifest = scene_bundle(with_ood=False, window_px=window_px).manifest.model_copy(update=changes)
-    return Bundle(manifest, make_tensors(method, net, extra))
 
 
 @pytest.fixture
