@@ -200,10 +200,15 @@ def local_mean(ground: Ground, known: np.ndarray, side: int) -> np.ndarray:
     """Return (B, H, W): the mean of the known pixels in a square around each; of all where there is none."""
     weight = torch.from_numpy(known.astype(np.float64))[None]
     pixels = torch.from_numpy(ground.pixels.astype(np.float64)) * weight
-    sums, share = (avg_pool2d(x[:, None], side, 1, side // 2)[:, 0] for x in (pixels, weight))
+    sums, share = (_pooled(x[:, None], side)[:, 0] for x in (pixels, weight))
     overall = pixels.sum((1, 2)) / weight.sum()
     mean: np.ndarray = torch.where(share > 0, sums / share.clamp(min=1e-9), overall[:, None, None]).numpy()
     return mean
+
+
+def _pooled(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the means over squares, first along columns and then along rows; what lies outside counts as 0."""
+    return avg_pool2d(avg_pool2d(x, (side, 1), 1, (side // 2, 0)), (1, side), 1, (0, side // 2))
 
 
 def error_of(filled: np.ndarray, ground: Ground, asked: np.ndarray) -> float:
