@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from berunda.augment.geometry import Geometry
 from berunda.data.order import Randomness
 from berunda.methods import make_method, method_names
-from berunda.methods.contract import Batch, Images, NetSpec, Step, Surveyed, Task
+from berunda.methods.contract import Batch, Images, Method, NetSpec, Step, Surveyed, Task
+from berunda.models.pooled import PooledNet
 from berunda.models.resolution import FullResolution
+from berunda.models.transformer import VisionTransformer
 
 FILE = Path(__file__).with_name("loss_traces.json")
 N_STEPS, N_BANDS, N_CLASSES, SIDE_PX = 10, 4, 3, 12
@@ -65,9 +67,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "berunda jigsaw": ("berunda", {"aux": "jigsaw", "n_permutations": 30}),
     "berunda early l2": ("berunda", {"split": "early", "aux": "l2"}),
     "berunda early inpainting": ("berunda", {"split": "early", "aux": "inpainting"}),
+    "berunda uncertainty": ("berunda", {"weighting": "uncertainty"}),
+    "ssl_mae raw normalise scene": ("ssl_mae", {"weighting": "raw", "normalise": True}),
     "wnet l1": ("wnet", {"aux": "l1"}),
     "unimatch sure": ("unimatch", {"threshold": 0.4}),
     "unimatch student": ("unimatch", {"threshold": 0.4, "q_from": "student"}),
+    "fixmatch uncertainty": ("fixmatch", {"threshold": 0.4, "weighting": "uncertainty"}),
     "fixmatch sure": ("fixmatch", {"threshold": 0.4}),
     "fixmatch student aligned adaptive": (
         "fixmatch",
@@ -107,6 +112,13 @@ class ConvNet(FullResolution, nn.Module):
         return self.classify(self.decode(self.encode(pixels)))
 
 
+def net_of(method: Method, task: Task) -> nn.Module:
+    """A small net of the kind that the method asks for."""
+    if method.needs().encoder == "vit":
+        return PooledNet(VisionTransformer(N_BANDS, SIDE_PX, (SIDE_PX // 3, 16, 1, 2)), N_CLASSES, stride=1)
+    return ConvNet(task)
+
+
 def fill(module: nn.Module, seed: int) -> nn.Module:
     """Draw all parameters from numpy."""
     source = np.random.Generator(np.random.Philox(seed))
@@ -116,7 +128,8 @@ def fill(module: nn.Module, seed: int) -> nn.Module:
                 fan_in = parameter[0].numel()
                 parameter.copy_(torch.from_numpy(source.normal(0, fan_in**-0.5, parameter.shape)))
             else:
-                is_norm = name.endswith("1.weight") or (name.startswith("second.") and name.endswith("weight"))
+                is_norm = name.endswith(("1.weight", "norm2.weight", "norm.weight"))
+                is_norm = is_norm or (name.startswith("second.") and name.endswith("weight"))
                 parameter.fill_(1.0 if is_norm else 0.0)
     return module.double()
 
@@ -154,7 +167,7 @@ def surveyed(n: int, seed: int) -> Surveyed:
 def trace(case: str) -> list[float]:
     """Return the losses of ten steps of plain gradient descent, with a teacher where one is asked for."""
     method, task = make_method(*CASES[case]), TASKS[case.endswith(" scene")][0]
-    net = fill(ConvNet(task), 1)
+    net = fill(net_of(method, task), 1)
     extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX, n_labelled=3, n_unlabelled=4)), 2)
     pair = nn.ModuleDict({"net": net, "extra": extra})
     teacher = copy.deepcopy(pair).eval().requires_grad_(False) if method.needs().teacher else None

@@ -18,7 +18,7 @@ from toy_training import ToySource, digest
 from berunda.data.order import Randomness
 from berunda.data.source import RawImages
 from berunda.methods import make_method, method_names
-from berunda.methods._checking.trial import PointNet
+from berunda.methods._checking.trial import PointNet, patch_net
 from berunda.methods.contract import Method, NetSpec, Task
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
@@ -29,6 +29,7 @@ N_LISTED = 40
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fixmatch-adaptive": ("fixmatch", {"adaptive": True, "align": "labelled", "threshold": 0.4}),
     "fixmatch-student": ("fixmatch", {"q_from": "student", "adaptive": True, "threshold": 0.4}),
+    "ssl_mae-normalised": ("ssl_mae", {"weighting": "normalised"}),
 }
 """Methods whose state depends on their options, with others than the default ones."""
 
@@ -87,7 +88,7 @@ def tiny(case: str) -> Method:
 
     class Tiny(kind):  # type: ignore[misc, valid-type]
         def build(self, spec: NetSpec) -> nn.Module:
-            return NormedNet(spec)
+            return patch_net(spec) if self.needs().encoder == "vit" else NormedNet(spec)
 
     return Tiny(**options)
 

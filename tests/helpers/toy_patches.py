@@ -82,3 +82,23 @@ def scene_bundle(
         versions=current_versions(),
     )
     return Bundle(manifest, make_tensors(make_method("supervised", {}), net, torch.nn.Module(), arrays))
+
+
+def mae_bundle(task: Any = "scene", crop_px: int = 16, window_px: int = 16, **options: Any) -> Bundle:
+    """Return a bundle of ssl_mae with random weights and patches of 8 px, of images with bands red, green, blue."""
+    method = make_method("ssl_mae", options)
+    spec = NetSpec(task, 3, len(CLASSES), encoder="vit_mini_patch8", pretrained=False, crop_px=crop_px)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = method.build(spec)
+        extra = method.init(net, spec)
+    changes = {
+        "task": task,
+        "method": "ssl_mae",
+        "method_options": options,
+        "encoder": spec.encoder,
+        "net": NetSettings(encoder_depth=1, crop_px=crop_px),
+        "ood": None,
+    }
+    manifest = scene_bundle(with_ood=False, window_px=window_px).manifest.model_copy(update=changes)
+    return Bundle(manifest, make_tensors(method, net, extra))

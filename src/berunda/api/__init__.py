@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from berunda.api.demo_verb import demo
     from berunda.api.generate_verb import GenerateOutcome, generate
     from berunda.api.info_verb import info
+    from berunda.api.inpaint_verb import inpaint
     from berunda.api.map_verb import map_scene
-    from berunda.api.outcome import BenchOutcome, MapOutcome, MaskOutcome, PatchOutcome, PredictOutcome, TrainOutcome
+    from berunda.api.outcome import (
+        BenchOutcome,
+        InpaintOutcome,
+        MapOutcome,
+        MaskOutcome,
+        PatchOutcome,
+        PredictOutcome,
+        TrainOutcome,
+    )
     from berunda.api.predict_verb import predict
     from berunda.api.site_outcome import AnalyzeOutcome, AuditOutcome, SplitOutcome
     from berunda.api.split_verb import audit, split
@@ -33,6 +42,7 @@ __all__ = [
     "AuditOutcome",
     "BenchOutcome",
     "GenerateOutcome",
+    "InpaintOutcome",
     "MapOutcome",
     "MaskOutcome",
     "PatchOutcome",
@@ -50,6 +60,7 @@ __all__ = [
     "from_dataset",
     "generate",
     "info",
+    "inpaint",
     "map_scene",
     "predict",
     "split",
@@ -62,6 +73,7 @@ _HOMES = {
     "AuditOutcome": ("berunda.api.site_outcome", "AuditOutcome"),
     "BenchOutcome": ("berunda.api.outcome", "BenchOutcome"),
     "GenerateOutcome": ("berunda.api.generate_verb", "GenerateOutcome"),
+    "InpaintOutcome": ("berunda.api.outcome", "InpaintOutcome"),
     "MapOutcome": ("berunda.api.outcome", "MapOutcome"),
     "MaskOutcome": ("berunda.api.outcome", "MaskOutcome"),
     "PatchOutcome": ("berunda.api.outcome", "PatchOutcome"),
@@ -79,6 +91,7 @@ _HOMES = {
     "from_dataset": ("berunda.data.adapters", "from_dataset"),
     "generate": ("berunda.api.generate_verb", "generate"),
     "info": ("berunda.api.info_verb", "info"),
+    "inpaint": ("berunda.api.inpaint_verb", "inpaint"),
     "map_scene": ("berunda.api.map_verb", "map_scene"),
     "predict": ("berunda.api.predict_verb", "predict"),
     "split": ("berunda.api.split_verb", "split"),

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from berunda.mapping.result import MapResult
 
-__all__ = ["BenchOutcome", "MapOutcome", "MaskOutcome", "PatchOutcome", "PredictOutcome", "TrainOutcome"]
+__all__ = [
+    "BenchOutcome",
+    "InpaintOutcome",
+    "MapOutcome",
+    "MaskOutcome",
+    "PatchOutcome",
+    "PredictOutcome",
+    "TrainOutcome",
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,27 @@ class PredictOutcome:
     def summary_lines(self) -> list[str]:
         """Return one line for each map."""
         return [_line(r) for r in self.results]
+
+
+@dataclass(frozen=True)
+class InpaintOutcome:
+    """A scene with its gaps filled.
+
+    Attributes:
+        path: the GeoTIFF.
+        n_filled: pixels that were filled.
+        n_left: pixels under the mask that could not be.
+        warnings: in plain words.
+    """
+
+    path: Path
+    n_filled: int
+    n_left: int
+    warnings: tuple[str, ...]
+
+    def summary_lines(self) -> list[str]:
+        """Return where it is and how much was filled."""
+        return [f"filled {self.n_filled} pixels: {self.path}"]
 
 
 @dataclass(frozen=True)

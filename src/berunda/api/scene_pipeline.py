@@ -19,6 +19,7 @@ from berunda.api.phases import Phases
 from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of
 from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net, source_of
+from berunda.api.scene_looks import looks_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, net_result, passes_of_run, scene_row
 from berunda.assess.calibration import calibration_figures
@@ -181,6 +182,7 @@ def _report(run: SceneRun) -> SceneReport:
         training=_training_facts(run),
         counts=dict(drawn.counts()),
         comparison=tuple(scene_row(result, drawn, _info(run)) for result in run.results),
+        looks=looks_of(fitted.bundle, fitted.predictor, drawn),
         timing=dict(run.seconds),
         warnings=tuple(_warnings(run)),
         provenance=provenance_of(_command(run)),

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from berunda.api.scene_fit import Net
 from berunda.data.images import ImageSet
 from berunda.models.build import check_spec
+from berunda.models.encoders import DEIT_WEIGHTS
 from berunda.models.spec import NetSpec
+from berunda.models.transformer import TRANSFORMERS
 from berunda.models.wide_resnet import WIDE_RESNETS
 from berunda.options.bench import BenchOptions
 from berunda.options.train import TrainOptions
@@ -98,10 +100,17 @@ _FROM_SCRATCH = SceneRecipe(
 )
 """Source: Sohn et al. 2020 (FixMatch), table 4; Castillo-Navarro 2022, section 3.4."""
 
+_TRANSFORMER = SceneRecipe(
+    learning_rate=1e-3, weight_decay=0.05, warmup_steps=100, ema_decay=0.995, encoder_depth=1, frozen_stages=0
+)
+"""Source: He et al. 2022 (masked autoencoders), table 8, for rate and decay."""
+
 
 def recipe_of(options: TrainOptions | BenchOptions) -> SceneRecipe:
     """Return the recipe of the encoder, with what the options change of it."""
     base = _FROM_SCRATCH if options.encoder in WIDE_RESNETS else _PRETRAINED
+    if options.encoder in TRANSFORMERS:
+        base = replace(_TRANSFORMER, has_weights=options.encoder in DEIT_WEIGHTS)
     return replace(
         base,
         n_labelled=options.n_labelled or base.n_labelled,

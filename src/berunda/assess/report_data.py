@@ -21,6 +21,7 @@ __all__ = [
     "CalibrationFacts",
     "ClassInfo",
     "ComparisonDifference",
+    "ImageLook",
     "LabelCount",
     "LossCurve",
     "OodFacts",
@@ -42,6 +43,25 @@ class ClassInfo:
     color: str
     n_mapped_px: int | None = None
     area_ha: float | None = None
+
+
+@dataclass(frozen=True)
+class ImageLook:
+    """Pictures of one whole image, each uint8 (h, w, 3).
+
+    Attributes:
+        name: of the image.
+        original: as it is.
+        masked: with parts hidden; None of a model that fills nothing.
+        rebuilt: as the model fills those; None likewise.
+        reasons: label -> which parts of the image it rests on.
+    """
+
+    name: str
+    original: npt.NDArray[np.uint8]
+    masked: npt.NDArray[np.uint8] | None
+    rebuilt: npt.NDArray[np.uint8] | None
+    reasons: tuple[tuple[str, npt.NDArray[np.uint8]], ...]
 
 
 @dataclass(frozen=True)

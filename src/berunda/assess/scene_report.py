@@ -17,7 +17,7 @@ from berunda.assess.calibration import CalibrationFigures, Temperature
 from berunda.assess.intervals import Interval
 from berunda.assess.page import json_text, render_page
 from berunda.assess.report import summarize_comparison
-from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
+from berunda.assess.report_data import ClassInfo, ImageLook, OodFacts, TrainingFacts
 from berunda.assess.report_parts import confusion_rows, method_title, safe_color, timing_view
 from berunda.assess.verdicts import NOT_AVAILABLE, percent, percent_range
 from berunda.files import write_text
@@ -43,6 +43,7 @@ class SceneReport:
         training: what was trained on what.
         counts: images by use.
         comparison: rows in the form of the benchmark protocol, the run's own last.
+        looks: pictures of single test images.
         timing: seconds by phase, in order.
         warnings: plain sentences, most important first.
         provenance: label -> text: version, command, date, hardware.
@@ -59,6 +60,7 @@ class SceneReport:
     training: TrainingFacts
     counts: Mapping[str, int]
     comparison: tuple[Mapping[str, Any], ...] = ()
+    looks: tuple[ImageLook, ...] = ()
     timing: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -138,6 +140,7 @@ def _view(report: SceneReport) -> dict[str, Any]:
         "training": [(k, v) for k, v in _training_lines(report.training) if v],
         "counts": [(use, f"{n:,}") for use, n in report.counts.items()],
         "curves": _curves(report.training),
+        "looks": [_look_view(look) for look in report.looks],
         "timing": timing_view(report.timing),
         "provenance": report.provenance,
     }
@@ -248,6 +251,17 @@ def _training_lines(facts: TrainingFacts) -> Sequence[tuple[str, str]]:
         ("Seed", str(facts.seed) if facts.seed is not None else ""),
         *facts.facts.items(),
     )
+
+
+def _look_view(look: ImageLook) -> dict[str, Any]:
+    pairs = (
+        ("as it is", look.original),
+        ("what was left visible", look.masked),
+        ("what the model makes of that", look.rebuilt),
+        *((f"what “{name}” rests on", picture) for name, picture in look.reasons),
+    )
+    shown = [(title, pictures.png_uri(picture)) for title, picture in pairs if picture is not None]
+    return {"name": look.name, "pictures": shown}
 
 
 def _curves(facts: TrainingFacts) -> str | None:

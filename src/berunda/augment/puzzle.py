@@ -14,7 +14,7 @@ from torch import Tensor
 from berunda.augment.mix import draw_uniform
 from berunda.errors import ConfigError
 
-__all__ = ["GRID", "draw_holes", "far_permutations", "shuffle_patches"]
+__all__ = ["GRID", "draw_holes", "draw_orders", "far_permutations", "shuffle_patches"]
 
 GRID = 3
 """Patches a side of a jigsaw."""
@@ -79,6 +79,11 @@ def shuffle_patches(x: Tensor, order: Tensor) -> Tensor:
     patches = cut.permute(0, 2, 4, 1, 3, 5).reshape(n, grid * grid, n_channels, rows, cols)
     moved = patches[torch.arange(n, device=x.device)[:, None], order].view(n, grid, grid, n_channels, rows, cols)
     return moved.permute(0, 3, 1, 4, 2, 5).reshape(n, n_channels, rows * grid, cols * grid)
+
+
+def draw_orders(n: int, n_patches: int, generator: torch.Generator) -> Tensor:
+    """Return (n, n_patches) int64 on the generator's device: for each of `n` samples a random order of its patches."""
+    return draw_uniform((n, n_patches), generator).argsort(1)
 
 
 def draw_holes(shape: tuple[int, int, int], side_px: int, generator: torch.Generator) -> Tensor:

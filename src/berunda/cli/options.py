@@ -17,6 +17,7 @@ __all__ = [
     "DoctorOptions",
     "GenerateOptions",
     "InfoOptions",
+    "InpaintOptions",
     "MethodsOptions",
     "PredictOptions",
 ]
@@ -94,6 +95,26 @@ class GenerateOptions(Options):
     out: PathText = Field(description="Folder for samples.png and the GeoTIFFs.", json_schema_extra=_FOLDER)
     device: str = DEVICE
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draws.")
+
+
+class InpaintOptions(Options):
+    """What `berunda inpaint` takes."""
+
+    arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "scene": "SCENE..."}
+
+    bundle: PathText = Field(description="Model folder of a method that can fill gaps, such as ssl_mae.")
+    scene: PathList = Field(
+        min_length=1, description="Raster file, or the files of one scene's bands, or their folder."
+    )
+    mask: PathText = Field(
+        description="Raster whose non-zero pixels are filled, such as clouds.", json_schema_extra=_FILE
+    )
+    out: PathText = Field(description="GeoTIFF to write.", json_schema_extra=_FILE)
+    bands: TextList | None = Field(
+        None, description="Names of the scene's bands, in order, where the files do not carry them."
+    )
+    device: str = DEVICE
+    seed: int = _SEED
 
 
 class AssessOptions(Options):

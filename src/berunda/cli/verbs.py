@@ -100,6 +100,25 @@ def _predict(given: dict[str, Any], session: Session) -> int:
     return int(not outcome.is_complete)
 
 
+def _inpaint(given: dict[str, Any], session: Session) -> None:
+    from berunda.cli.options import InpaintOptions
+
+    options = InpaintOptions.make(given, flags=True)
+    from berunda import api
+
+    session.show(
+        api.inpaint(
+            Path(options.bundle),
+            options.scene,
+            mask=Path(options.mask),
+            out=Path(options.out),
+            bands=options.bands,
+            device=options.device,
+            progress=session.progress,
+        )
+    )
+
+
 def _train(given: dict[str, Any], session: Session) -> None:
     from berunda.options.train import TrainOptions, is_config_file, load_train_options
 
@@ -314,6 +333,13 @@ VERBS = (
         ),
         _of("PredictOptions"),
         _predict,
+    ),
+    Verb(
+        "inpaint",
+        "Fill the pixels of a scene under a mask, such as clouds, from their surroundings.",
+        ("berunda inpaint trained/model scene.tif --mask clouds.tif --out filled.tif",),
+        _of("InpaintOptions"),
+        _inpaint,
     ),
     Verb(
         "train",

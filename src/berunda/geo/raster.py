@@ -256,12 +256,24 @@ class Scene:
                     missing = zero if missing is None else missing & zero
             if missing is not None:
                 is_valid &= ~missing
-            if self._mask_plan is not None:
-                with reading_errors(self._mask_plan.file.path, str(inner)):
-                    is_valid &= ~read_mask(self._handles.get(self._mask_plan.file.path), self._mask_plan, inner)
+        is_valid &= ~self.masked(inner)
         part[:, ~is_valid] = 0
         valid[at] = is_valid
         return Block(values, valid)
+
+    def masked(self, window: Window) -> np.ndarray:
+        """Return (h, w) bool: the pixels of a window that the mask leaves out; none outside the grid or without a mask.
+
+        Raises:
+            GeoError: the mask cannot be decoded there.
+        """
+        result = np.zeros((max(window.n_rows, 0), max(window.n_cols, 0)), bool)
+        inner = window.intersect(self.grid.full_window)
+        if inner is not None and self._mask_plan is not None:
+            path = self._mask_plan.file.path
+            with environment(self._handles.allow_remote), reading_errors(path, str(inner)):
+                result[inner.slices_in(window)] = read_mask(self._handles.get(path), self._mask_plan, inner)
+        return result
 
     def select(self, names: Sequence[str]) -> Scene:
         """Return the scene with these bands in this order, on the same grid; the handles are shared."""

@@ -23,6 +23,7 @@ from berunda.losses.masked import (
     soft_cross_entropy_masked,
     supervised_loss,
 )
+from berunda.losses.patches import normalised_patches, patch_l1
 from berunda.losses.pseudo import (
     align_distribution,
     class_counts,
@@ -66,6 +67,8 @@ __all__ = [
     "likelihood_gap",
     "masked_mean",
     "mumford_shah",
+    "normalised_patches",
+    "patch_l1",
     "per_pixel",
     "positions_of",
     "probabilities_of",

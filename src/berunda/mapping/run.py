@@ -44,7 +44,7 @@ from berunda.mapping.tiles import TileStore, TileWork
 from berunda.memory import keep_freed_memory
 from berunda.progress import Progress, Silent
 
-__all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes"]
+__all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes", "with_bands"]
 
 WORK_NAME = ".work"
 HIGH_OOD_SHARE = 0.25
@@ -127,7 +127,7 @@ def map_scenes(
     settings = MapSettings(**options)
     _check_fit(settings, bundle)
     keep_freed_memory()
-    chosen = [_with_bands(scene, bundle.manifest) for scene in scenes]
+    chosen = [with_bands(scene, bundle.manifest) for scene in scenes]
     folder = Path(out).absolute()
     with output_lock(folder):
         kind = ScenePredictor if bundle.manifest.task == "scene" else Predictor
@@ -295,7 +295,7 @@ def _sweep(files: MapFiles) -> None:
         left.unlink(missing_ok=True)
 
 
-def _with_bands(scene: Scene, manifest: Manifest) -> Scene:
+def with_bands(scene: Scene, manifest: Manifest) -> Scene:
     """Return the scene with the bundle's bands in the bundle's order."""
     missing = [name for name in manifest.band_names if name not in scene.band_names]
     if missing:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from berunda import losses
-from berunda.augment.puzzle import GRID, far_permutations
+from berunda.augment.mix import draw_uniform
+from berunda.augment.puzzle import GRID, draw_holes, far_permutations
 from berunda.errors import ConfigError
 from berunda.methods.contract import NetSpec, SplitNet
 
@@ -23,6 +24,8 @@ __all__ = [
     "LightDecoder",
     "as_described",
     "auxiliary_loss",
+    "drawn_holes",
+    "drawn_orders",
     "hole_side",
     "n_described",
 ]
@@ -74,6 +77,18 @@ def hole_side(hole_px: int, rows: int, cols: int) -> int:
         (16, 80, 1)
     """
     return max(1, min(hole_px, min(rows, cols) // 4))
+
+
+def drawn_orders(orders: Tensor, sizes: list[int], generator: torch.Generator) -> Tensor:
+    """Return (N,) which of `orders` (P, 9) each image is shuffled by, of streams of these `sizes`."""
+    return torch.cat([(draw_uniform((m,), generator) * len(orders)).long() for m in sizes])
+
+
+def drawn_holes(hole_px: int, pixels: Tensor, sizes: list[int], generator: torch.Generator) -> Tensor:
+    """Return the hole (N, H, W) bool of each of `pixels` (N, B, H, W), of streams of these `sizes`."""
+    rows, cols = pixels.shape[-2:]
+    side = hole_side(hole_px, rows, cols)
+    return torch.cat([draw_holes((m, rows, cols), side, generator) for m in sizes])
 
 
 class LateHead(nn.Module):

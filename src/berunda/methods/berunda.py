@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from berunda import losses
-from berunda.augment.mix import draw_uniform
-from berunda.augment.puzzle import draw_holes, shuffle_patches
+from berunda.augment.puzzle import shuffle_patches
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
 from berunda.methods import _auxiliary as auxiliary
+from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 
 __all__ = ["BerundaNet"]
@@ -66,6 +66,7 @@ class BerundaNet(Method):
     n_permutations: int = setting(
         100, "ways in which jigsaw shuffles patches", valid=(2, 1000), unit="permutations", source=_THESIS
     )
+    weighting: str = weighting_setting()
     mu: float = setting(1.0, "unlabelled images for each labelled one", valid=(0, 64))
     balance: bool = setting(
         True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
@@ -80,6 +81,7 @@ class BerundaNet(Method):
             unlabelled_ratio=self.mu,
             labelled_passes=2.0 if self.aux == "inpainting" else 1.0,
             trained_passes=1.0,
+            parameter_groups=rates_of(self.weighting),
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
@@ -103,23 +105,23 @@ class BerundaNet(Method):
             head = (auxiliary.LateHead if self.split == "late" else auxiliary.EarlyHead)(net, n_out, self.aux)
         extra = nn.Module()
         extra.add_module("head", head)
-        return extra
+        return add_weighting(extra, self.weighting)
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
         """Return supervised + lambda_u * auxiliary, with both streams in one forward pass."""
-        del step
         labelled, streams = batch.labelled["weak"], [batch.labelled["weak"], *batch.unlabelled.values()]
         pixels, valid = torch.cat([x.pixels for x in streams]), torch.cat([x.valid for x in streams])
         sizes, labels = [len(x.index) for x in streams], labelled.labels
         nets, n = (cast(SplitNet, net), cast(Any, extra).head), sizes[0]
         if self.aux == "jigsaw":
-            order, orders = self._drawn_orders(nets[1].orders, sizes, rng)
+            order = auxiliary.drawn_orders(nets[1].orders, sizes, rng.torch("berunda.jigsaw", device=pixels.device))
+            orders = nets[1].orders[order]
             pixels, valid = shuffle_patches(pixels, orders), shuffle_patches(valid, orders)
             labels = None if labels is None else shuffle_patches(labels, orders[:n])
             logits, guesses = self._answers(nets, pixels, valid, n)
             task, terms = losses.jigsaw(guesses, order, valid), dict[str, Tensor]()
         elif self.aux == "inpainting":
-            hole = self._drawn_holes(pixels, sizes, rng)
+            hole = auxiliary.drawn_holes(self.hole_px, pixels, sizes, rng.torch("berunda.hole", device=pixels.device))
             shown = torch.cat([labelled.pixels, pixels.masked_fill(hole[:, None], 0)])
             logits, filled = self._answers(nets, shown, valid, n, start=n)
             task, terms = losses.inpainting(filled, pixels, hole, valid), dict[str, Tensor]()
@@ -127,8 +129,9 @@ class BerundaNet(Method):
             logits, described = self._answers(nets, pixels, valid, n)
             task, terms = auxiliary.auxiliary_loss(self.aux, pixels, described, valid, self.regularisation)
         supervised = losses.supervised_loss(logits, labels, valid[:n], balance=self.balance)
-        parts = {"supervised": supervised.detach(), "unsupervised": task.detach(), **terms}
-        return Loss(supervised + self.lambda_u * task, parts)
+        joint = joined(extra, supervised, self.lambda_u * task, step)
+        parts = {"supervised": supervised.detach(), "unsupervised": task.detach(), **terms, **joint.terms}
+        return Loss(joint.total, parts, joint.updates)
 
     def _answers(
         self, nets: tuple[SplitNet, Any], shown: Tensor, valid: Tensor, n: int, start: int = 0
@@ -146,15 +149,3 @@ class BerundaNet(Method):
         if isinstance(head, auxiliary.JigsawHead):
             return logits, head(features, valid)
         return logits, auxiliary.as_described(self.aux, head(features[-1], tuple(shown.shape[-2:])))
-
-    def _drawn_orders(self, orders: Tensor, sizes: list[int], rng: Randomness) -> tuple[Tensor, Tensor]:
-        """Return which of `orders` (P, 9) each image of the streams is shuffled by, and that order itself."""
-        generator = rng.torch("berunda.jigsaw", device=orders.device)
-        order = torch.cat([(draw_uniform((m,), generator) * len(orders)).long() for m in sizes])
-        return order, orders[order]
-
-    def _drawn_holes(self, pixels: Tensor, sizes: list[int], rng: Randomness) -> Tensor:
-        """Return the hole (N, H, W) of each image of the streams."""
-        rows, cols = pixels.shape[-2:]
-        side, generator = auxiliary.hole_side(self.hole_px, rows, cols), rng.torch("berunda.hole", device=pixels.device)
-        return torch.cat([draw_holes((m, rows, cols), side, generator) for m in sizes])

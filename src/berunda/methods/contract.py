@@ -366,6 +366,28 @@ class Method(ABC):
         del extra
         return {}
 
+    def can_fill(self) -> bool:
+        """Say whether a bundle of this method can guess pixels from those around them, by `fill`."""
+        return False
+
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+        """Return (N, B, H, W): `pixels` where they are `known`, guesses of them elsewhere.
+
+        Args:
+            net: the net.
+            extra: the parts that the bundle keeps beside it.
+            pixels: (N, B, H, W) scaled; values that are not known may be anything and are not looked at.
+            known: (N, H, W) bool.
+
+        Returns:
+            NaN in images of which too little is known to say anything.
+
+        Raises:
+            ConfigError: the method cannot.
+        """
+        del net, extra, pixels, known
+        raise ConfigError(f"method '{self.name}': cannot fill gaps; ask one whose can_fill() says so")
+
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""
         return ("net",)

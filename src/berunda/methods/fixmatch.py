@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -21,6 +21,7 @@ from berunda.methods._consistency import (
     updates_of,
     used_terms,
 )
+from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting
 
 __all__ = ["FixMatch"]
@@ -62,6 +63,7 @@ class FixMatch(Method):
     )
     cutmix: float = setting(1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE)
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
+    weighting: str = weighting_setting()
     decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
     balance: bool = setting(
         True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
@@ -70,7 +72,8 @@ class FixMatch(Method):
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
         tasks: tuple[Task, ...] = ("segmentation", "scene")
-        return needs_of_strong(self.mu, self.q_from, self.strength, tasks=tasks, like="weak")
+        needs = needs_of_strong(self.mu, self.q_from, self.strength, tasks=tasks, like="weak")
+        return replace(needs, parameter_groups=rates_of(self.weighting))
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
         """Return running class distributions of the labels, predictions and confident predictions."""
@@ -78,7 +81,7 @@ class FixMatch(Method):
         extra = nn.Module()
         for name in ("labelled_classes", "predicted_classes", "confident_classes"):
             extra.register_buffer(name, torch.full((spec.n_classes,), 1 / spec.n_classes))
-        return extra
+        return add_weighting(extra, self.weighting)
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
         """Return supervised + lambda_u * unsupervised, with all that is trained in one forward pass."""
@@ -96,12 +99,10 @@ class FixMatch(Method):
             "confident_classes": losses.class_shares(labels, sure & seen, n_classes),
         }
         updates = {name: running(extra, name, new, step, self.decay) for name, new in shown_classes.items()}
-        terms = terms_of(supervised=supervised, unsupervised=unsupervised)
-        return Loss(
-            supervised + self.lambda_u * unsupervised,
-            terms | used_terms(labels, sure, seen, n_classes),
-            updates_of(**updates),
-        )
+        joint = joined(extra, supervised, self.lambda_u * unsupervised, step)
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised) | joint.terms
+        terms |= used_terms(labels, sure, seen, n_classes)
+        return Loss(joint.total, terms, updates_of(**updates) | joint.updates)
 
     def _mixing(self, labelled: Images, strong: Images, rng: Randomness) -> Callable[[Tensor], Tensor]:
         """Return what mixes pixels, labels and masks of the strong views alike; nothing for whole images."""

@@ -7,12 +7,13 @@ from typing import Any, get_args
 from torch import nn
 
 from berunda.errors import ConfigError
-from berunda.models.encoders import build_encoder
+from berunda.models.encoders import build_encoder, build_transformer
 from berunda.models.frozen import freeze_stages
 from berunda.models.pooled import PooledNet
 from berunda.models.segnet import SegNet, build_pooling_encoder
 from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
+from berunda.models.transformer import TRANSFORMERS
 from berunda.models.unet import PixelPath, UNet
 
 __all__ = ["Net", "build_net", "check_spec"]
@@ -31,6 +32,9 @@ def build_net(spec: NetSpec) -> Net:
         ConfigError: a field is out of range, or the encoder cannot be had.
     """
     check_spec(spec)
+    if spec.encoder in TRANSFORMERS:
+        shape = (spec.n_bands, spec.crop_px)
+        return PooledNet(build_transformer(spec.encoder, *shape, pretrained=spec.pretrained), spec.n_classes, stride=1)
     encoder: nn.Module
     how: dict[str, Any] = {"n_bands": spec.n_bands, "depth": spec.encoder_depth, "pretrained": spec.pretrained}
     if spec.task == "segmentation" and spec.decoder == "segnet":
@@ -70,6 +74,10 @@ def check_spec(spec: NetSpec) -> None:
         faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 to {spec.encoder_depth}, the encoder_depth")
     elif spec.frozen_stages and not spec.pretrained:
         faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 without pretrained weights")
+    if spec.encoder in TRANSFORMERS and spec.task == "segmentation":
+        faults.append(f"encoder {spec.encoder!r} is for whole images, expected a convolutional one for maps")
+    if spec.encoder in TRANSFORMERS and spec.frozen_stages:
+        faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 for {spec.encoder!r}, which has no stages")
     if spec.pixel_path and spec.task != "segmentation":
         faults.append(f"pixel_path is set for task {spec.task!r}, which has no pixels to classify")
     if faults:

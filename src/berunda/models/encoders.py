@@ -1,4 +1,4 @@
-"""Encoders for any number of bands: EfficientNet-Lite0 with its packaged weights, wide ResNets, any of timm's."""
+"""Encoders for any number of bands: EfficientNet-Lite0 with its packaged weights, wide ResNets, ViTs, any of timm's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from berunda.errors import ConfigError, FetchError, SecurityError
 from berunda.models.hub import quiet_hub
+from berunda.models.transformer import TRANSFORMERS, VisionTransformer
 from berunda.models.wide_resnet import WIDE_RESNETS, build_wide_resnet
 
 __all__ = [
     "DEFAULT_ENCODER",
+    "DEIT_WEIGHTS",
     "adapt_first_convolution",
     "build_encoder",
+    "build_transformer",
     "check_encoder_name",
     "packaged_weights",
     "spectral_mixing",
@@ -28,6 +31,9 @@ __all__ = [
 DEFAULT_ENCODER = "efficientnet_lite0"
 _DEFAULT_TIMM = "tf_efficientnet_lite0"
 _PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+DEIT_WEIGHTS = {f"vit_{size}_patch16": f"deit_{size}_patch16_224.fb_in1k" for size in ("tiny", "small", "base")}
+"""timm's names of pretrained transformers."""
+_OWN = (DEFAULT_ENCODER, *WIDE_RESNETS, *TRANSFORMERS)
 _IMAGENET_STD = (0.229 + 0.224 + 0.225) / 3
 """Mean standard deviation of ImageNet pixels in [0, 1]."""
 
@@ -57,6 +63,45 @@ def build_encoder(name: str, *, n_bands: int, depth: int, pretrained: bool) -> n
         encoder = _create(name, n_bands, depth, pretrained=pretrained)
     _prune(encoder.model)
     return encoder
+
+
+def build_transformer(name: str, n_bands: int, image_px: int, *, pretrained: bool) -> VisionTransformer:
+    """Return a vision transformer.
+
+    Args:
+        name: one of `TRANSFORMERS`.
+        n_bands: bands of the input, at least 1.
+        image_px: side of the training images.
+        pretrained: start from DeiT's weights on ImageNet, which timm fetches; for patches of 16 px alone.
+
+    Raises:
+        ConfigError: its patches do not divide the images, or there are no weights of it.
+        FetchError: its weights cannot be fetched.
+    """
+    encoder = VisionTransformer(n_bands, image_px, TRANSFORMERS[name])
+    if pretrained:
+        if name not in DEIT_WEIGHTS:
+            raise ConfigError(
+                f"encoder {name!r}: there are no pretrained weights of it; use --no-pretrained, or one of "
+                f"{', '.join(DEIT_WEIGHTS)}"
+            )
+        stored = _fetched(name)
+        encoder.load_timm(stored, adapt_first_convolution(stored["patch_embed.proj.weight"], n_bands))
+    return encoder
+
+
+def _fetched(name: str) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        with quiet_hub():
+            state: dict[str, Tensor] = timm.create_model(DEIT_WEIGHTS[name], pretrained=True).state_dict()
+    except Exception as error:
+        raise FetchError(
+            f"encoder {name!r}: its pretrained weights ({DEIT_WEIGHTS[name]}) cannot be fetched "
+            f"({_first_line(error)}); use --no-pretrained, or a machine that can reach them"
+        ) from error
+    return state
 
 
 def packaged_weights() -> dict[str, Tensor]:
@@ -158,14 +203,14 @@ def check_encoder_name(name: str) -> None:
     Raises:
         ConfigError: it is not; names near it are told.
     """
-    if name in (DEFAULT_ENCODER, *WIDE_RESNETS):
+    if name in _OWN:
         return
     import timm
 
     if timm.is_model(name.split(".")[0]):
         return
-    near = difflib.get_close_matches(name, [DEFAULT_ENCODER, *WIDE_RESNETS, *timm.list_models()], n=3)
-    own = ", ".join(map(repr, (DEFAULT_ENCODER, *WIDE_RESNETS)))
+    near = difflib.get_close_matches(name, [*_OWN, *timm.list_models()], n=3)
+    own = ", ".join(map(repr, _OWN))
     raise ConfigError(
         f"encoder {name!r} is unknown; expected {own} or a timm name" + (f", such as {', '.join(near)}" if near else "")
     )

@@ -17,18 +17,23 @@ class PooledNet(FullResolution, nn.Module):
 
     Attributes:
         feature_dim: channels D of the pooled features.
-        stride: coarsest stride; sizes that are no multiple of it are padded inside.
+        stride: sizes that are no multiple of it are padded inside.
+
+    Args:
+        encoder: `forward(x) -> [x, .., coarsest features]`, `out_channels`.
+        n_classes: of the output.
+        stride: None for the coarsest of a pyramid; 1 for an encoder that takes sizes as they are, or refuses them.
     """
 
-    def __init__(self, encoder: Any, n_classes: int) -> None:
+    def __init__(self, encoder: Any, n_classes: int, stride: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.stride = 2 ** (len(encoder.out_channels) - 1)
+        self.stride = stride or 2 ** (len(encoder.out_channels) - 1)
         self.feature_dim: int = encoder.out_channels[-1]
         self.head = nn.Linear(self.feature_dim, n_classes)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return `pixels` (N, B, H, W), then their features at strides 2, 4, 8, ..."""
+        """Return `pixels` (N, B, H, W), then their features, fine to coarse."""
         return [pixels, *self.encoder(pad_to_stride(pixels, self.stride))[1:]]
 
     def decode(self, features: list[Tensor]) -> Tensor:

@@ -19,8 +19,10 @@ class NetSpec:
         task: "segmentation", "scene" or "multilabel".
         n_bands: bands of the input, at least 1.
         n_classes: classes of the output, at least 2.
-        encoder: "efficientnet_lite0" (packaged weights), "wide_resnet28_2" or one of its kin, or any timm name.
-        encoder_depth: number of stages of the encoder in use (1 to 5); the coarsest stride is 2 ** depth.
+        encoder: "efficientnet_lite0" (packaged weights), "wide_resnet28_2" and its kin, for whole images
+            "vit_mini_patch16" and its kin, or any timm name.
+        encoder_depth: number of stages of the encoder in use (1 to 5); the coarsest stride is 2 ** depth. Vision
+            transformers have none and are always whole.
         pretrained: start the encoder from its pretrained weights.
         crop_px: side of a training image in pixels.
         pixel_path: segmentation only: add a per-pixel path at full resolution (two 1x1 convolutions on the

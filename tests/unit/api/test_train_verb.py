@@ -245,3 +245,26 @@ def test_a_threshold_of_few_images_is_told(tmp_path: Path, n_labels: int, is_war
     warned = [text for text in outcome.warnings if f"threshold rests on {3 * n_labels} labelled validation" in text]
     assert bool(warned) is is_warned
     assert load_bundle(tmp_path / "out").manifest.ood.n_pixels == 3 * n_labels  # type: ignore[union-attr]
+
+
+def test_a_masked_autoencoder_shows_what_it_fills_and_what_labels_rest_on(images: Path, tmp_path: Path) -> None:
+    changes = {"method": "ssl_mae", "encoder": "vit_mini_patch8", "method_options": {"weighting": "raw"}}
+    train(options(images, labels_per_class=2, **changes), tmp_path / "out")
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert (manifest.method, manifest.encoder) == ("ssl_mae", "vit_mini_patch8")
+    curves = {curve["name"]: curve["values"] for curve in report(tmp_path / "out")["training"]["loss_curves"]}
+    assert {"total", "supervised", "unsupervised", "weight"} <= set(curves)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("what was left visible") == page.count("what the model makes of that") >= 4
+    assert "rests on" in page
+
+
+def test_images_that_the_patches_do_not_divide_are_refused(images: Path, tmp_path: Path) -> None:
+    changes = {"method": "ssl_mae", "encoder": "vit_mini_patch8", "image_px": 30}
+    with pytest.raises(ConfigError, match="30 x 30 px, expected sides that patches of 8 px divide, such as 24, 32"):
+        train(options(images, labels_per_class=2, **changes), tmp_path / "out")
+
+
+def test_an_encoder_without_patches_is_refused(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found encoder 'efficientnet_lite0', expected one of patches"):
+        train(options(images, labels_per_class=2, method="ssl_mae"), tmp_path / "out")

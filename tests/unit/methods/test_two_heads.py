@@ -16,7 +16,7 @@ from berunda.bench.bound import images_per_step
 from berunda.errors import ConfigError
 from berunda.mapping.bundle import make_tensors
 from berunda.methods import make_method
-from berunda.methods._auxiliary import JigsawHead
+from berunda.methods._auxiliary import JigsawHead, drawn_holes
 from berunda.methods._checking.trial import PointNet, Trial, make_trial, without_labels, without_pixels
 from berunda.methods.contract import Batch, Loss, NetSpec
 from berunda.models.build import build_net
@@ -207,7 +207,7 @@ def test_inpainting_is_asked_of_the_hole_alone_and_classifies_the_whole() -> Non
     with torch.no_grad():
         blank = trial.extra.head.last(trial.net.decode(trial.net.encode(torch.zeros(1, 4, 1, 1)))).flatten()
     rng, images = trial.rng.at(0), [*trial.batch().labelled.values(), *trial.batch().unlabelled.values()]
-    hole = trial.method._drawn_holes(torch.cat([x.pixels for x in images]), [4, 4], rng)  # type: ignore[attr-defined]
+    hole = drawn_holes(80, torch.cat([x.pixels for x in images]), [4, 4], rng.torch("berunda.hole"))
     assert hole.sum((1, 2)).tolist() == [9] * 8, "a quarter of 12 px is 3"
     counted = hole & torch.cat([x.valid for x in images])
     errors = (torch.cat([x.pixels for x in images]) - blank.view(1, -1, 1, 1)).square().movedim(1, -1)[counted]

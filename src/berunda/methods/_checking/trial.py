@@ -13,9 +13,11 @@ from berunda.augment.views import make_view, recipe_named
 from berunda.data.order import Randomness
 from berunda.data.source import RawImages
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, View
+from berunda.models.pooled import PooledNet
 from berunda.models.resolution import FullResolution
+from berunda.models.transformer import VisionTransformer
 
-__all__ = ["NetFactory", "PointNet", "Trial", "make_images", "make_trial"]
+__all__ = ["NetFactory", "PointNet", "Trial", "make_images", "make_trial", "patch_net"]
 
 NetFactory = Callable[[NetSpec], nn.Module]
 
@@ -167,14 +169,14 @@ def follow(teacher: nn.Module, net: nn.Module, extra: nn.Module, decay: float) -
 def make_trial(method: Method, task: Task, net_factory: NetFactory | None = None, n_labelled: int = 4) -> Trial:
     """Return a trial of `method` on `task`, the same for every call.
 
-    The net is that of `net_factory`; else the method's own, if it builds one; else a `PointNet`. Global
-    random numbers are left as they were.
+    The net is that of `net_factory`; else the method's own, if it builds one; else a small transformer for a method
+    that asks for one, a `PointNet` for others. Global random numbers are left as they were.
     """
     n_unlabelled = max(1, round(min(method.needs().unlabelled_ratio, 2) * n_labelled))
     spec = NetSpec(task, N_BANDS, N_CLASSES, pretrained=False, crop_px=SIDE_PX)
     spec = replace(spec, n_labelled=n_labelled, n_unlabelled=n_unlabelled)
     if net_factory is None:
-        net_factory = PointNet if type(method).build is Method.build else method.build
+        net_factory = _net_for(method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = net_factory(spec)
@@ -185,6 +187,17 @@ def make_trial(method: Method, task: Task, net_factory: NetFactory | None = None
     labelled = make_images(spec, n_labelled, 1, with_labels=True)
     unlabelled = make_images(spec, n_unlabelled, 2, with_labels=False)
     return Trial(method, spec, net, extra, labelled, unlabelled, teacher, Randomness(0))
+
+
+def _net_for(method: Method) -> NetFactory:
+    if type(method).build is not Method.build:
+        return method.build
+    return patch_net if method.needs().encoder == "vit" else PointNet
+
+
+def patch_net(spec: NetSpec) -> PooledNet:
+    """Return a transformer with a single block over nine patches."""
+    return PooledNet(VisionTransformer(spec.n_bands, spec.crop_px, (SIDE_PX // 3, 16, 1, 2)), spec.n_classes, stride=1)
 
 
 def without_labels(images: RawImages) -> RawImages:
