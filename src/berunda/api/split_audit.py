@@ -21,7 +21,7 @@ from berunda.data.sites import ROLES, Item, Site, SiteSet, role_of
 from berunda.data.tables import FILES_JOINT
 from berunda.errors import DataError
 from berunda.geo.grid import Grid, Window
-from berunda.geo.raster import Scene, open_scenes
+from berunda.geo.raster import Scene, describe, open_scenes
 from berunda.geo.reproject import footprint
 from berunda.progress import Progress, Silent
 
@@ -72,28 +72,31 @@ def audit_split(
     sites = _sites_of(Path(table))
     try:
         found = _looked_at(sites, skip_broken, progress or Silent())
-        leaks = leaks_of(found, buffer_px)
-        grids = [footprints is not None for footprints in placed_images(found, buffer_px).footprints]
+        blank = {*found.blank}
+        unseen = [item for item in sites.items if item.name in blank]
+        placed = placed_images(found, buffer_px, unseen)
+        leaks = find_leaks(placed)
     finally:
         for scene in sites.scenes:
             scene.close()
+    n_images, n_placed = len(placed.names), sum(shape is not None for shape in placed.footprints)
     of_labels = tuple(leak for leak in leaks if leak.part == "labelled")
     others = tuple(leak for leak in leaks if leak.part != "labelled")
-    return AuditOutcome(len(found.sites), sum(grids), of_labels, others, tuple(_warnings(found, sum(grids))))
+    return AuditOutcome(n_images, n_placed, of_labels, others, tuple(_warnings(found, n_images, n_placed)))
 
 
-def _warnings(found: Description, n_placed: int) -> list[str]:
+def _warnings(found: Description, n_images: int, n_placed: int) -> list[str]:
     told = []
     if found.broken:
         told.append(f"{len(found.broken)} images cannot be read and were not checked: {found.broken[0][0]} and so on.")
     if found.blank:
         told.append(
-            f"{len(found.blank)} images hold data on less than {MIN_VALID:.0%} of their pixels and were not checked: "
-            f"{found.blank[0]} and so on."
+            f"{len(found.blank)} images hold data on less than {MIN_VALID:.0%} of their pixels: their places were "
+            f"checked, their pictures were not compared: {found.blank[0]} and so on."
         )
-    if n_placed < len(found.sites):
+    if n_placed < n_images:
         told.append(
-            f"{len(found.sites) - n_placed} images have no known place: overlaps and neighbours among them cannot be "
+            f"{n_images - n_placed} images have no known place: overlaps and neighbours among them cannot be "
             "found, "
             "only pictures that are there twice."
         )
@@ -144,27 +147,42 @@ def leaks_of(found: Description, buffer_px: int | None) -> list[Leak]:
     return find_leaks(placed_images(found, buffer_px))
 
 
-def placed_images(found: Description, buffer_px: int | None) -> Placed:
-    """Return described images as the audit sees them; sites without a role count as unlabelled."""
-    sites = found.sites
+def placed_images(found: Description, buffer_px: int | None, unseen: Sequence[Item] = ()) -> Placed:
+    """Return images as the audit sees them; sites without a role count as unlabelled.
+
+    Args:
+        found: the described images.
+        buffer_px: see `audit_split`.
+        unseen: further images of the same sites that hold too little data for a picture; their ground counts.
+    """
+    sites = found.sites if not unseen else replace(found.sites, items=(*found.sites.items, *unseen))
     grids = places_of(sites)
+    sizes = found.sizes.tolist()
+    sizes += [_size_of(item, grid) for item, grid in zip(unseen, grids[len(sizes) :], strict=True)]
     shapes = np.full(len(sites), None, dtype=object)
     spaces, buffers = np.zeros(len(sites), np.int64), np.zeros(len(sites))
     numbers: dict[str, int] = {}
     cut = {item.path for item in sites.items if item.window is not None}
     crs = next((grid.crs for grid in grids if grid is not None and grid.crs), "")
     for index, (item, grid) in enumerate(zip(sites.items, grids, strict=True)):
-        side = int(min(found.sizes[index]))
-        reach = side / 2 if buffer_px is None else float(buffer_px)
+        n_rows, n_cols = sizes[index]
+        reach = min(n_rows, n_cols) / 2 if buffer_px is None else float(buffer_px)
         space, shape, unit = _place(item, grid, crs)
         if shape is None and item.path in cut:  # all of a file that others are windows of
-            n_rows, n_cols = found.sizes[index].tolist()
             space, shape = str(item.path), shapely.box(0, 0, n_cols, n_rows)
         shapes[index], buffers[index] = shape, reach * unit
         spaces[index] = numbers.setdefault(space, len(numbers))
     parts = tuple(sites.sites[item.site].role or "unlabelled" for item in sites.items)
     names = tuple(item.name for item in sites.items)
     return Placed(names, parts, shapes, spaces, buffers, found.hashes, found.contents, found.thumbs)
+
+
+def _size_of(item: Item, grid: Grid | None) -> list[int]:
+    """Return rows and columns of an image from headers alone."""
+    if item.window is not None:
+        return [item.window.n_rows, item.window.n_cols]
+    shape = describe(item.path).grid.shape if grid is None else grid.shape
+    return [shape.rows, shape.cols]
 
 
 def _place(item: Item, grid: Grid | None, crs: str) -> tuple[str, object, float]:

@@ -27,7 +27,8 @@ class Placed:
         spaces: (N,) number of the space that each footprint lies in: ground in one coordinate system, or one file's
             pixels. Only images of one space can be near each other.
         buffers: (N,) least distance to an image of the other part, in the space's units.
-        hashes, contents, thumbs: see `berunda.assess.duplicates`.
+        hashes, contents, thumbs: of the first M images, see `berunda.assess.duplicates`; those behind them show too
+            little to be compared by their pictures.
     """
 
     names: tuple[str, ...]
@@ -109,7 +110,8 @@ def _near(placed: Placed, i: int, j: int) -> Leak | None:
 
 
 def _of_content(placed: Placed, is_test: np.ndarray) -> list[Leak]:
-    pairs = find_duplicates(placed.hashes, placed.contents, placed.thumbs, groups=is_test.astype(np.int64))
+    groups = is_test[: len(placed.hashes)].astype(np.int64)
+    pairs = find_duplicates(placed.hashes, placed.contents, placed.thumbs, groups=groups)
     found = []
     for pair in pairs:
         i, j = (pair.first, pair.second) if is_test[pair.second] else (pair.second, pair.first)

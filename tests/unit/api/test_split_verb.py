@@ -123,17 +123,34 @@ def test_images_without_data_stand_in_the_table_as_left_out(tmp_path: Path, max_
 
 
 @pytest.mark.parametrize("is_mixed", [False, True])
-def test_the_audit_counts_the_images_without_data(tmp_path: Path, is_mixed: bool) -> None:
+def test_the_audit_looks_at_the_ground_of_images_without_data(tmp_path: Path, is_mixed: bool) -> None:
     files = [half_empty(tmp_path / f"{k}.tif", k, 20 if k > 1 else 0).name for k in range(4)]
     if is_mixed:
         write_tif(tmp_path / "grey.tif", picture(9)[None, :, :, 0], nodata=0)
         files.append("grey.tif")
-    lines = [f"{name},{'test' if k % 2 else 'train'}" for k, name in enumerate(files)]
+    (tmp_path / "4.tif").write_bytes((tmp_path / "2.tif").read_bytes())
+    files.append("4.tif")  # on the ground of 2.tif, and equal to it
+    lines = [f"{name},{'test' if name in ('1.tif', '4.tif') else 'train'}" for name in files]
     (tmp_path / "split.csv").write_text("\n".join(["file,split", *lines]) + "\n", encoding="utf-8")
     found = audit(tmp_path / "split.csv", buffer_px=0)
-    assert found.n_images == len(files) - 2
-    told = "2 images hold data on less than 50% of their pixels and were not checked: 2.tif and so on."
-    assert told in found.warnings
+    assert (found.n_images, found.n_placed) == (len(files), len(files))
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [("overlap", "2.tif", "4.tif")]
+    told = "3 images hold data on less than 50% of their pixels: their places were checked, their pictures were not"
+    assert any(text.startswith(told) and "2.tif" in text for text in found.warnings)
+
+
+def test_the_audit_knows_the_size_of_images_without_data_or_place(tmp_path: Path) -> None:
+    empty = np.zeros((1, 64, 64), np.uint16)
+    empty[0, :32, :32] = picture(1)[..., 0]
+    profile = {"driver": "GTiff", "count": 1, "height": 64, "width": 64, "dtype": "uint16", "nodata": 0}
+    with rasterio.open(tmp_path / "s.tif", "w", **profile) as file:
+        file.write(empty)
+    write_png(tmp_path / "o.png", picture(2)[..., 0])
+    lines = ["file,split,row,col,n_rows,n_cols", "s.tif,train,,,,", "s.tif,test,32,32,32,32", "s.tif,test,0,0,32,32"]
+    (tmp_path / "split.csv").write_text("\n".join([*lines, "o.png,train,,,,"]) + "\n", encoding="utf-8")
+    found = audit(tmp_path / "split.csv", buffer_px=0)
+    assert any(text.startswith("2 images hold data") for text in found.warnings)
+    assert sorted(leak.second for leak in found.leaks if leak.kind == "overlap") == ["s.tif@0,0", "s.tif@32,32"]
 
 
 def test_the_audit_goes_by_what_trains_not_by_the_site(tmp_path: Path) -> None:
