@@ -11,14 +11,14 @@ import numpy as np
 import shapely
 
 from berunda.api.site_outcome import AuditOutcome
-from berunda.api.site_tables import WINDOW_COLUMNS, places_of
+from berunda.api.site_tables import places_of
 from berunda.assess.description import MIN_VALID, Description, describe_images, refuse_broken
 from berunda.assess.grey import describe_grey
 from berunda.assess.leakage import Leak, Placed, find_leaks
 from berunda.data.site_layouts import file_below, read_columns
 from berunda.data.site_pixels import SitePixels, measure_site_scaling
 from berunda.data.sites import ROLES, Item, Site, SiteSet, role_of
-from berunda.data.tables import FILES_JOINT
+from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS, window_of
 from berunda.errors import DataError
 from berunda.geo.grid import Grid, Window
 from berunda.geo.raster import Scene, describe, open_scenes
@@ -36,7 +36,7 @@ class _Table:
     items: list[Item] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
-    numbers: dict[Path, int] = field(default_factory=dict)
+    numbers: dict[tuple[Path, ...], int] = field(default_factory=dict)
     files: dict[tuple[int, int], Path] = field(default_factory=dict)
 
     def same_file(self, path: Path) -> Path:
@@ -217,29 +217,24 @@ def _sites_of(path: Path) -> SiteSet:
         where = f"{path} row {line}"
         # a table that `train` reads leaves the cell of training images empty
         role = role_of(row[of_row], where) or "labelled"
-        # of a scene of several files the first tells place and picture
-        file = file_below(path, row[columns["path"]].split(FILES_JOINT)[0], where)
-        cells = [row[columns[name]].strip() for name in WINDOW_COLUMNS] if has_windows else []
-        made.items.append(_item(made, file, ROLES.index(role), cells, where))
+        files = [file_below(path, name, where) for name in row[columns["path"]].split(FILES_JOINT)]
+        window = window_of([row[columns[name]] for name in WINDOW_COLUMNS], where) if has_windows else None
+        made.items.append(_item(made, files, ROLES.index(role), window))
         made.lines.append(line)
     items = sorted(made.named(), key=lambda item: item.site)
     sites = tuple(Site(role, role) for role in ROLES)
     return SiteSet(path.stem, sites, tuple(items), tuple(made.scenes), root=path.parent)
 
 
-def _item(made: _Table, file: Path, site: int, cells: Sequence[str], where: str) -> Item:
-    name = file.relative_to(made.path.resolve().parent).as_posix()
-    file = made.same_file(file)
-    if not any(cells):
-        return Item(name, site, file)
-    try:
-        row, col, n_rows, n_cols = (int(cell) for cell in cells)
-    except ValueError:
-        raise DataError(f"{where}: window {', '.join(cells)} found, expected whole numbers {WINDOW_COLUMNS}") from None
-    if row < 0 or col < 0 or n_rows < 1 or n_cols < 1:
-        raise DataError(f"{where}: window {', '.join(cells)} found, expected rows and columns inside the scene")
-    if file not in made.numbers:
-        made.numbers[file] = len(made.scenes)
-        made.scenes.append(open_scenes([file])[0])
-    window = Window(row, col, n_rows, n_cols)
-    return Item(f"{name}@{row},{col}", site, file, scene=made.numbers[file], window=window)
+def _item(made: _Table, given: Sequence[Path], site: int, window: Window | None) -> Item:
+    """Return the image of a row; several files are the bands of a scene, and windows are pixels of its finest grid."""
+    name = given[0].relative_to(made.path.resolve().parent).as_posix()
+    files = tuple(made.same_file(file) for file in given)
+    if window is None and len(files) == 1:
+        return Item(name, site, files[0])
+    if files not in made.numbers:
+        made.numbers[files] = len(made.scenes)
+        made.scenes.append(open_scenes(files)[0])
+    number = made.numbers[files]
+    window = window or made.scenes[number].grid.full_window
+    return Item(f"{name}@{window.row},{window.col}", site, files[0], scene=number, window=window)

@@ -162,3 +162,47 @@ def test_the_audit_goes_by_what_trains_not_by_the_site(tmp_path: Path) -> None:
         table.write_text("\n".join(lines).format(word) + "\n", encoding="utf-8")
         assert len(audit(table).leaks) == n_leaks
         assert len(audit(table).transductive) == 1 - n_leaks
+
+
+def band(path: Path, side: int, resolution: float, seed: int) -> Path:
+    """Write one band of a scene of 128 m, whatever its file is called."""
+    values = np.random.default_rng(seed).integers(1, 255, (side, side)).astype(np.uint16)
+    profile = {"driver": "GTiff", "count": 1, "height": side, "width": side, "dtype": "uint16"}
+    where = {
+        "crs": "EPSG:2154",
+        "transform": rasterio.transform.from_origin(400_000, 6_700_000, resolution, resolution),
+    }
+    with rasterio.open(path, "w", **profile, **where) as file:
+        file.write(values, 1)
+        file.set_band_description(1, path.stem)
+    return path
+
+
+def test_windows_of_a_scene_in_several_files_are_pixels_of_its_finest_grid(tmp_path: Path) -> None:
+    band(tmp_path / "coarse.tif", 64, 2.0, 1)
+    band(tmp_path / "fine.tif", 128, 1.0, 2)
+    lines = ["file,split,row,col,n_rows,n_cols", "fine.tif,train,64,64,32,32", "coarse.tif;fine.tif,test,0,64,32,32"]
+    lines.append("coarse.tif;fine.tif,test,80,80,32,32")
+    (tmp_path / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = audit(tmp_path / "split.csv", buffer_px=0)
+    assert [(leak.kind, leak.first, leak.second, leak.detail[:3]) for leak in found.leaks] == [
+        ("overlap", "fine.tif@64,64", "coarse.tif@80,80", "25%")
+    ]
+    (tmp_path / "split.csv").write_text(
+        "file,split\ncoarse.tif;fine.tif,train\nfine.tif;coarse.tif,test\n", encoding="utf-8"
+    )
+    assert [leak.detail[:4] for leak in audit(tmp_path / "split.csv", buffer_px=0).leaks if leak.kind == "overlap"] == [
+        "100%"
+    ]
+
+
+def test_a_split_by_coarse_bands_lists_the_file_whose_grid_its_windows_are_of(tmp_path: Path) -> None:
+    files = [str(band(tmp_path / f"{name}.tif", 64 * k, 2.0 / k, k)) for name, k in (("coarse", 1), ("fine", 2))]
+    more = {"block_px": 16, "buffer_px": 0, "inputs": files}
+    listed = {}
+    for name in ("coarse", "fine"):
+        outcome = split(given(tmp_path, **{**more, "bands": name}), tmp_path / "split.csv")
+        listed[name] = {row["file"] for row in rows_of(outcome.table)}
+        assert len(rows_of(outcome.table)) == 64
+        assert audit(outcome.table, buffer_px=0).is_clean
+    assert listed == {"coarse": {"fine.tif;coarse.tif"}, "fine": {"fine.tif"}}
