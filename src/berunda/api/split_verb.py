@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from berunda.api.choices import check_encoder
 from berunda.api.site_outcome import AuditOutcome, SplitOutcome
+from berunda.api.split_guard import check_table, check_truths
 from berunda.data.sites import NO_ROLE, ROLES
 from berunda.data.tables import LEFT_OUT
 from berunda.errors import ConfigError, DataError
@@ -72,7 +72,7 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
         raise ConfigError(f"--out {out}: expected the name of a .csv table, such as split.csv")
     if not options.inputs:
         raise ConfigError("SITES: found none, expected a folder of sites, a .csv table or scenes; or --audit FILE")
-    _check_table(path, options)
+    check_table(path, options)
     check_encoder(options.encoder, options.device)
     from berunda.api.site_pipeline import Stages, check_several, cutting_of, describe_sites
     from berunda.api.site_tables import relative_path
@@ -86,6 +86,7 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
             f"data set {sites.name} comes with a split of its own, expected a folder of sites, a table or scenes"
         )
     relative_path(path, sites, sites.items[0])
+    check_truths(path, options, sites)
     try:
         described = describe_sites(thinned(sites, cutting_of(options)), options, Stages(), told)
         pictures = _all_pictures(sites, described, options, told)
@@ -179,26 +180,6 @@ def _with_truths(sites: SiteSet, options: SplitOptions, path: Path) -> SiteSet:
     if options.labels is None:
         return sites
     return write_truths(path, sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
-
-
-def _check_table(path: Path, options: SplitOptions) -> None:
-    """Refuse to write over an input, or over outlines that no earlier split wrote.
-
-    Raises:
-        ConfigError: naming the file.
-    """
-    from berunda.api.split_truth import truth_paths
-
-    written = [path, path.with_suffix(".gpkg"), *truth_paths(path, 1)]
-    inputs = {os.path.realpath(text) for text in (*options.inputs, options.labels) if text is not None}
-    for file in written:
-        if os.path.realpath(file) in inputs:
-            raise ConfigError(f"--out {path}: {file.name} is an input and would be overwritten; choose another name")
-    if written[1].exists() and not path.exists():
-        raise ConfigError(
-            f"--out {path}: {written[1].name} is there and would be overwritten by the outlines of the split; choose "
-            "another name"
-        )
 
 
 def choose_sites(

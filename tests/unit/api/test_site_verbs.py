@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from toy_masks import scene as stripes
 from toy_masks import write_png
@@ -461,3 +462,27 @@ def test_a_split_writes_over_no_input(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"split\.gpkg is there"):
         split(SplitOptions(inputs=[str(root)]), root / "split.csv")
     assert (root / "split.gpkg").read_bytes() == b"polygons of somebody"
+
+
+def test_a_split_writes_its_rasters_over_nothing_of_others(tmp_path: Path) -> None:
+    spec = Landscape(seed=1, rows=128, cols=128, cloud_share=0.0, site="site23")
+    folder, labels = tmp_path / "scenes", str(write_truth(tmp_path / "classes.tif", spec))
+    folder.mkdir()
+    first, second = (write_scene(folder / name, spec) for name in ("split_truth.tif", "b.tif"))
+    with rasterio.open(second, "r+") as file:  # somewhere else
+        file.transform = rasterio.Affine.translation(100_000, 0) * file.transform
+
+    def refused(inputs: list[Path], table: str, told: str) -> None:
+        given = SplitOptions(inputs=[str(path) for path in inputs], labels=labels, block_px=32, image_px=32)
+        with pytest.raises(ConfigError, match=told):
+            split(given, folder / table)
+
+    (folder / "split.csv").write_text("file,split\n", encoding="utf-8")  # as if of an earlier split
+    refused([first], "split.csv", r"split_truth\.tif is an input")
+    (folder / "split.csv").unlink()
+    refused([second], "split.csv", r"split_truth\.tif is there")
+    (folder / "more_truth_2.tif").write_bytes(b"classes of somebody")
+    refused([first, second], "more.csv", r"more_truth_2\.tif is there")
+    (folder / "more_truth_2.tif").unlink()
+    refused([folder], "other.csv", "taken for scenes next time")
+    assert {path.name for path in folder.iterdir()} == {"split_truth.tif", "b.tif"}
