@@ -250,15 +250,26 @@ def _written(made: _Proposal, path: Path) -> SplitOutcome:
 
 def _states(made: _Proposal, sites: SiteSet) -> list[str]:
     """Return what each image is for: its site's role, if it is of use for that, or that it is left out."""
-    pictures = made.pictures
-    gone = made.too_near | {name for name, _ in pictures.broken} | {*pictures.blank}
+    gone = made.too_near | _unusable(made.pictures)
+    # a table of one class an image cannot say that an image tests: without one it would train, unlabelled
+    without_label = LEFT_OUT if _is_of_images(sites) else "test"
     states = []
     for item in sites.items:
         role = sites.sites[item.site].role
-        # of a site to label, an image in which nothing is labelled can only be looked at
-        role = "unlabelled" if role == "labelled" and item.name in made.unknown else role
+        if item.name in made.unknown:
+            # of a site to label, an image in which nothing is labelled can only be looked at
+            role = {"labelled": "unlabelled", "test": without_label}.get(role, role)
         states.append(LEFT_OUT if item.name in gone else role)
     return states
+
+
+def _is_of_images(sites: SiteSet) -> bool:
+    """Say whether the classes are those of whole images, not of their pixels."""
+    return all(item.truth is None for item in sites.items)
+
+
+def _unusable(pictures: Description) -> set[str]:
+    return {name for name, _ in pictures.broken} | {*pictures.blank}
 
 
 def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
@@ -293,8 +304,30 @@ def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
             f"{len(made.pictures.blank)} images of the whole table hold too little data, see --min-valid, and are in "
             "no part of the split."
         )
+    return [*told, *_warnings_of_labels(made, states)]
+
+
+def _warnings_of_labels(made: _Proposal, states: Sequence[str]) -> list[str]:
+    """Return what is wrong with the labels that the parts of the split are left with."""
+    items, unusable, told = made.sites.items, _unusable(made.pictures), []
+    usable = [(item, state) for item, state in zip(items, states, strict=True) if item.name not in unusable]
+    n_untold = sum(state == LEFT_OUT and made.choice.role(item.site) == "test" for item, state in usable)
+    if n_untold:
+        told.append(f"{n_untold} images of the sites to test on are left out: they have no label to test against.")
     if not states.count("labelled"):
-        told.append("No labelled image is left beyond the buffer: give a smaller --buffer-px, or larger sites.")
+        chosen = [item.name for item, _ in usable if made.choice.role(item.site) == "labelled"]
+        told.append(
+            "Nothing is labelled in the sites to label: label images of them, or name other sites with --labelled."
+            if made.unknown.issuperset(chosen)
+            else "No labelled image is left beyond the buffer: give a smaller --buffer-px, or larger sites."
+        )
+    classes = {part: {item.label for item, state in zip(items, states, strict=True) if state == part} for part in ROLES}
+    missing = sorted(classes["test"] - classes["labelled"] - {""})
+    if missing and _is_of_images(made.sites):
+        told.append(
+            f"No image that trains is of class {', '.join(map(repr, missing))}, which test images are of: train "
+            f"refuses such a table; name a site that has it with --labelled, or set the test images of it to {LEFT_OUT!r}."
+        )
     return told
 
 

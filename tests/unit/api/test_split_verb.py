@@ -13,9 +13,10 @@ from toy_sites import picture, write_site, write_sites
 
 from berunda.api import split_verb
 from berunda.api.split_verb import audit, split
-from berunda.data.images import TRAIN, UNLABELLED
+from berunda.data.images import TEST, TRAIN, UNLABELLED, open_images
 from berunda.data.masks.images import open_masks
 from berunda.data.synthetic import Landscape, write_scene, write_truth
+from berunda.errors import DataError
 from berunda.geo import vector
 from berunda.options.analyze import SplitOptions
 
@@ -97,6 +98,48 @@ def test_a_raster_of_classes_of_another_grid_becomes_one_on_the_scene(
     assert {row["truth"] for row in rows if int(row["col"]) >= 192} == {""}
     assert not {row["split"] for row in rows if int(row["col"]) >= 192} & {"train"}
     assert len(open_masks(str(outcome.table)).of(TRAIN))
+
+
+def labelled_sites(root: Path, labels: dict[str, str]) -> str:
+    """Write sites of six images with the labels that the letters mean, and a table of them; "-" is no label."""
+    lines = ["site,path,label"]
+    for seed, (site, letters) in enumerate(labels.items()):
+        for path, letter in zip(write_site(root / site, seed, 6), letters, strict=True):
+            lines.append(f"{site},{site}/{path.name},{letter.strip('-')}")
+    (root / "sites.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(root / "sites.csv")
+
+
+def test_test_images_without_a_label_do_not_train(tmp_path: Path) -> None:
+    table = labelled_sites(tmp_path, {"a": "fffttt", "b": "fftt--", "c": "ft----"})
+    chosen = {"labelled": ["a"], "test": ["b"], "buffer_px": 0}
+    outcome = split(given(Path(table), **chosen), tmp_path / "split.csv")
+    assert outcome.counts == {"labelled": 6, "unlabelled": 6, "test": 4, "left out": 2}
+    assert "2 images of the sites to test on are left out: they have no label to test against." in outcome.warnings
+    assert not any("train refuses" in text for text in outcome.warnings)
+    images = open_images(str(outcome.table))
+    assert {images.names[i].split("/")[0] for i in images.of(UNLABELLED)} == {"c"}
+    assert len(images.of(TEST)) == 4
+
+
+def test_a_class_that_only_test_images_have_is_told(tmp_path: Path) -> None:
+    table = labelled_sites(tmp_path, {"a": "fffttt", "b": "fttwww"})
+    outcome = split(given(Path(table), labelled=["a"], test=["b"], buffer_px=0), tmp_path / "split.csv")
+    assert any("of class 'w', which test images are of: train refuses" in text for text in outcome.warnings)
+    with pytest.raises(DataError, match="class 'w' is not in the schema"):
+        open_images(str(outcome.table))
+
+
+def test_no_labels_in_the_chosen_sites_and_none_beyond_the_buffer_are_told_apart(tmp_path: Path) -> None:
+    table = labelled_sites(tmp_path, {"a": "------", "b": "ffffff", "c": "ffffff"})
+    outcome = split(given(Path(table), labelled=["a"], test=["b"], buffer_px=0), tmp_path / "split.csv")
+    assert any(text.startswith("Nothing is labelled in the sites to label") for text in outcome.warnings)
+    assert not any("beyond the buffer" in text for text in outcome.warnings)
+    table = labelled_sites(tmp_path, {"a": "f-----", "b": "ffffff", "c": "ffffff"})
+    (tmp_path / "a" / "000.png").write_bytes((tmp_path / "b" / "000.png").read_bytes())
+    outcome = split(given(Path(table), labelled=["a"], test=["b"], buffer_px=0), tmp_path / "split.csv")
+    assert not any("Nothing is labelled" in text for text in outcome.warnings)
+    assert any(text.startswith("No labelled image is left beyond the buffer") for text in outcome.warnings)
 
 
 def half_empty(path: Path, seed: int, n_empty: int) -> Path:
