@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -163,11 +164,11 @@ def placed_images(found: Description, buffer_px: int | None, unseen: Sequence[It
     spaces, buffers = np.zeros(len(sites), np.int64), np.zeros(len(sites))
     numbers: dict[str, int] = {}
     cut = {item.path for item in sites.items if item.window is not None}
-    crs = next((grid.crs for grid in grids if grid is not None and grid.crs), "")
+    systems: list[str] = []
     for index, (item, grid) in enumerate(zip(sites.items, grids, strict=True)):
         n_rows, n_cols = sizes[index]
         reach = min(n_rows, n_cols) / 2 if buffer_px is None else float(buffer_px)
-        space, shape, unit = _place(item, grid, crs)
+        space, shape, unit = _place(item, grid, systems)
         if shape is None and item.path in cut:  # all of a file that others are windows of
             space, shape = str(item.path), shapely.box(0, 0, n_cols, n_rows)
         shapes[index], buffers[index] = shape, reach * unit
@@ -185,19 +186,36 @@ def _size_of(item: Item, grid: Grid | None) -> list[int]:
     return [shape.rows, shape.cols]
 
 
-def _place(item: Item, grid: Grid | None, crs: str) -> tuple[str, object, float]:
-    """Return the space of an image, its outline there (None without a place) and the length of a pixel there."""
+def _place(item: Item, grid: Grid | None, systems: list[str]) -> tuple[str, object, float]:
+    """Return the space of an image, its outline there (None without a place) and the length of a pixel there.
+
+    Args:
+        item: the image.
+        grid: its place on the ground.
+        systems: CRS that outlines are brought to; an image that lies beyond all of them, on another side of the earth,
+            adds its own.
+    """
     if grid is not None and grid.crs:
-        outline = footprint(grid, crs)
+        crs, outline = _on_ground(grid, systems)
         # the side of a pixel in the common system, whatever its unit
         unit = float(np.sqrt(shapely.area(outline) / grid.shape.n_pixels))
-        return "ground", outline, unit
+        return f"ground {crs}", outline, unit
     if grid is not None:
         return "map without CRS", footprint(grid), min(grid.resolution)
     if item.window is not None:
         window = item.window
         return str(item.path), shapely.box(window.col, window.row, window.col_stop, window.row_stop), 1.0
     return "nowhere", None, 1.0
+
+
+def _on_ground(grid: Grid, systems: list[str]) -> tuple[str, Any]:
+    """Return the first system in which an outline is finite, and the outline there."""
+    for crs in systems:
+        outline = footprint(grid, crs)
+        if np.isfinite(shapely.get_coordinates(outline)).all():
+            return crs, outline
+    systems.append(grid.crs)
+    return grid.crs, footprint(grid)
 
 
 def _sites_of(path: Path) -> SiteSet:

@@ -326,7 +326,8 @@ def _warnings_of_labels(made: _Proposal, states: Sequence[str]) -> list[str]:
     if missing and _is_of_images(made.sites):
         told.append(
             f"No image that trains is of class {', '.join(map(repr, missing))}, which test images are of: train "
-            f"refuses such a table; name a site that has it with --labelled, or set the test images of it to {LEFT_OUT!r}."
+            "refuses such a table; name a site that has it with --labelled, or set the split of these images to "
+            f"{LEFT_OUT!r}."
         )
     return told
 

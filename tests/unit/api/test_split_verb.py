@@ -249,3 +249,25 @@ def test_a_split_by_coarse_bands_lists_the_file_whose_grid_its_windows_are_of(tm
         assert len(rows_of(outcome.table)) == 64
         assert audit(outcome.table, buffer_px=0).is_clean
     assert listed == {"coarse": {"fine.tif;coarse.tif"}, "fine": {"fine.tif"}}
+
+
+def placed_picture(path: Path, seed: int, zone: int, east: float) -> str:
+    """Write a picture of 32 m on the equator in a UTM zone, and return its name."""
+    transform = rasterio.transform.from_origin(east, 100_000, 1, 1)
+    profile = {"driver": "GTiff", "count": 3, "height": 32, "width": 32, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs=f"EPSG:{32600 + zone}", transform=transform, **profile) as file:
+        file.write(picture(seed).transpose(2, 0, 1))
+    return path.name
+
+
+def test_leaks_far_from_the_first_image_are_found(tmp_path: Path) -> None:
+    files = [placed_picture(tmp_path / "first.tif", 0, 31, 500_000)]
+    files += [
+        placed_picture(tmp_path / f"{name}.tif", ord(name), 47, 500_000 + east) for name, east in (("a", 0), ("b", 40))
+    ]
+    files.append(placed_picture(tmp_path / "c.tif", 5, 48, 500_000))
+    lines = [f"{name},{'test' if name == 'b.tif' else 'train'}" for name in files]
+    (tmp_path / "split.csv").write_text("\n".join(["file,split", *lines]) + "\n", encoding="utf-8")
+    found = audit(tmp_path / "split.csv", buffer_px=10)
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [("neighbour", "a.tif", "b.tif")]
+    assert audit(tmp_path / "split.csv", buffer_px=7).is_clean
