@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import shapely
 from berunda.assess.duplicates import find_duplicates
 from berunda.errors import DataError
 
-__all__ = ["Leak", "Placed", "find_leaks", "summarize"]
+__all__ = ["Leak", "Placed", "find_leaks"]
 
 _SAME = 1e-6  # of a footprint's area: less of an overlap is rounding
 
@@ -119,9 +118,3 @@ def _of_content(placed: Placed, is_test: np.ndarray) -> list[Leak]:
         detail = "the same pixels" if pair.is_exact else "the same picture, stored in another way"
         found.append(Leak(kind, placed.names[i], placed.names[j], detail, placed.parts[i]))
     return found
-
-
-def summarize(leaks: Sequence[Leak], part: str) -> dict[str, int]:
-    """Return the number of leaks of each kind from images of a part."""
-    kinds = ("overlap", "neighbour", "duplicate", "near duplicate")
-    return {kind: sum(leak.kind == kind and leak.part == part for leak in leaks) for kind in kinds}

@@ -431,6 +431,7 @@ def test_blocks_of_a_scene_are_split_with_a_buffer(tmp_path: Path) -> None:
         (["split"], "SITES: found none|--out: found none"),
         (["split", "x", "--out", "s.txt"], "expected the name of a .csv table"),
         (["split", "--audit", "s.csv", "--n-test", "2"], "--audit with --n-test"),
+        (["split", "--audit", "s.csv", "--seed", "2"], "--audit with --seed: expected no other than"),
         (["split", "--audit", "missing.csv"], "cannot be read"),
         (["analyze", "missing", "--out", "o"], "does not exist"),
         (["analyze", "x", "--common-resolution", "3", "--out", "o"], "found without --with"),
