@@ -19,7 +19,9 @@ from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS
 from berunda.errors import ConfigError, GeoError
 from berunda.files import write_text
 from berunda.geo.grid import Grid
+from berunda.geo.grouping import finest
 from berunda.geo.outlines import write_outlines
+from berunda.geo.raster import Scene
 from berunda.geo.reproject import footprint
 
 __all__ = [
@@ -161,11 +163,21 @@ def _write_polygons(path: Path, sites: SiteSet, index: np.ndarray, rows: list[li
 def relative_path(table: Path, sites: SiteSet, item: Item) -> str:
     """Return an image's path from the folder of a table, with "/"; those of a scene of several files joined by ";".
 
+    Those of a scene are the files of its bands, and the one whose grid windows are counted in where no band is of it:
+    opened together, they have that grid again.
+
     Raises:
         ConfigError: the image does not lie below that folder.
     """
-    paths = (item.path,) if item.window is None else sites.scenes[item.scene].paths
+    paths = (item.path,) if item.window is None else _files_with_grid(sites.scenes[item.scene])
     return FILES_JOINT.join(below_table(table, path) for path in paths)
+
+
+def _files_with_grid(scene: Scene) -> tuple[Path, ...]:
+    by_path = {file.path: file for file in scene.files}
+    if finest([by_path[path] for path in scene.paths]) == scene.grid:
+        return scene.paths
+    return (next(file.path for file in scene.files if file.grid == scene.grid), *scene.paths)
 
 
 def below_table(table: Path, path: Path) -> str:

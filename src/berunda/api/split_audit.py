@@ -6,22 +6,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
 
 from berunda.api.site_outcome import AuditOutcome
-from berunda.api.site_tables import WINDOW_COLUMNS, places_of
+from berunda.api.site_tables import places_of
 from berunda.assess.description import MIN_VALID, Description, describe_images, refuse_broken
 from berunda.assess.grey import describe_grey
 from berunda.assess.leakage import Leak, Placed, find_leaks
 from berunda.data.site_layouts import file_below, read_columns
 from berunda.data.site_pixels import SitePixels, measure_site_scaling
 from berunda.data.sites import ROLES, Item, Site, SiteSet, role_of
-from berunda.data.tables import FILES_JOINT
+from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS, window_of
 from berunda.errors import DataError
 from berunda.geo.grid import Grid, Window
-from berunda.geo.raster import Scene, open_scenes
+from berunda.geo.raster import Scene, describe, open_scenes
 from berunda.geo.reproject import footprint
 from berunda.progress import Progress, Silent
 
@@ -36,7 +37,7 @@ class _Table:
     items: list[Item] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
-    numbers: dict[Path, int] = field(default_factory=dict)
+    numbers: dict[tuple[Path, ...], int] = field(default_factory=dict)
     files: dict[tuple[int, int], Path] = field(default_factory=dict)
 
     def same_file(self, path: Path) -> Path:
@@ -72,28 +73,31 @@ def audit_split(
     sites = _sites_of(Path(table))
     try:
         found = _looked_at(sites, skip_broken, progress or Silent())
-        leaks = leaks_of(found, buffer_px)
-        grids = [footprints is not None for footprints in placed_images(found, buffer_px).footprints]
+        blank = {*found.blank}
+        unseen = [item for item in sites.items if item.name in blank]
+        placed = placed_images(found, buffer_px, unseen)
+        leaks = find_leaks(placed)
     finally:
         for scene in sites.scenes:
             scene.close()
+    n_images, n_placed = len(placed.names), sum(shape is not None for shape in placed.footprints)
     of_labels = tuple(leak for leak in leaks if leak.part == "labelled")
     others = tuple(leak for leak in leaks if leak.part != "labelled")
-    return AuditOutcome(len(found.sites), sum(grids), of_labels, others, tuple(_warnings(found, sum(grids))))
+    return AuditOutcome(n_images, n_placed, of_labels, others, tuple(_warnings(found, n_images, n_placed)))
 
 
-def _warnings(found: Description, n_placed: int) -> list[str]:
+def _warnings(found: Description, n_images: int, n_placed: int) -> list[str]:
     told = []
     if found.broken:
         told.append(f"{len(found.broken)} images cannot be read and were not checked: {found.broken[0][0]} and so on.")
     if found.blank:
         told.append(
-            f"{len(found.blank)} images hold data on less than {MIN_VALID:.0%} of their pixels and were not checked: "
-            f"{found.blank[0]} and so on."
+            f"{len(found.blank)} images hold data on less than {MIN_VALID:.0%} of their pixels: their places were "
+            f"checked, their pictures were not compared: {found.blank[0]} and so on."
         )
-    if n_placed < len(found.sites):
+    if n_placed < n_images:
         told.append(
-            f"{len(found.sites) - n_placed} images have no known place: overlaps and neighbours among them cannot be "
+            f"{n_images - n_placed} images have no known place: overlaps and neighbours among them cannot be "
             "found, "
             "only pictures that are there twice."
         )
@@ -144,21 +148,28 @@ def leaks_of(found: Description, buffer_px: int | None) -> list[Leak]:
     return find_leaks(placed_images(found, buffer_px))
 
 
-def placed_images(found: Description, buffer_px: int | None) -> Placed:
-    """Return described images as the audit sees them; sites without a role count as unlabelled."""
-    sites = found.sites
+def placed_images(found: Description, buffer_px: int | None, unseen: Sequence[Item] = ()) -> Placed:
+    """Return images as the audit sees them; sites without a role count as unlabelled.
+
+    Args:
+        found: the described images.
+        buffer_px: see `audit_split`.
+        unseen: further images of the same sites that hold too little data for a picture; their ground counts.
+    """
+    sites = found.sites if not unseen else replace(found.sites, items=(*found.sites.items, *unseen))
     grids = places_of(sites)
+    sizes = found.sizes.tolist()
+    sizes += [_size_of(item, grid) for item, grid in zip(unseen, grids[len(sizes) :], strict=True)]
     shapes = np.full(len(sites), None, dtype=object)
     spaces, buffers = np.zeros(len(sites), np.int64), np.zeros(len(sites))
     numbers: dict[str, int] = {}
     cut = {item.path for item in sites.items if item.window is not None}
-    crs = next((grid.crs for grid in grids if grid is not None and grid.crs), "")
+    systems: list[str] = []
     for index, (item, grid) in enumerate(zip(sites.items, grids, strict=True)):
-        side = int(min(found.sizes[index]))
-        reach = side / 2 if buffer_px is None else float(buffer_px)
-        space, shape, unit = _place(item, grid, crs)
+        n_rows, n_cols = sizes[index]
+        reach = min(n_rows, n_cols) / 2 if buffer_px is None else float(buffer_px)
+        space, shape, unit = _place(item, grid, systems)
         if shape is None and item.path in cut:  # all of a file that others are windows of
-            n_rows, n_cols = found.sizes[index].tolist()
             space, shape = str(item.path), shapely.box(0, 0, n_cols, n_rows)
         shapes[index], buffers[index] = shape, reach * unit
         spaces[index] = numbers.setdefault(space, len(numbers))
@@ -167,19 +178,44 @@ def placed_images(found: Description, buffer_px: int | None) -> Placed:
     return Placed(names, parts, shapes, spaces, buffers, found.hashes, found.contents, found.thumbs)
 
 
-def _place(item: Item, grid: Grid | None, crs: str) -> tuple[str, object, float]:
-    """Return the space of an image, its outline there (None without a place) and the length of a pixel there."""
+def _size_of(item: Item, grid: Grid | None) -> list[int]:
+    """Return rows and columns of an image from headers alone."""
+    if item.window is not None:
+        return [item.window.n_rows, item.window.n_cols]
+    shape = describe(item.path).grid.shape if grid is None else grid.shape
+    return [shape.rows, shape.cols]
+
+
+def _place(item: Item, grid: Grid | None, systems: list[str]) -> tuple[str, object, float]:
+    """Return the space of an image, its outline there (None without a place) and the length of a pixel there.
+
+    Args:
+        item: the image.
+        grid: its place on the ground.
+        systems: CRS that outlines are brought to; an image that lies beyond all of them, on another side of the earth,
+            adds its own.
+    """
     if grid is not None and grid.crs:
-        outline = footprint(grid, crs)
+        crs, outline = _on_ground(grid, systems)
         # the side of a pixel in the common system, whatever its unit
         unit = float(np.sqrt(shapely.area(outline) / grid.shape.n_pixels))
-        return "ground", outline, unit
+        return f"ground {crs}", outline, unit
     if grid is not None:
         return "map without CRS", footprint(grid), min(grid.resolution)
     if item.window is not None:
         window = item.window
         return str(item.path), shapely.box(window.col, window.row, window.col_stop, window.row_stop), 1.0
     return "nowhere", None, 1.0
+
+
+def _on_ground(grid: Grid, systems: list[str]) -> tuple[str, Any]:
+    """Return the first system in which an outline is finite, and the outline there."""
+    for crs in systems:
+        outline = footprint(grid, crs)
+        if np.isfinite(shapely.get_coordinates(outline)).all():
+            return crs, outline
+    systems.append(grid.crs)
+    return grid.crs, footprint(grid)
 
 
 def _sites_of(path: Path) -> SiteSet:
@@ -199,29 +235,24 @@ def _sites_of(path: Path) -> SiteSet:
         where = f"{path} row {line}"
         # a table that `train` reads leaves the cell of training images empty
         role = role_of(row[of_row], where) or "labelled"
-        # of a scene of several files the first tells place and picture
-        file = file_below(path, row[columns["path"]].split(FILES_JOINT)[0], where)
-        cells = [row[columns[name]].strip() for name in WINDOW_COLUMNS] if has_windows else []
-        made.items.append(_item(made, file, ROLES.index(role), cells, where))
+        files = [file_below(path, name, where) for name in row[columns["path"]].split(FILES_JOINT)]
+        window = window_of([row[columns[name]] for name in WINDOW_COLUMNS], where) if has_windows else None
+        made.items.append(_item(made, files, ROLES.index(role), window))
         made.lines.append(line)
     items = sorted(made.named(), key=lambda item: item.site)
     sites = tuple(Site(role, role) for role in ROLES)
     return SiteSet(path.stem, sites, tuple(items), tuple(made.scenes), root=path.parent)
 
 
-def _item(made: _Table, file: Path, site: int, cells: Sequence[str], where: str) -> Item:
-    name = file.relative_to(made.path.resolve().parent).as_posix()
-    file = made.same_file(file)
-    if not any(cells):
-        return Item(name, site, file)
-    try:
-        row, col, n_rows, n_cols = (int(cell) for cell in cells)
-    except ValueError:
-        raise DataError(f"{where}: window {', '.join(cells)} found, expected whole numbers {WINDOW_COLUMNS}") from None
-    if row < 0 or col < 0 or n_rows < 1 or n_cols < 1:
-        raise DataError(f"{where}: window {', '.join(cells)} found, expected rows and columns inside the scene")
-    if file not in made.numbers:
-        made.numbers[file] = len(made.scenes)
-        made.scenes.append(open_scenes([file])[0])
-    window = Window(row, col, n_rows, n_cols)
-    return Item(f"{name}@{row},{col}", site, file, scene=made.numbers[file], window=window)
+def _item(made: _Table, given: Sequence[Path], site: int, window: Window | None) -> Item:
+    """Return the image of a row; several files are the bands of a scene, and windows are pixels of its finest grid."""
+    name = given[0].relative_to(made.path.resolve().parent).as_posix()
+    files = tuple(made.same_file(file) for file in given)
+    if window is None and len(files) == 1:
+        return Item(name, site, files[0])
+    if files not in made.numbers:
+        made.numbers[files] = len(made.scenes)
+        made.scenes.append(open_scenes(files)[0])
+    number = made.numbers[files]
+    window = window or made.scenes[number].grid.full_window
+    return Item(f"{name}@{window.row},{window.col}", site, files[0], scene=number, window=window)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from berunda.api.choices import check_encoder
 from berunda.api.site_outcome import AuditOutcome, SplitOutcome
+from berunda.api.split_guard import check_table, check_truths
 from berunda.data.sites import NO_ROLE, ROLES
 from berunda.data.tables import LEFT_OUT
 from berunda.errors import ConfigError, DataError
@@ -72,7 +72,7 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
         raise ConfigError(f"--out {out}: expected the name of a .csv table, such as split.csv")
     if not options.inputs:
         raise ConfigError("SITES: found none, expected a folder of sites, a .csv table or scenes; or --audit FILE")
-    _check_table(path, options)
+    check_table(path, options)
     check_encoder(options.encoder, options.device)
     from berunda.api.site_pipeline import Stages, check_several, cutting_of, describe_sites
     from berunda.api.site_tables import relative_path
@@ -86,6 +86,7 @@ def split(options: SplitOptions, out: Path | str, *, progress: Progress | None =
             f"data set {sites.name} comes with a split of its own, expected a folder of sites, a table or scenes"
         )
     relative_path(path, sites, sites.items[0])
+    check_truths(path, options, sites)
     try:
         described = describe_sites(thinned(sites, cutting_of(options)), options, Stages(), told)
         pictures = _all_pictures(sites, described, options, told)
@@ -181,26 +182,6 @@ def _with_truths(sites: SiteSet, options: SplitOptions, path: Path) -> SiteSet:
     return write_truths(path, sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
 
 
-def _check_table(path: Path, options: SplitOptions) -> None:
-    """Refuse to write over an input, or over outlines that no earlier split wrote.
-
-    Raises:
-        ConfigError: naming the file.
-    """
-    from berunda.api.split_truth import truth_paths
-
-    written = [path, path.with_suffix(".gpkg"), *truth_paths(path, 1)]
-    inputs = {os.path.realpath(text) for text in (*options.inputs, options.labels) if text is not None}
-    for file in written:
-        if os.path.realpath(file) in inputs:
-            raise ConfigError(f"--out {path}: {file.name} is an input and would be overwritten; choose another name")
-    if written[1].exists() and not path.exists():
-        raise ConfigError(
-            f"--out {path}: {written[1].name} is there and would be overwritten by the outlines of the split; choose "
-            "another name"
-        )
-
-
 def choose_sites(
     described: Described,
     options: SplitOptions,
@@ -269,15 +250,26 @@ def _written(made: _Proposal, path: Path) -> SplitOutcome:
 
 def _states(made: _Proposal, sites: SiteSet) -> list[str]:
     """Return what each image is for: its site's role, if it is of use for that, or that it is left out."""
-    pictures = made.pictures
-    gone = made.too_near | {name for name, _ in pictures.broken} | {*pictures.blank}
+    gone = made.too_near | _unusable(made.pictures)
+    # a table of one class an image cannot say that an image tests: without one it would train, unlabelled
+    without_label = LEFT_OUT if _is_of_images(sites) else "test"
     states = []
     for item in sites.items:
         role = sites.sites[item.site].role
-        # of a site to label, an image in which nothing is labelled can only be looked at
-        role = "unlabelled" if role == "labelled" and item.name in made.unknown else role
+        if item.name in made.unknown:
+            # of a site to label, an image in which nothing is labelled can only be looked at
+            role = {"labelled": "unlabelled", "test": without_label}.get(role, role)
         states.append(LEFT_OUT if item.name in gone else role)
     return states
+
+
+def _is_of_images(sites: SiteSet) -> bool:
+    """Say whether the classes are those of whole images, not of their pixels."""
+    return all(item.truth is None for item in sites.items)
+
+
+def _unusable(pictures: Description) -> set[str]:
+    return {name for name, _ in pictures.broken} | {*pictures.blank}
 
 
 def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
@@ -312,8 +304,31 @@ def _warnings(made: _Proposal, states: Sequence[str]) -> list[str]:
             f"{len(made.pictures.blank)} images of the whole table hold too little data, see --min-valid, and are in "
             "no part of the split."
         )
+    return [*told, *_warnings_of_labels(made, states)]
+
+
+def _warnings_of_labels(made: _Proposal, states: Sequence[str]) -> list[str]:
+    """Return what is wrong with the labels that the parts of the split are left with."""
+    items, unusable, told = made.sites.items, _unusable(made.pictures), []
+    usable = [(item, state) for item, state in zip(items, states, strict=True) if item.name not in unusable]
+    n_untold = sum(state == LEFT_OUT and made.choice.role(item.site) == "test" for item, state in usable)
+    if n_untold:
+        told.append(f"{n_untold} images of the sites to test on are left out: they have no label to test against.")
     if not states.count("labelled"):
-        told.append("No labelled image is left beyond the buffer: give a smaller --buffer-px, or larger sites.")
+        chosen = [item.name for item, _ in usable if made.choice.role(item.site) == "labelled"]
+        told.append(
+            "Nothing is labelled in the sites to label: label images of them, or name other sites with --labelled."
+            if made.unknown.issuperset(chosen)
+            else "No labelled image is left beyond the buffer: give a smaller --buffer-px, or larger sites."
+        )
+    classes = {part: {item.label for item, state in zip(items, states, strict=True) if state == part} for part in ROLES}
+    missing = sorted(classes["test"] - classes["labelled"] - {""})
+    if missing and _is_of_images(made.sites):
+        told.append(
+            f"No image that trains is of class {', '.join(map(repr, missing))}, which test images are of: train "
+            "refuses such a table; name a site that has it with --labelled, or set the split of these images to "
+            f"{LEFT_OUT!r}."
+        )
     return told
 
 

@@ -18,7 +18,7 @@ __all__ = ["MAX_BITS", "Pair", "content_hash", "find_duplicates", "perceptual_ha
 MAX_BITS = 14
 """Hashes that differ in more of their 64 bits are of different images; two at random differ in 32 on average."""
 _SIDE, _KEPT = 32, 8
-_ROWS = 2048  # of hashes that are compared with all at once
+_ROWS = 2048  # hashes that are compared with all at once, and pictures that are standardized at once
 _MAX_CELLS = 1 << 26  # and pairs, 256 MiB of them
 MIN_CONTRAST = 3.0
 """Standard deviation of grey values, 0..255, under which a picture is blank: only equal pixels count then."""
@@ -75,9 +75,7 @@ def find_duplicates(
         Sorted, each pair once.
     """
     group = np.arange(len(hashes)) if groups is None else np.asarray(groups)
-    grey = thumbs.astype(np.float32).mean(axis=3).reshape(len(thumbs), -1)
-    spread = grey.std(axis=1)
-    unit = (grey - grey.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-6)[:, None]
+    unit, spread = _standardized(thumbs)
     found: dict[tuple[int, int], Pair] = {}
     for first, second in _alike(contents, group):
         found[first, second] = Pair(first, second, True)
@@ -87,6 +85,21 @@ def find_duplicates(
         if np.sqrt(np.mean((unit[first] - unit[second]) ** 2)) <= MAX_DIFFERENCE:
             found[first, second] = Pair(first, second, False)
     return sorted(found.values())
+
+
+def _standardized(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey pictures (N, h * w) float32 of mean 0 and deviation 1, and what their deviations were, (N,).
+
+    Piece by piece: beside the result, memory is that of one piece.
+    """
+    unit = np.empty((len(thumbs), thumbs.shape[1] * thumbs.shape[2]), np.float32)
+    spread = np.empty(len(thumbs), np.float32)
+    for start in range(0, len(thumbs), _ROWS):
+        part = slice(start, start + _ROWS)
+        grey = thumbs[part].mean(axis=3, dtype=np.float32).reshape(-1, unit.shape[1])
+        spread[part] = grey.std(axis=1)
+        unit[part] = (grey - grey.mean(axis=1, keepdims=True)) / np.maximum(spread[part], 1e-6)[:, None]
+    return unit, spread
 
 
 def _alike(keys: np.ndarray, group: np.ndarray) -> Iterator[tuple[int, int]]:

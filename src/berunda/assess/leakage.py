@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import shapely
 from berunda.assess.duplicates import find_duplicates
 from berunda.errors import DataError
 
-__all__ = ["Leak", "Placed", "find_leaks", "summarize"]
+__all__ = ["Leak", "Placed", "find_leaks"]
 
 _SAME = 1e-6  # of a footprint's area: less of an overlap is rounding
 
@@ -27,7 +26,8 @@ class Placed:
         spaces: (N,) number of the space that each footprint lies in: ground in one coordinate system, or one file's
             pixels. Only images of one space can be near each other.
         buffers: (N,) least distance to an image of the other part, in the space's units.
-        hashes, contents, thumbs: see `berunda.assess.duplicates`.
+        hashes, contents, thumbs: of the first M images, see `berunda.assess.duplicates`; those behind them show too
+            little to be compared by their pictures.
     """
 
     names: tuple[str, ...]
@@ -109,7 +109,8 @@ def _near(placed: Placed, i: int, j: int) -> Leak | None:
 
 
 def _of_content(placed: Placed, is_test: np.ndarray) -> list[Leak]:
-    pairs = find_duplicates(placed.hashes, placed.contents, placed.thumbs, groups=is_test.astype(np.int64))
+    groups = is_test[: len(placed.hashes)].astype(np.int64)
+    pairs = find_duplicates(placed.hashes, placed.contents, placed.thumbs, groups=groups)
     found = []
     for pair in pairs:
         i, j = (pair.first, pair.second) if is_test[pair.second] else (pair.second, pair.first)
@@ -117,9 +118,3 @@ def _of_content(placed: Placed, is_test: np.ndarray) -> list[Leak]:
         detail = "the same pixels" if pair.is_exact else "the same picture, stored in another way"
         found.append(Leak(kind, placed.names[i], placed.names[j], detail, placed.parts[i]))
     return found
-
-
-def summarize(leaks: Sequence[Leak], part: str) -> dict[str, int]:
-    """Return the number of leaks of each kind from images of a part."""
-    kinds = ("overlap", "neighbour", "duplicate", "near duplicate")
-    return {kind: sum(leak.kind == kind and leak.part == part for leak in leaks) for kind in kinds}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from berunda.errors import DataError
 
-__all__ = ["Overlap", "iot", "iou", "overlap_of", "union_overlap"]
+__all__ = ["Overlap", "overlap_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,31 +32,13 @@ class Overlap:
     iot: FloatArray
 
 
-def iou(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """Return |S1 and S2| / |S1 or S2| of two sets of cells; NaN where both are empty.
-
-    Source: Castillo-Navarro 2022, section 2.4.
-    """
-    either = int(np.count_nonzero(first | second))
-    return float(np.count_nonzero(first & second)) / either if either else float("nan")
-
-
-def iot(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """Return |S1 and S2| / |S2|: the share of the target S2 that S1 covers; NaN where S2 is empty.
-
-    Source: Castillo-Navarro 2022, section 2.4.
-    """
-    target = int(np.count_nonzero(second))
-    return float(np.count_nonzero(first & second)) / target if target else float("nan")
-
-
-def overlap_of(
-    rows: Mapping[str, npt.NDArray[np.bool_]], cols: Mapping[str, npt.NDArray[np.bool_]]
-) -> Overlap:
+def overlap_of(rows: Mapping[str, npt.NDArray[np.bool_]], cols: Mapping[str, npt.NDArray[np.bool_]]) -> Overlap:
     """Return the overlaps of every set in `rows` with every set in `cols`, all (cells,) bool.
 
     Raises:
         DataError: the sets are not on the same cells.
+
+    Source: Castillo-Navarro 2022, section 2.4.
     """
     sizes = {len(mask) for mask in (*rows.values(), *cols.values())}
     if len(sizes) > 1:
@@ -69,20 +51,6 @@ def overlap_of(
         whole = np.where(has_both, shared / (n_first + n_second - shared), np.nan)
         target = np.where(has_both, shared / n_second, np.nan)
     return Overlap(tuple(rows), tuple(cols), whole, target)
-
-
-def union_overlap(
-    masks: npt.NDArray[np.bool_], unions: Mapping[str, Sequence[int]], singles: Mapping[str, int]
-) -> Overlap:
-    """Return the overlaps of unions of sites with single sites.
-
-    Args:
-        masks: (S, cells) bool supports.
-        unions: name -> sites of each union (rows).
-        singles: name -> site of each column.
-    """
-    rows = {name: np.asarray(masks[list(sites)].any(axis=0)) for name, sites in unions.items()}
-    return overlap_of(rows, {name: masks[site] for name, site in singles.items()})
 
 
 def _stacked(sets: Mapping[str, npt.NDArray[np.bool_]]) -> FloatArray:

@@ -85,11 +85,6 @@ class Support:
     nu: float
     gamma: float
 
-    @property
-    def is_known(self) -> BoolArray:
-        """Which sites have a support, (S,)."""
-        return self.n_fitted > 0
-
     def union(self, sites: Sequence[int] | np.ndarray) -> BoolArray:
         """Return the cells (n * n,) of the union of some sites' supports."""
         return np.asarray(self.masks[np.asarray(sites, np.int64)].any(axis=0))

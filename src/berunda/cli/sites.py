@@ -11,7 +11,7 @@ from berunda.options.analyze import AnalyzeOptions, SplitOptions
 
 __all__ = ["run_analyze", "run_split"]
 
-_OF_AUDIT = ("audit", "buffer_px", "skip_broken", "seed")
+_OF_AUDIT = ("audit", "buffer_px", "skip_broken")
 
 
 def run_analyze(given: dict[str, Any], session: Session) -> None:
@@ -48,12 +48,10 @@ def _run_audit(table: Path, out: str | None, given: dict[str, Any], session: Ses
         others.append("out")
     if others:
         spelled = ", ".join(SplitOptions.spell(name, True) for name in others)
-        raise ConfigError(f"--audit with {spelled}: expected no other than --buffer-px, --skip-broken and --seed")
+        raise ConfigError(f"--audit with {spelled}: expected no other than --buffer-px and --skip-broken")
     options = SplitOptions.make(given, flags=True)
     from berunda import api
 
-    outcome = api.audit(
-        table, buffer_px=options.buffer_px, skip_broken=options.skip_broken, progress=session.progress
-    )
+    outcome = api.audit(table, buffer_px=options.buffer_px, skip_broken=options.skip_broken, progress=session.progress)
     session.show(outcome)
     return int(not outcome.is_clean)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from toy_masks import scene as stripes
 from toy_masks import write_png
@@ -430,6 +431,7 @@ def test_blocks_of_a_scene_are_split_with_a_buffer(tmp_path: Path) -> None:
         (["split"], "SITES: found none|--out: found none"),
         (["split", "x", "--out", "s.txt"], "expected the name of a .csv table"),
         (["split", "--audit", "s.csv", "--n-test", "2"], "--audit with --n-test"),
+        (["split", "--audit", "s.csv", "--seed", "2"], "--audit with --seed: expected no other than"),
         (["split", "--audit", "missing.csv"], "cannot be read"),
         (["analyze", "missing", "--out", "o"], "does not exist"),
         (["analyze", "x", "--common-resolution", "3", "--out", "o"], "found without --with"),
@@ -461,3 +463,27 @@ def test_a_split_writes_over_no_input(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"split\.gpkg is there"):
         split(SplitOptions(inputs=[str(root)]), root / "split.csv")
     assert (root / "split.gpkg").read_bytes() == b"polygons of somebody"
+
+
+def test_a_split_writes_its_rasters_over_nothing_of_others(tmp_path: Path) -> None:
+    spec = Landscape(seed=1, rows=128, cols=128, cloud_share=0.0, site="site23")
+    folder, labels = tmp_path / "scenes", str(write_truth(tmp_path / "classes.tif", spec))
+    folder.mkdir()
+    first, second = (write_scene(folder / name, spec) for name in ("split_truth.tif", "b.tif"))
+    with rasterio.open(second, "r+") as file:  # somewhere else
+        file.transform = rasterio.Affine.translation(100_000, 0) * file.transform
+
+    def refused(inputs: list[Path], table: str, told: str) -> None:
+        given = SplitOptions(inputs=[str(path) for path in inputs], labels=labels, block_px=32, image_px=32)
+        with pytest.raises(ConfigError, match=told):
+            split(given, folder / table)
+
+    (folder / "split.csv").write_text("file,split\n", encoding="utf-8")  # as if of an earlier split
+    refused([first], "split.csv", r"split_truth\.tif is an input")
+    (folder / "split.csv").unlink()
+    refused([second], "split.csv", r"split_truth\.tif is there")
+    (folder / "more_truth_2.tif").write_bytes(b"classes of somebody")
+    refused([first, second], "more.csv", r"more_truth_2\.tif is there")
+    (folder / "more_truth_2.tif").unlink()
+    refused([folder], "other.csv", "taken for scenes next time")
+    assert {path.name for path in folder.iterdir()} == {"split_truth.tif", "b.tif"}

@@ -13,9 +13,10 @@ from toy_sites import picture, write_site, write_sites
 
 from berunda.api import split_verb
 from berunda.api.split_verb import audit, split
-from berunda.data.images import TRAIN, UNLABELLED
+from berunda.data.images import TEST, TRAIN, UNLABELLED, open_images
 from berunda.data.masks.images import open_masks
 from berunda.data.synthetic import Landscape, write_scene, write_truth
+from berunda.errors import DataError
 from berunda.geo import vector
 from berunda.options.analyze import SplitOptions
 
@@ -99,6 +100,48 @@ def test_a_raster_of_classes_of_another_grid_becomes_one_on_the_scene(
     assert len(open_masks(str(outcome.table)).of(TRAIN))
 
 
+def labelled_sites(root: Path, labels: dict[str, str]) -> str:
+    """Write sites of six images with the labels that the letters mean, and a table of them; "-" is no label."""
+    lines = ["site,path,label"]
+    for seed, (site, letters) in enumerate(labels.items()):
+        for path, letter in zip(write_site(root / site, seed, 6), letters, strict=True):
+            lines.append(f"{site},{site}/{path.name},{letter.strip('-')}")
+    (root / "sites.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(root / "sites.csv")
+
+
+def test_test_images_without_a_label_do_not_train(tmp_path: Path) -> None:
+    table = labelled_sites(tmp_path, {"a": "fffttt", "b": "fftt--", "c": "ft----"})
+    chosen = {"labelled": ["a"], "test": ["b"], "buffer_px": 0}
+    outcome = split(given(Path(table), **chosen), tmp_path / "split.csv")
+    assert outcome.counts == {"labelled": 6, "unlabelled": 6, "test": 4, "left out": 2}
+    assert "2 images of the sites to test on are left out: they have no label to test against." in outcome.warnings
+    assert not any("train refuses" in text for text in outcome.warnings)
+    images = open_images(str(outcome.table))
+    assert {images.names[i].split("/")[0] for i in images.of(UNLABELLED)} == {"c"}
+    assert len(images.of(TEST)) == 4
+
+
+def test_a_class_that_only_test_images_have_is_told(tmp_path: Path) -> None:
+    table = labelled_sites(tmp_path, {"a": "fffttt", "b": "fttwww"})
+    outcome = split(given(Path(table), labelled=["a"], test=["b"], buffer_px=0), tmp_path / "split.csv")
+    assert any("of class 'w', which test images are of: train refuses" in text for text in outcome.warnings)
+    with pytest.raises(DataError, match="class 'w' is not in the schema"):
+        open_images(str(outcome.table))
+
+
+def test_no_labels_in_the_chosen_sites_and_none_beyond_the_buffer_are_told_apart(tmp_path: Path) -> None:
+    table = labelled_sites(tmp_path, {"a": "------", "b": "ffffff", "c": "ffffff"})
+    outcome = split(given(Path(table), labelled=["a"], test=["b"], buffer_px=0), tmp_path / "split.csv")
+    assert any(text.startswith("Nothing is labelled in the sites to label") for text in outcome.warnings)
+    assert not any("beyond the buffer" in text for text in outcome.warnings)
+    table = labelled_sites(tmp_path, {"a": "f-----", "b": "ffffff", "c": "ffffff"})
+    (tmp_path / "a" / "000.png").write_bytes((tmp_path / "b" / "000.png").read_bytes())
+    outcome = split(given(Path(table), labelled=["a"], test=["b"], buffer_px=0), tmp_path / "split.csv")
+    assert not any("Nothing is labelled" in text for text in outcome.warnings)
+    assert any(text.startswith("No labelled image is left beyond the buffer") for text in outcome.warnings)
+
+
 def half_empty(path: Path, seed: int, n_empty: int) -> Path:
     """Write an image whose first columns hold no data."""
     values = picture(seed).transpose(2, 0, 1).copy()
@@ -123,17 +166,34 @@ def test_images_without_data_stand_in_the_table_as_left_out(tmp_path: Path, max_
 
 
 @pytest.mark.parametrize("is_mixed", [False, True])
-def test_the_audit_counts_the_images_without_data(tmp_path: Path, is_mixed: bool) -> None:
+def test_the_audit_looks_at_the_ground_of_images_without_data(tmp_path: Path, is_mixed: bool) -> None:
     files = [half_empty(tmp_path / f"{k}.tif", k, 20 if k > 1 else 0).name for k in range(4)]
     if is_mixed:
         write_tif(tmp_path / "grey.tif", picture(9)[None, :, :, 0], nodata=0)
         files.append("grey.tif")
-    lines = [f"{name},{'test' if k % 2 else 'train'}" for k, name in enumerate(files)]
+    (tmp_path / "4.tif").write_bytes((tmp_path / "2.tif").read_bytes())
+    files.append("4.tif")  # on the ground of 2.tif, and equal to it
+    lines = [f"{name},{'test' if name in ('1.tif', '4.tif') else 'train'}" for name in files]
     (tmp_path / "split.csv").write_text("\n".join(["file,split", *lines]) + "\n", encoding="utf-8")
     found = audit(tmp_path / "split.csv", buffer_px=0)
-    assert found.n_images == len(files) - 2
-    told = "2 images hold data on less than 50% of their pixels and were not checked: 2.tif and so on."
-    assert told in found.warnings
+    assert (found.n_images, found.n_placed) == (len(files), len(files))
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [("overlap", "2.tif", "4.tif")]
+    told = "3 images hold data on less than 50% of their pixels: their places were checked, their pictures were not"
+    assert any(text.startswith(told) and "2.tif" in text for text in found.warnings)
+
+
+def test_the_audit_knows_the_size_of_images_without_data_or_place(tmp_path: Path) -> None:
+    empty = np.zeros((1, 64, 64), np.uint16)
+    empty[0, :32, :32] = picture(1)[..., 0]
+    profile = {"driver": "GTiff", "count": 1, "height": 64, "width": 64, "dtype": "uint16", "nodata": 0}
+    with rasterio.open(tmp_path / "s.tif", "w", **profile) as file:
+        file.write(empty)
+    write_png(tmp_path / "o.png", picture(2)[..., 0])
+    lines = ["file,split,row,col,n_rows,n_cols", "s.tif,train,,,,", "s.tif,test,32,32,32,32", "s.tif,test,0,0,32,32"]
+    (tmp_path / "split.csv").write_text("\n".join([*lines, "o.png,train,,,,"]) + "\n", encoding="utf-8")
+    found = audit(tmp_path / "split.csv", buffer_px=0)
+    assert any(text.startswith("2 images hold data") for text in found.warnings)
+    assert sorted(leak.second for leak in found.leaks if leak.kind == "overlap") == ["s.tif@0,0", "s.tif@32,32"]
 
 
 def test_the_audit_goes_by_what_trains_not_by_the_site(tmp_path: Path) -> None:
@@ -145,3 +205,69 @@ def test_the_audit_goes_by_what_trains_not_by_the_site(tmp_path: Path) -> None:
         table.write_text("\n".join(lines).format(word) + "\n", encoding="utf-8")
         assert len(audit(table).leaks) == n_leaks
         assert len(audit(table).transductive) == 1 - n_leaks
+
+
+def band(path: Path, side: int, resolution: float, seed: int) -> Path:
+    """Write one band of a scene of 128 m, whatever its file is called."""
+    values = np.random.default_rng(seed).integers(1, 255, (side, side)).astype(np.uint16)
+    profile = {"driver": "GTiff", "count": 1, "height": side, "width": side, "dtype": "uint16"}
+    where = {
+        "crs": "EPSG:2154",
+        "transform": rasterio.transform.from_origin(400_000, 6_700_000, resolution, resolution),
+    }
+    with rasterio.open(path, "w", **profile, **where) as file:
+        file.write(values, 1)
+        file.set_band_description(1, path.stem)
+    return path
+
+
+def test_windows_of_a_scene_in_several_files_are_pixels_of_its_finest_grid(tmp_path: Path) -> None:
+    band(tmp_path / "coarse.tif", 64, 2.0, 1)
+    band(tmp_path / "fine.tif", 128, 1.0, 2)
+    lines = ["file,split,row,col,n_rows,n_cols", "fine.tif,train,64,64,32,32", "coarse.tif;fine.tif,test,0,64,32,32"]
+    lines.append("coarse.tif;fine.tif,test,80,80,32,32")
+    (tmp_path / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = audit(tmp_path / "split.csv", buffer_px=0)
+    assert [(leak.kind, leak.first, leak.second, leak.detail[:3]) for leak in found.leaks] == [
+        ("overlap", "fine.tif@64,64", "coarse.tif@80,80", "25%")
+    ]
+    (tmp_path / "split.csv").write_text(
+        "file,split\ncoarse.tif;fine.tif,train\nfine.tif;coarse.tif,test\n", encoding="utf-8"
+    )
+    assert [leak.detail[:4] for leak in audit(tmp_path / "split.csv", buffer_px=0).leaks if leak.kind == "overlap"] == [
+        "100%"
+    ]
+
+
+def test_a_split_by_coarse_bands_lists_the_file_whose_grid_its_windows_are_of(tmp_path: Path) -> None:
+    files = [str(band(tmp_path / f"{name}.tif", 64 * k, 2.0 / k, k)) for name, k in (("coarse", 1), ("fine", 2))]
+    more = {"block_px": 16, "buffer_px": 0, "inputs": files}
+    listed = {}
+    for name in ("coarse", "fine"):
+        outcome = split(given(tmp_path, **{**more, "bands": name}), tmp_path / "split.csv")
+        listed[name] = {row["file"] for row in rows_of(outcome.table)}
+        assert len(rows_of(outcome.table)) == 64
+        assert audit(outcome.table, buffer_px=0).is_clean
+    assert listed == {"coarse": {"fine.tif;coarse.tif"}, "fine": {"fine.tif"}}
+
+
+def placed_picture(path: Path, seed: int, zone: int, east: float) -> str:
+    """Write a picture of 32 m on the equator in a UTM zone, and return its name."""
+    transform = rasterio.transform.from_origin(east, 100_000, 1, 1)
+    profile = {"driver": "GTiff", "count": 3, "height": 32, "width": 32, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs=f"EPSG:{32600 + zone}", transform=transform, **profile) as file:
+        file.write(picture(seed).transpose(2, 0, 1))
+    return path.name
+
+
+def test_leaks_far_from_the_first_image_are_found(tmp_path: Path) -> None:
+    files = [placed_picture(tmp_path / "first.tif", 0, 31, 500_000)]
+    files += [
+        placed_picture(tmp_path / f"{name}.tif", ord(name), 47, 500_000 + east) for name, east in (("a", 0), ("b", 40))
+    ]
+    files.append(placed_picture(tmp_path / "c.tif", 5, 48, 500_000))
+    lines = [f"{name},{'test' if name == 'b.tif' else 'train'}" for name in files]
+    (tmp_path / "split.csv").write_text("\n".join(["file,split", *lines]) + "\n", encoding="utf-8")
+    found = audit(tmp_path / "split.csv", buffer_px=10)
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [("neighbour", "a.tif", "b.tif")]
+    assert audit(tmp_path / "split.csv", buffer_px=7).is_clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import shapely
 from PIL import Image
 from toy_sites import picture
 
-from berunda.assess.duplicates import content_hash, find_duplicates, perceptual_hash
-from berunda.assess.leakage import Placed, find_leaks, summarize
+from berunda.assess.duplicates import _standardized, content_hash, find_duplicates, perceptual_hash
+from berunda.assess.leakage import Placed, find_leaks
 from berunda.errors import DataError
 
 
@@ -35,6 +36,20 @@ def test_copies_are_found_stored_again_resized_and_brightened() -> None:
     hashes, contents, thumbs = described([*originals, *copies])
     found = {(p.first, p.second): p.is_exact for p in find_duplicates(hashes, contents, thumbs)}
     assert found == {(0, 60): True, (1, 61): False, (3, 62): False, (4, 63): False}
+
+
+def test_pictures_of_many_images_are_never_copied_as_a_whole() -> None:
+    n = 20_000
+    thumbs = np.random.default_rng(0).integers(0, 255, (n, 10, 10, 3), dtype=np.uint8)
+    tracemalloc.start()
+    unit, spread = _standardized(thumbs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * (unit.nbytes + spread.nbytes)
+    grey = thumbs.astype(np.float64).mean(axis=3).reshape(n, -1)
+    np.testing.assert_allclose(spread, grey.std(axis=1), rtol=1e-5)
+    expected = (grey - grey.mean(axis=1, keepdims=True)) / grey.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, expected, atol=1e-5)
 
 
 def test_pairs_within_a_group_do_not_count() -> None:
@@ -87,7 +102,6 @@ def test_overlaps_and_neighbours_are_found_and_touching_the_buffer_is_not() -> N
         ("neighbour", "i5", "unlabelled"),
     ]
     assert "25%" in leaks[0].detail
-    assert summarize(leaks, "labelled") == {"overlap": 1, "neighbour": 1, "duplicate": 0, "near duplicate": 0}
 
 
 def test_places_in_other_spaces_are_not_compared() -> None:

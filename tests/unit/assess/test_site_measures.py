@@ -11,7 +11,7 @@ from scipy.spatial import distance as scipy_distance
 from berunda.assess.embedding import appearance_plane, nearest_distances, principal_components
 from berunda.assess.full_space import measure_full_space
 from berunda.assess.next_labels import rank_next
-from berunda.assess.overlap import iot, iou, overlap_of, union_overlap
+from berunda.assess.overlap import overlap_of
 from berunda.assess.representativeness import class_figures, class_shares_on_plane, jensen_shannon, shares
 from berunda.assess.support import PlaneGrid, estimate_supports
 from berunda.data.site_classes import ClassCounts
@@ -27,27 +27,23 @@ def rectangle(top: int, bottom: int, left: int, right: int, n: int = 20) -> np.n
 
 def test_overlaps_of_rectangles_with_known_areas() -> None:
     first, second = rectangle(0, 10, 0, 10), rectangle(5, 10, 0, 20)  # 100 and 100 cells, 50 shared
-    assert iou(first, second) == pytest.approx(50 / 150)
-    assert iot(first, second) == pytest.approx(0.5)
     small = rectangle(0, 5, 0, 5)
-    assert iot(first, small) == 1.0
-    assert iot(small, first) == pytest.approx(0.25)
-    assert np.isnan(iot(first, np.zeros(400, bool)))
-    assert np.isnan(iou(np.zeros(400, bool), np.zeros(400, bool)))
+    found = overlap_of({"first": first, "small": small}, {"first": first, "second": second, "small": small})
+    np.testing.assert_allclose(found.iou, [[1, 50 / 150, 0.25], [0.25, 0, 1]])
+    np.testing.assert_allclose(found.iot, [[1, 0.5, 1], [0.25, 0, 1]])
 
 
-def test_matrices_agree_with_pairs_and_unions_with_sets() -> None:
+def test_matrices_agree_with_sets() -> None:
     rng = np.random.default_rng(0)
     masks = rng.random((5, 300)) < rng.random((5, 1))
-    names = [f"s{i}" for i in range(5)]
-    found = overlap_of(dict(zip(names, masks, strict=True)), dict(zip(names, masks, strict=True)))
-    for i, j in np.ndindex(5, 5):
-        assert found.iou[i, j] == pytest.approx(iou(masks[i], masks[j]))
-        cells_i, cells_j = set(np.flatnonzero(masks[i])), set(np.flatnonzero(masks[j]))
-        assert found.iot[i, j] == pytest.approx(len(cells_i & cells_j) / len(cells_j))
-    union = union_overlap(masks, {"both": [0, 1]}, {"s2": 2})
-    assert union.iot[0, 0] == pytest.approx(iot(masks[0] | masks[1], masks[2]))
-    assert union.iot[0, 0] >= max(found.iot[0, 2], found.iot[1, 2])
+    sets = {f"s{i}": mask for i, mask in enumerate(masks)}
+    found = overlap_of(sets | {"both": masks[0] | masks[1]}, sets)
+    cells = [set(np.flatnonzero(mask)) for mask in masks]
+    for i, first in enumerate([*cells, cells[0] | cells[1]]):
+        for j, second in enumerate(cells):
+            assert found.iou[i, j] == pytest.approx(len(first & second) / len(first | second))
+            assert found.iot[i, j] == pytest.approx(len(first & second) / len(second))
+    assert (found.iot[5] >= found.iot[:2].max(axis=0)).all()
 
 
 def test_overlaps_of_an_empty_support_are_not_stated_and_grids_must_agree() -> None:
@@ -137,7 +133,7 @@ def test_supports_hold_their_images_and_lie_where_they_are() -> None:
         inside = found.masks[number][cells[site == number]].mean()
         assert 0.88 <= inside <= 1.0
     assert not (found.masks[0] & found.masks[1]).any()
-    assert found.is_known.tolist() == [True, True, False]
+    assert found.n_fitted.tolist() == [200, 200, 0]
     assert not found.masks[2].any()
     assert (found.union([0, 1]) == (found.masks[0] | found.masks[1])).all()
     with pytest.raises(ConfigError, match="nu is 0"):
