@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from berunda.data.images import TRAIN, VALIDATION, ImageSet
+from berunda.data.images import TEST, TRAIN, VALIDATION, ImageSet
 from berunda.data.order import Randomness
 from berunda.errors import DataError
 
-__all__ = ["key_of_draw", "label_subset", "stratified_order", "validation_subset"]
+__all__ = ["key_of_draw", "label_subset", "stratified_order", "stratified_parts", "validation_subset"]
 
 _MAX_CANDIDATES = 512  # images compared for one place of the order
 
@@ -134,6 +134,25 @@ def stratified_order(present: np.ndarray, rng: np.random.Generator) -> np.ndarra
         count += has[chosen]
         order.append(chosen)
     return drawn[_spread(np.array(order, np.int64), np.flatnonzero(~some))].astype(np.int64)
+
+
+def stratified_parts(values: np.ndarray, n_test: int, n_validation: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the part of each image with several labels: the first of a `stratified_order` test, the next validate.
+
+    Args:
+        values: (N, C) 1 where a label is present.
+        n_test: images of TEST.
+        n_validation: images of VALIDATION; the rest is TRAIN.
+        rng: draws among equals.
+
+    Returns:
+        (N,) int8.
+    """
+    order = stratified_order(np.asarray(values) == 1, rng)
+    parts = np.full(len(order), TRAIN, np.int8)
+    parts[order[:n_test]] = TEST
+    parts[order[n_test : n_test + n_validation]] = VALIDATION
+    return parts
 
 
 def _spread(order: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -6,12 +6,13 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
+from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES
 from berunda.errors import DataError
 
-__all__ = ["PART_WORDS", "Table", "part_of", "read_table"]
+__all__ = ["PART_WORDS", "Table", "part_of", "read_table", "rows_by_image"]
 
 MAX_BYTES = 1 << 29
 PART_WORDS = {
@@ -26,7 +27,7 @@ PART_WORDS = {
     "unlabelled": UNLABELLED,
     "unlabeled": UNLABELLED,
 }
-_FILE_COLUMNS = ("file", "path", "image", "filename")
+_FILE_COLUMNS = ("file", "path", "image", "filename", "image\\label")
 _CLASS_COLUMNS = ("class", "label")
 _PART_COLUMNS = ("split", "part")
 _OTHER_COLUMNS = ("sha256", "md5", "crc32", "site", "role", "row", "col", "n_rows", "n_cols")
@@ -57,7 +58,7 @@ def read_table(path: Path, *, with_values: bool) -> Table:
     """Read a table with a header: file, and label or class, and split, and one column a class, in any order.
 
     Args:
-        path: a .csv file in UTF-8, separated by commas.
+        path: a file in UTF-8, separated by commas, or by tabs where its name ends in .txt.
         with_values: whether the further columns are classes, which hold 1, 0 or nothing; else they are ignored.
 
     Raises:
@@ -84,6 +85,47 @@ def read_table(path: Path, *, with_values: bool) -> Table:
     )
 
 
+def rows_by_image(names: Sequence[str], table: Table) -> list[tuple[float, ...]]:
+    """Return the values of each image; a row belongs to the image of the same name without folders and suffix.
+
+    Args:
+        names: paths of the images.
+        table: with one column a class.
+
+    Raises:
+        DataError: the table has no class, an image has no row, a row has no image, or two rows are of one image.
+    """
+    path = table.path
+    if not table.classes:
+        raise DataError(f"{path}: no column for a class found, expected one column a class that holds 1 or 0")
+    rows: dict[str, tuple[float, ...]] = {}
+    for file, values in zip(table.files, table.values, strict=True):
+        stem = _stem(file)
+        if stem in rows:
+            raise DataError(f"{path}: a second row for image {file!r} found, expected one; remove one of them")
+        rows[stem] = values
+    stems = [_stem(name) for name in names]
+    without = [name for name, stem in zip(names, stems, strict=True) if stem not in rows]
+    if without:
+        raise DataError(
+            f"{path}: no row for {len(without)} images, such as {without[0]!r}; expected one for each: add rows (empty "
+            "cells are unknown labels), or remove these images"
+        )
+    there = set(stems)
+    lone = [file for file in table.files if _stem(file) not in there]
+    if lone:
+        raise DataError(
+            f"{path}: no image for {len(lone)} rows, such as {lone[0]!r}; expected one for each: fetch the images, or "
+            "remove these rows"
+        )
+    return [rows[stem] for stem in stems]
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in (*PHOTO_SUFFIXES, *RASTER_SUFFIXES) else path.name
+
+
 def part_of(word: str, where: str) -> int:
     """Return the part that a word of a split column or a folder's name means.
 
@@ -102,7 +144,8 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: {path.stat().st_size} bytes found, at most {MAX_BYTES} expected of a table")
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+            cells = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".txt" else ",")
+            rows = [row for row in cells if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: table cannot be read: {error}; expected a .csv file in UTF-8") from error
     if len(rows) < 2:
