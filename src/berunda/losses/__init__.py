@@ -36,17 +36,31 @@ from berunda.losses.pseudo import (
 )
 from berunda.losses.puzzle import inpainting, jigsaw
 from berunda.losses.rebuild import l1, l2, mumford_shah, relaxed_kmeans, relaxed_kmeans_loss
+from berunda.losses.several import (
+    N_LOGIT_BINS,
+    believed_presence,
+    class_priors,
+    has_several,
+    logit_shares,
+    presence_counts,
+    presence_loss,
+    prior_thresholds,
+)
 
 __all__ = [
+    "N_LOGIT_BINS",
     "align_distribution",
     "balanced_cross_entropy_masked",
+    "believed_presence",
     "binary_cross_entropy_masked",
     "class_counts",
     "class_means",
+    "class_priors",
     "class_shares",
     "cross_entropy_masked",
     "fixmatch_loss",
     "flexible_thresholds",
+    "has_several",
     "inpainting",
     "is_labelled",
     "jigsaw",
@@ -54,9 +68,13 @@ __all__ = [
     "kl_divergence_masked",
     "l1",
     "l2",
+    "logit_shares",
     "masked_mean",
     "mumford_shah",
     "positions_of",
+    "presence_counts",
+    "presence_loss",
+    "prior_thresholds",
     "probabilities_of",
     "pseudo_labels",
     "ramp_up",

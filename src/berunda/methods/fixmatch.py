@@ -21,6 +21,7 @@ from berunda.methods._consistency import (
     updates_of,
     used_terms,
 )
+from berunda.methods._several import add_priors, believe, prior_share_setting
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting
 
 __all__ = ["FixMatch"]
@@ -35,8 +36,9 @@ class FixMatch(Method):
 
     Maps: the strong view is photometric plus CutMix on the geometry of the weak view, so that labels agree
     pixel by pixel; each pixel is believed or not on its own; pixels without data take part in nothing.
-    Whole images: the strong view has a geometry of its own. Costs one teacher pass and one trained pass an unlabelled
-    image.
+    Whole images: the strong view has a geometry of its own. Several labels an image: each class has thresholds of its
+    own for present and absent, matched to how often the labelled images have it (`threshold`, `align` and `adaptive`
+    are for single labels). Costs one teacher pass and one trained pass an unlabelled image.
 
     Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form).
@@ -60,6 +62,7 @@ class FixMatch(Method):
         valid=(False, True),
         source="Zhang et al. 2021 (FlexMatch), eq. 6 and 11",
     )
+    prior_share: float = prior_share_setting()
     cutmix: float = setting(1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE)
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
     decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
@@ -69,13 +72,15 @@ class FixMatch(Method):
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
-        tasks: tuple[Task, ...] = ("segmentation", "scene")
+        tasks: tuple[Task, ...] = ("segmentation", "scene", "multilabel")
         return needs_of_strong(self.mu, self.q_from, self.strength, tasks=tasks, like="weak")
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
         """Return running class distributions of the labels, predictions and confident predictions."""
         del net
         extra = nn.Module()
+        if spec.task == "multilabel":
+            return add_priors(extra, spec.n_classes)
         for name in ("labelled_classes", "predicted_classes", "confident_classes"):
             extra.register_buffer(name, torch.full((spec.n_classes,), 1 / spec.n_classes))
         return extra
@@ -85,6 +90,8 @@ class FixMatch(Method):
         labelled, (weak, strong) = batch.labelled["weak"], unlabelled_views(batch, "weak", "strong")
         mixed = self._mixing(labelled, strong, rng)
         (own, hard), guess = answers(self, (net, extra), step, [labelled.pixels, mixed(strong.pixels)], weak.pixels)
+        if losses.has_several(labelled.labels):
+            return self._several((own, hard), guess, (labelled, weak), extra, step)
         raw, n_classes = losses.probabilities_of(guess), guess.shape[1]
         labels, sure = losses.pseudo_labels(self._aligned(raw, extra), self._threshold(extra))
         seen = losses.is_labelled(labels, weak.valid)
@@ -102,6 +109,17 @@ class FixMatch(Method):
             terms | used_terms(labels, sure, seen, n_classes),
             updates_of(**updates),
         )
+
+    def _several(
+        self, logits: tuple[Tensor, Tensor], guess: Tensor, shown: tuple[Images, Images], extra: nn.Module, step: Step
+    ) -> Loss:
+        """Return the loss of several labels an image, of logits of labelled and strong views."""
+        labelled, weak = shown
+        supervised = losses.supervised_loss(logits[0], labelled.labels, labelled.valid)
+        found = believe(extra, labelled, weak, guess, (step, self.prior_share))
+        unsupervised = losses.presence_loss(logits[1], found.labels, found.sure, weak.valid)
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised)
+        return Loss(supervised + self.lambda_u * unsupervised, terms | found.terms, found.updates)
 
     def _mixing(self, labelled: Images, strong: Images, rng: Randomness) -> Callable[[Tensor], Tensor]:
         """Return what mixes pixels, labels and masks of the strong views alike; nothing for whole images."""
