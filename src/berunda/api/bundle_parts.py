@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from berunda.assess.calibration import Temperature
-from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.assess.ood import FeatureDistance, threshold_at
 from berunda.mapping.manifest import Calibration, Ood
 
 __all__ = ["calibration_part", "ood_part"]
@@ -18,16 +18,16 @@ def calibration_part(temperature: Temperature) -> Calibration:
     return Calibration(**told)
 
 
-def ood_part(distance: FeatureDistance, features: np.ndarray | None, logits: np.ndarray, what: str) -> Ood:
+def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: np.ndarray, what: str) -> Ood:
     """Return the layer of unlikeness with its thresholds.
 
     Args:
         distance: fitted to what was trained on.
         features: (n, D) of what was held out; None as good as n = 0.
-        logits: (n, C) of the same.
+        energies: (n,) of the same.
         what: one of these in words, for the warning where there is none.
     """
-    if features is None or not len(logits):
+    if features is None or not len(energies):
         return Ood(
             kind=distance.kind,
             k=distance.k,
@@ -37,6 +37,6 @@ def ood_part(distance: FeatureDistance, features: np.ndarray | None, logits: np.
         kind=distance.kind,
         k=distance.k,
         threshold=threshold_at(distance.distance(features)),
-        threshold_energy=threshold_at(energy(logits)),
-        n_pixels=len(logits),
+        threshold_energy=threshold_at(energies),
+        n_pixels=len(energies),
     )

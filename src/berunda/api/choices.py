@@ -48,7 +48,7 @@ def check_encoder(encoder: str, device: str) -> None:
 
 
 def check_serves(method: Method, task: str) -> None:
-    """Refuse a method that does not serve `task`, "scene" or "segmentation".
+    """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation".
 
     Raises:
         ConfigError: naming the tasks it serves.

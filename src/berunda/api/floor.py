@@ -14,7 +14,8 @@ import torch
 
 from berunda.api.drawn import Drawn
 from berunda.api.scene_result import SceneResult
-from berunda.assess.classify import Classified, classifier_figures
+from berunda.assess.classify import Classified
+from berunda.assess.measures import measures_of
 from berunda.data.images import ImageSet
 from berunda.data.resampling import resample_images
 from berunda.mapping.predictor import resolve_precision
@@ -63,7 +64,7 @@ class FrozenFeatures:
         self._device = resolve_device(device)
         is_bf16 = resolve_precision("auto", self._device) == "bf16"
         self._dtype = torch.bfloat16 if is_bf16 else torch.float32
-        spec = NetSpec("scene", len(images.bands), max(2, len(images.classes)), self.encoder, encoder_depth=5)
+        spec = NetSpec(images.task, len(images.bands), max(2, len(images.classes)), self.encoder, encoder_depth=5)
         net = build_net(spec).eval().requires_grad_(False)
         fold_batch_norms(net)
         self._net = net.to(self._device, self._dtype).to(memory_format=torch.channels_last)
@@ -119,16 +120,51 @@ def regression_result(features: FrozenFeatures, drawn: Drawn, progress: Progress
     from sklearn.preprocessing import StandardScaler
 
     rows, cost = features.parts(drawn, drawn.train, progress)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    model.fit(rows, drawn.labels(drawn.train))
+    given_labels, n_classes = drawn.labels(drawn.train), len(drawn.classes)
 
-    def says(given: np.ndarray) -> np.ndarray:
-        shares = np.zeros((len(given), len(drawn.classes)))
-        if len(given):
-            shares[:, model.classes_] = model.predict_proba(given)
-        return shares
+    def regression(given: np.ndarray, labels: np.ndarray, n: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what says the (k, n) probabilities of classes 0..n-1."""
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        model.fit(given, labels)
 
-    return _result("features_logreg", features, drawn, says, cost)
+        def says(others: np.ndarray) -> np.ndarray:
+            shares = np.zeros((len(others), n))
+            if len(others):
+                shares[:, model.classes_] = model.predict_proba(others)
+            return shares
+
+        return says
+
+    if drawn.images.task == "scene":
+        return _result("features_logreg", features, drawn, _logs(regression(rows, given_labels, n_classes)), cost)
+    asked = [_one_label(regression, rows, labels) for labels in given_labels.T]
+    return _result("features_logreg", features, drawn, lambda given: np.stack([say(given) for say in asked], 1), cost)
+
+
+def _one_label(
+    regression: Callable[[np.ndarray, np.ndarray, int], Callable[[np.ndarray], np.ndarray]],
+    rows: np.ndarray,
+    labels: np.ndarray,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what says the logits (k,) of one of several labels; of one that is never or always there a constant."""
+    known = ~np.isnan(labels)
+    values = labels[known].astype(np.int64)
+    if len(np.unique(values)) < 2:
+        share = (values.sum() + 0.5) / (len(values) + 1)
+        return lambda given: np.full(len(given), np.log(share / (1 - share)))
+    says = regression(rows[known], values, 2)
+
+    def logits(given: np.ndarray) -> np.ndarray:
+        absent, present = np.log(np.maximum(says(given), _LEAST)).T
+        found: np.ndarray = present - absent
+        return found
+
+    return logits
+
+
+def _logs(says: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what says the logarithms of the probabilities that `says` says."""
+    return lambda given: np.log(np.maximum(says(given), _LEAST))
 
 
 def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
@@ -149,7 +185,7 @@ def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progres
             return np.zeros((0, len(drawn.classes)))
         return inductive(projection.apply(given), points, soft, k)
 
-    return _result("features_propagate", features, drawn, says, cost)
+    return _result("features_propagate", features, drawn, _logs(says), cost)
 
 
 def _result(
@@ -165,20 +201,20 @@ def _result(
         name: of the method.
         features: what it rests on.
         drawn: the images.
-        says: from features (n, D) to probabilities (n, C).
+        says: from features (n, D) to logits (n, C).
         cost: of the features, and when learning began.
     """
 
     def said(index: np.ndarray) -> Classified:
         described = features.of(index)
-        return Classified(np.log(np.maximum(says(described), _LEAST)), drawn.labels(index), described)
+        return Classified(says(described), drawn.labels(index), described)
 
     validation, test = said(drawn.validation), said(drawn.test)
     wall_s = time.perf_counter() - cost.start + cost.seconds
     return SceneResult(
         method=name,
         encoder=features.encoder,
-        figures=classifier_figures(validation, test, class_names=drawn.classes),
+        figures=measures_of(drawn.images.task).figures(validation, test, class_names=drawn.classes),
         test=test,
         wall_s=wall_s,
         image_passes=cost.n_images / 3,

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Drawn, draw_images
 from berunda.api.fit import train_or_resume, with_passes
@@ -20,9 +18,7 @@ from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_o
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
-from berunda.assess.calibration import calibration_figures
-from berunda.assess.classify import right_of
-from berunda.assess.intervals import accuracy_difference
+from berunda.assess.measures import measures_of
 from berunda.assess.ood import FeatureDistance
 from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
 from berunda.assess.scene_report import SceneReport, write_scene_report
@@ -81,7 +77,7 @@ def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
         DataError: there are not that many labels.
     """
     method = make_method(options.method, options.method_options)
-    check_serves(method, "scene")
+    check_serves(method, images.task)
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
     net = recipe.net(options, images)
@@ -163,15 +159,15 @@ def _report(run: SceneRun) -> SceneReport:
     fitted = own.fitted
     assert fitted is not None
     entries = fitted.bundle.manifest.classes
-    logits, labels, right = own.test.logits, own.test.labels, right_of(own.figures)
+    logits, labels, measures = own.test.logits, own.test.labels, measures_of(drawn.images.task)
     return SceneReport(
         title=f"Classifier of {drawn.images.name}",
         classes=tuple(ClassInfo(name=entry.name, color=entry.color) for entry in entries),
         figures=own.figures,
-        interval=accuracy_difference(right, np.zeros_like(right)),
+        interval=measures.interval(own.figures),
         temperature=fitted.temperature,
-        before=calibration_figures(logits, labels),
-        after=calibration_figures(logits, labels, fitted.temperature.value),
+        before=measures.calibration(logits, labels),
+        after=measures.calibration(logits, labels, fitted.temperature.value),
         ood=_ood_facts(own),
         training=_training_facts(run),
         counts=dict(drawn.counts()),

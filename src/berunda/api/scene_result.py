@@ -13,7 +13,8 @@ from berunda.api.compare import hardware
 from berunda.api.drawn import Drawn
 from berunda.api.fit import passes_per_step
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
-from berunda.assess.classify import Classified, classifier_figures
+from berunda.assess.classify import Classified
+from berunda.assess.measures import measures_of
 from berunda.mapping.patches import ScenePredictor
 from berunda.methods import make_method
 from berunda.methods.contract import Method
@@ -23,7 +24,10 @@ from berunda.train.stages import plan_stages
 
 __all__ = ["RunInfo", "SceneResult", "image_passes", "net_result", "scene_row", "survey_passes"]
 
-_SINGLE_VIEW = ("oa", "macro_f1", "ece", "ece_before", "nll", "nll_before", "temperature")
+_SINGLE_VIEW = (
+    *("oa", "macro_auprc", "macro_f1", "macro_f1_tuned"),
+    *("ece", "ece_before", "nll", "nll_before", "temperature"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class SceneResult:
     Attributes:
         method: its name.
         encoder: its encoder.
-        figures: of `berunda.assess.classify.classifier_figures`; where a net answers over symmetries of an image,
+        figures: of the task's `berunda.assess.measures.Measures`; where a net answers over symmetries of an image,
             `single_view` holds some of them for its answers to the images as they are, as published figures are.
         test: what it makes of the test images.
         wall_s: wall time of the run: training, calibration and evaluation, over all the processes that it took.
@@ -115,7 +119,7 @@ def net_result(
     start = time.perf_counter()
     fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
-    figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
+    figures = measures_of(drawn.images.task).figures(fitted.validation, test, class_names=drawn.classes)
     if net.symmetries > 1:
         figures["single_view"] = _single_view(fitted, drawn, settings.device)
     trained, passes = fitted.trained.seconds, image_passes(method, settings, drawn, net)
@@ -133,11 +137,11 @@ def net_result(
 
 
 def _single_view(fitted: SceneFitted, drawn: Drawn, device: str) -> dict[str, float]:
-    """Return the accuracy and the calibration of the same net without averaging over symmetries."""
+    """Return the agreement and the calibration of the same net without averaging over symmetries."""
     predictor = ScenePredictor(fitted.bundle, device, n_symmetries=1)
     validation, test = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.test))
-    figures = classifier_figures(validation, test, class_names=drawn.classes)
-    return {name: figures[name] for name in _SINGLE_VIEW}
+    figures = measures_of(drawn.images.task).figures(validation, test, class_names=drawn.classes)
+    return {name: figures[name] for name in _SINGLE_VIEW if name in figures}
 
 
 def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
     return {
         "suite": info.suite,
         "dataset": drawn.images.name,
-        "task": "scene",
+        "task": drawn.images.task,
         "method": result.method,
         "variant": info.variant,
         "encoder": result.encoder,

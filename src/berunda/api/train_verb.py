@@ -78,7 +78,7 @@ def _train_on_images(
     images = open_images(
         options.dataset,
         folder=_folder_of(options),
-        task="scene",
+        task=options.task,
         skip_broken=options.skip_broken,
         progress=progress,
     )

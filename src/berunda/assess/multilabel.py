@@ -29,6 +29,7 @@ __all__ = [
     "Decisions",
     "Ranking",
     "auprc_difference",
+    "auprc_interval",
     "decide",
     "fit_label_distance",
     "fit_label_temperature",
@@ -341,7 +342,19 @@ def auprc_difference(
     Raises:
         DataError: the figures hold no scores, or of other images.
     """
-    kept = [[scores_of(figures) for figures in runs] for runs in (runs_a, runs_b)]
+    drawn = _drawn_macros((runs_a, runs_b), seed)
+    return None if drawn is None else _interval(drawn[0] - drawn[1], level)
+
+
+def auprc_interval(figures: dict[str, Any], *, level: float = 0.95, seed: int = 0) -> Interval | None:
+    """Return the macro AUPRC of one run with its interval over test images; see `auprc_difference`."""
+    drawn = _drawn_macros(([figures],), seed)
+    return None if drawn is None else _interval(drawn[0], level)
+
+
+def _drawn_macros(groups: Sequence[Sequence[dict[str, Any]]], seed: int) -> list[FloatArray] | None:
+    """Return for each group of runs its mean macro AUPRC on the test images, then on each draw of them."""
+    kept = [[scores_of(figures) for figures in runs] for runs in groups]
     sizes = {scores.shape for runs in kept for scores, _ in runs}
     if len(sizes) != 1:
         raise DataError(f"scores of shapes {sorted(sizes)} found, expected those of the same images and classes")
@@ -350,10 +363,12 @@ def auprc_difference(
         return None
     weights = Randomness(seed).numpy("bootstrap", n).multinomial(n, np.full(n, 1 / n), size=_N_DRAWS)
     weights = np.concatenate([np.ones((1, n), np.int64), weights])
-    a, b = (np.mean([_weighted_macro(*one, weights) for one in runs], axis=0) for runs in kept)
-    gap = a - b
-    low, high = np.quantile(gap[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(gap[0]), float(low), float(high))
+    return [np.mean([_weighted_macro(*one, weights) for one in runs], axis=0) for runs in kept]
+
+
+def _interval(values: FloatArray, level: float) -> Interval:
+    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values[0]), float(low), float(high))
 
 
 def _weighted_macro(scores: FloatArray, labels: FloatArray, weights: npt.NDArray[np.int64]) -> FloatArray:

@@ -12,7 +12,14 @@ from berunda.data.images import TEST, TRAIN, VALIDATION, ImageSet
 from berunda.data.order import Randomness
 from berunda.errors import DataError
 
-__all__ = ["key_of_draw", "label_subset", "stratified_order", "stratified_parts", "validation_subset"]
+__all__ = [
+    "key_of_draw",
+    "label_subset",
+    "labelled_images",
+    "stratified_order",
+    "stratified_parts",
+    "validation_subset",
+]
 
 _MAX_CANDIDATES = 512  # images compared for one place of the order
 
@@ -48,7 +55,7 @@ def label_subset(
         DataError: `n` is no such number, a class has no labelled training image, or fewer than asked for.
     """
     wanted = _checked_number(n, unit)
-    pool, n_classes = _labelled(images, TRAIN), len(images.classes)
+    pool, n_classes = labelled_images(images, TRAIN), len(images.classes)
     _check_every_class(images, pool)
     if wanted is None:
         return pool
@@ -85,7 +92,7 @@ def validation_subset(images: ImageSet, n_labels: int, seed: int = 0) -> np.ndar
     Returns:
         (k,) int64 indices into `images`, ascending; empty where there are none.
     """
-    pool = _labelled(images, VALIDATION)
+    pool = labelled_images(images, VALIDATION)
     rng = Randomness(seed)
     if images.task == "multilabel":
         order = pool[stratified_order(images.labels[pool] == 1, rng.numpy("validation labels"))]
@@ -181,7 +188,7 @@ def _checked_number(n: int | float | str, unit: str) -> float | None:
     raise DataError(f"labels {n!r} ({unit}) found, expected {expected}, or all")
 
 
-def _labelled(images: ImageSet, part: int) -> np.ndarray:
+def labelled_images(images: ImageSet, part: int) -> np.ndarray:
     """Return the images of a part that carry a label (of several labels: at least one known one)."""
     index = images.of(part)
     labels = images.labels[index]

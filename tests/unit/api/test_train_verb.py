@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_patches import CLASSES, write_folder
+from PIL import Image
+from toy_patches import CLASSES, toy_image, write_folder
 
+from berunda.api.predict_verb import predict
 from berunda.api.train_verb import train
+from berunda.assess.multilabel import decide, label_energy, rank
 from berunda.data.images import open_images
 from berunda.errors import BerundaError, ConfigError, DataError, OutputError
 from berunda.mapping.bundle import load_bundle
@@ -175,3 +179,73 @@ def test_enough_validation_labels_calibrate(tmp_path: Path) -> None:
     assert manifest.ood is not None
     assert manifest.ood.threshold is not None
     assert report(tmp_path / "out")["ood"]["n_held_out"] == 30
+
+
+# Several labels an image
+
+
+def write_labelled_table(root: Path, n: int = 40) -> Path:
+    """Write images that are bright or dark, and striped or not; the table has a column for bright and for striped."""
+    root.mkdir()
+    lines = ["file,bright,striped"]
+    for i in range(n):
+        bright, striped = i % 2, (i // 2) % 2
+        pixels = toy_image("bright" if bright else "dark", i).astype(int)
+        pixels[::2] -= 60 * striped
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{i}.png")
+        unknown = i % 10 == 3
+        lines.append(f"{i}.png,{bright},{'' if unknown else striped}")
+    (root / "table.csv").write_text("\n".join(lines))
+    return root / "table.csv"
+
+
+def test_several_labels_go_from_table_to_report_and_predictions(tmp_path: Path) -> None:
+    table, out = write_labelled_table(tmp_path / "images"), tmp_path / "out"
+    outcome = train(options(table, method="fixmatch", method_options={"mu": 1}, label_fraction=0.5, compare=True), out)
+    manifest = load_bundle(out).manifest
+    assert manifest.task == "multilabel"
+    assert len(manifest.thresholds) == 2
+    assert manifest.ood is not None
+    assert manifest.ood.threshold_energy is not None
+    told = report(out)
+    assert [row["task"] for row in told["comparison"]] == ["multilabel"] * 3
+    assert outcome.metrics["macro_auprc"] == told["metrics"]["macro_auprc"]
+    assert told["metrics"]["macro_auprc_interval"]["low"] <= told["metrics"]["macro_auprc"]
+    assert set(told["metrics"]["auprc"]) == {"bright", "striped"}
+    floor = told["comparison"][0]["metrics"]
+    assert floor["macro_auprc"] > 0.9, "a regression on frozen features tells bright from dark"
+    page = (out / "report.html").read_text()
+    for word in ("Macro AUPRC", "F1 tuned", "Ranking loss", "bright", "striped"):
+        assert word in page
+    assert any("macro AUPRC" in line for line in outcome.summary_lines())
+    found = predict(out, [tmp_path / "images"], tmp_path / "predicted", device="cpu")
+    with (tmp_path / "predicted" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40
+    for row in rows:
+        named = {
+            name
+            for name, at in zip(manifest.class_names, manifest.thresholds, strict=True)
+            if float(row[f"p_{name}"]) >= at
+        }
+        assert set(row["class"].split(";")) - {""} == named
+    assert set(found.class_counts) <= {"", "bright", "striped"}  # type: ignore[union-attr]
+
+
+def test_the_figures_of_several_labels_are_those_of_the_bundle(tmp_path: Path) -> None:
+    table = write_labelled_table(tmp_path / "images")
+    train(options(table), tmp_path / "out")
+    predictor = ScenePredictor(load_bundle(tmp_path / "out"))
+    data = open_images(str(table))
+    test = data.of(2)
+    said = predictor.predict(data.scaled(test, predictor.scaling))
+    measured = report(tmp_path / "out")["metrics"]
+    assert rank(said.logits, data.labels[test]).macro == pytest.approx(measured["macro_auprc"])
+    tuned = decide(said.probabilities, data.labels[test], predictor.manifest.thresholds)
+    assert tuned.macro_f1 == pytest.approx(measured["macro_f1_tuned"])
+    np.testing.assert_allclose(said.energy, label_energy(said.logits), rtol=1e-4)
+
+
+def test_a_method_for_single_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="method 'vat' serves scene, expected multilabel"):
+        train(options(write_labelled_table(tmp_path / "images"), method="vat"), tmp_path / "out")
