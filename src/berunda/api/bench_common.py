@@ -53,10 +53,9 @@ def run_missing(
         rows.add([row])
         shutil.rmtree(folder, ignore_errors=True)
         figures = row["metrics"]
-        said = f"mean IoU {figures['miou']:.4f}, " if figures.get("miou") is not None else ""
-        progress.note(
-            f"  {said}accuracy {figures['oa']:.4f}, {row['wall_s']:.0f} s, {row['images_per_s']:.0f} images/s"
-        )
+        told = (("miou", "mean IoU"), ("macro_auprc", "macro AUPRC"), ("oa", "accuracy"))
+        said = ", ".join(f"{title} {figures[name]:.4f}" for name, title in told if figures.get(name) is not None)
+        progress.note(f"  {said}, {row['wall_s']:.0f} s, {row['images_per_s']:.0f} images/s")
     return failed
 
 
@@ -87,7 +86,11 @@ def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, e
 
 
 def command_of_case(
-    suite: str, options: BenchOptions, chosen: Mapping[str, Any], method_options: Mapping[str, Any]
+    suite: str,
+    options: BenchOptions,
+    chosen: Mapping[str, Any],
+    method_options: Mapping[str, Any],
+    searched: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Return a command line that makes one run again.
 
@@ -96,10 +99,11 @@ def command_of_case(
         options: of the benchmark.
         chosen: what this run has of methods, labels, seeds and seed.
         method_options: hyper-parameters of its method, by "method.name".
+        searched: values of hyper-parameters that it chooses among, by "method.name".
     """
     words = ["berunda", "bench", suite]
     words += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
-    left = {"suite", "method_options", *chosen}
+    left = {"suite", "method_options", "search", *chosen}
     for name, value in options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
@@ -108,6 +112,8 @@ def command_of_case(
             words += [flag, Path(value).name if name == "data" else str(value)]
     for name, value in method_options.items():
         words += ["--option", f"{name}={value}"]
+    for name, values in (searched or {}).items():
+        words += ["--search", f"{name}={':'.join(map(str, values))}"]
     return shlex.join([*words, "--out", "DIR"])
 
 

@@ -52,12 +52,13 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     work = place / WORK_NAME / suite.name
     try:
         with output_lock(work):
-            if task_of_data(dataset, folder, suite.task) == "segmentation":
+            task = task_of_data(dataset, folder, suite.task)
+            if task == "segmentation":
                 from berunda.api.mask_bench import MaskBench
 
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
-            images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
+            images = open_images(dataset, folder=folder, task=task, skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
 
             return Bench.planned(options, suite, images, place, work).run(told)

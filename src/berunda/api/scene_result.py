@@ -45,6 +45,7 @@ class SceneResult:
         images_per_s: those passes a second of training; images a second where nothing is trained.
         is_transductive: whether it saw the test images without their labels.
         fitted: the trained net; None for a method that trains none.
+        validation: the task's first metric on the validation images; None where there are none, or nothing is trained.
     """
 
     method: str
@@ -56,6 +57,7 @@ class SceneResult:
     images_per_s: float
     is_transductive: bool = False
     fitted: SceneFitted | None = None
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def net_result(
         image_passes=passes,
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
+        validation=measures_of(drawn.images.task).score(fitted.validation),
     )
 
 
@@ -157,6 +160,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
         "labels_unit": info.labels_unit,
         "seed": info.seed,
         "metrics": result.figures,
+        "validation": result.validation,
         "wall_s": round(result.wall_s, 2),
         "images_per_s": round(result.images_per_s, 1),
         "image_passes": round(result.image_passes),

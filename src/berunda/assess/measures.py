@@ -18,6 +18,7 @@ from berunda.assess.multilabel import (
     label_calibration,
     label_energy,
     label_figures,
+    rank,
     sigmoid,
     tuned_thresholds,
 )
@@ -32,7 +33,8 @@ class Measures:
     """The measures of a task.
 
     Attributes:
-        headline: the metric that tables show first and that choices on validation images rest on.
+        headline: the metric that tables show first.
+        score: that metric of some images, which choices on validation images rest on; None where it has no meaning.
         fit_temperature: of validation images.
         figures: of validation and test images, with class_names.
         calibration: of logits, labels and temperature.
@@ -44,6 +46,7 @@ class Measures:
     """
 
     headline: str
+    score: Callable[[Classified], float | None]
     fit_temperature: Callable[[Classified], Temperature]
     figures: Callable[..., dict[str, Any]]
     calibration: Callable[..., CalibrationFigures]
@@ -67,8 +70,14 @@ def _accuracy_interval(figures: dict[str, Any]) -> Interval | None:
     return accuracy_difference(right, np.zeros_like(right))
 
 
+def _accuracy(given: Classified) -> float | None:
+    known = given.labels >= 0
+    return float((given.logits[known].argmax(1) == given.labels[known]).mean()) if known.any() else None
+
+
 _ONE = Measures(
     headline="oa",
+    score=_accuracy,
     fit_temperature=fit_image_temperature,
     figures=classifier_figures,
     calibration=calibration_figures,
@@ -79,6 +88,7 @@ _ONE = Measures(
 )
 _SEVERAL = Measures(
     headline="macro_auprc",
+    score=lambda given: rank(given.logits, given.labels).macro,
     fit_temperature=fit_label_temperature,
     figures=label_figures,
     calibration=label_calibration,

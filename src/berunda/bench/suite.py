@@ -31,17 +31,22 @@ class Arm:
         options: hyper-parameters that differ from its defaults.
         encoder: of the net; "" for the benchmark's.
         decoder: of the net; "" for the benchmark's, or what the method asks for.
+        labels: on whole images, numbers of labels for this arm alone, as texts; empty for the suite's.
+        search: on whole images, values of options among which validation images choose, each trained.
     """
 
     method: str
     options: Mapping[str, Plain] = field(default_factory=dict)
     encoder: str = ""
     decoder: str = ""
+    labels: tuple[str, ...] = ()
+    search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
 
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
         told = [f"{name}={value}" for name, value in sorted(self.options.items())]
+        told += [f"{name} searched" for name in sorted(self.search)]
         return ", ".join(told + ([f"decoder={self.decoder}"] if self.decoder else []))
 
     def __str__(self) -> str:
@@ -60,7 +65,7 @@ class Suite:
         labels: how many, as texts.
         n_seeds: runs of each.
         task: of the data; None where the data tells.
-        arms: what is compared on images with masks, instead of `methods`.
+        arms: what is compared, instead of `methods`, on images with masks; on whole images where `task` says so.
         mask_labels: numbers of labelled images with masks, instead of `labels`.
         split: "own", the data set's; or "within_sites": of every site a part trains and a part tests.
     """

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from toy_patches import CLASSES, toy_image, write_folder
+from toy_patches import CLASSES, write_folder, write_labelled_table
 
 from berunda.api.predict_verb import predict
 from berunda.api.train_verb import train
@@ -182,21 +181,6 @@ def test_enough_validation_labels_calibrate(tmp_path: Path) -> None:
 
 
 # Several labels an image
-
-
-def write_labelled_table(root: Path, n: int = 40) -> Path:
-    """Write images that are bright or dark, and striped or not; the table has a column for bright and for striped."""
-    root.mkdir()
-    lines = ["file,bright,striped"]
-    for i in range(n):
-        bright, striped = i % 2, (i // 2) % 2
-        pixels = toy_image("bright" if bright else "dark", i).astype(int)
-        pixels[::2] -= 60 * striped
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{i}.png")
-        unknown = i % 10 == 3
-        lines.append(f"{i}.png,{bright},{'' if unknown else striped}")
-    (root / "table.csv").write_text("\n".join(lines))
-    return root / "table.csv"
 
 
 def test_several_labels_go_from_table_to_report_and_predictions(tmp_path: Path) -> None:
