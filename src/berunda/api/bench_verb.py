@@ -54,6 +54,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
         with output_lock(work):
             task = task_of_data(dataset, folder, suite.task)
             if task == "segmentation":
+                _refuse_search(options)
                 from berunda.api.mask_bench import MaskBench
 
                 masks = open_masks(dataset, folder=folder, progress=told)
@@ -64,6 +65,14 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
             return Bench.planned(options, suite, images, place, work).run(told)
     finally:
         _tidy(work)
+
+
+def _refuse_search(options: BenchOptions) -> None:
+    if options.search:
+        raise ConfigError(
+            f"--search: found {', '.join(options.search)}, expected it with whole images alone; with masks, give each "
+            "value as a run of its own (--option)"
+        )
 
 
 def _tidy(work: Path) -> None:

@@ -123,11 +123,12 @@ def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
     counts = "/".join(str(len(images.of(part))) for part in range(3))
     shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
+    how, tuned = ("by class", "temperature") if images.task == "scene" else ("stratified", "temperature and thresholds")
     return (
         f"{images.name}, {counts} images for training/validation/test, {len(images.bands)} bands, {cols} x {rows} px"
-        f"{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
+        f"{shown}; labelled images drawn by seed, nested, {how}; all training images without labels; "
         f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
-        f"model{averaged}; temperature from at most as many validation labels as training labels; features_* rest on "
+        f"model{averaged}; {tuned} from at most as many validation labels as training labels; features_* rest on "
         f"frozen features of {FLOOR_PX} px, without any training of the net"
     )
 

@@ -125,8 +125,8 @@ _OOD = (
     "where 95% of the others pass) low"
 )
 _PAIRED = (
-    f"**Difference in {{title}} to {BASELINE}**, in points: paired bootstrap over the test images, an image counting "
-    "with its mean over the seeds"
+    f"**Difference in {{title}} to {BASELINE}**, in points: paired bootstrap over the test images, of the "
+    "mean over the seeds"
 )
 
 
