@@ -11,8 +11,8 @@ import numpy as np
 from berunda.assess.calibration import CalibrationFigures, Temperature, calibration_figures
 from berunda.assess.classify import Classified, classifier_figures, fit_image_temperature, right_of
 from berunda.assess.intervals import Interval, accuracy_difference
+from berunda.assess.label_intervals import auprc_interval
 from berunda.assess.multilabel import (
-    auprc_interval,
     fit_label_distance,
     fit_label_temperature,
     label_calibration,

@@ -6,10 +6,7 @@ validation images alone; test images measure.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +16,14 @@ import numpy.typing as npt
 
 from berunda.assess.calibration import CalibrationFigures, Temperature, binned_table, table_error
 from berunda.assess.classify import N_BINS, Classified, calibration_values, fit_image_temperature
-from berunda.assess.intervals import Interval
+from berunda.assess.label_intervals import packed_scores
 from berunda.assess.ood import FeatureDistance, aupr
-from berunda.data.order import Randomness
 from berunda.errors import DataError
 
 __all__ = [
     "PLAIN_THRESHOLD",
     "Decisions",
     "Ranking",
-    "auprc_difference",
-    "auprc_interval",
     "decide",
     "fit_label_distance",
     "fit_label_temperature",
@@ -38,7 +32,6 @@ __all__ = [
     "label_figures",
     "rank",
     "ranking_loss",
-    "scores_of",
     "sigmoid",
     "tuned_thresholds",
 ]
@@ -46,7 +39,6 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 PLAIN_THRESHOLD = 0.5
 _NO_CLASS = -1
-_N_DRAWS = 1000
 
 
 def sigmoid(logits: npt.ArrayLike, temperature: float = 1.0) -> FloatArray:
@@ -231,8 +223,8 @@ def fit_label_distance(features: npt.NDArray[np.floating], labels: npt.NDArray[n
 
     Images that have no class count for a further one of their own.
     """
-    image, label = np.nonzero(np.asarray(labels) == 1)
-    bare = np.flatnonzero(~(np.asarray(labels) == 1).any(1))
+    image, label = np.nonzero(labels == 1)
+    bare = np.flatnonzero(~(labels == 1).any(1))
     index = np.concatenate([image, bare])
     return FeatureDistance.fit(features[index], np.concatenate([label, np.full(len(bare), labels.shape[1])]))
 
@@ -252,7 +244,7 @@ def label_figures(
         `ranking_loss`; `macro_f1` and `micro_f1` at 0.5, `macro_f1_tuned` and `micro_f1_tuned` at the tuned
         thresholds; by class `auprc`, `f1`, `f1_tuned`, `threshold`, `precision` and `recall` (tuned), `ece_of`,
         `brier_of`, `support`; calibration figures and their counterparts `_before` temperature scaling, as in
-        `berunda.assess.classify.classifier_figures`; `n_validation`, `n_test`; `scores`, which `scores_of` reads;
+        `berunda.assess.classify.classifier_figures`; `n_validation`, `n_test`; `scores`, which `berunda.assess.label_intervals` reads;
         `test_key`, equal for equal test labels.
 
     Raises:
@@ -261,7 +253,7 @@ def label_figures(
     logits, labels = _pair(test.logits, test.labels)
     if np.isnan(labels).all():
         raise DataError(f"{len(labels)} test images found, none with a label; expected labels to measure on")
-    names = list(class_names or map(str, range(1, logits.shape[1] + 1)))
+    names = class_names or [str(number) for number in range(1, logits.shape[1] + 1)]
     temperature = fit_label_temperature(validation)
     thresholds = tuned_thresholds(sigmoid(validation.logits, temperature.value), validation.labels)
     probabilities = sigmoid(logits, temperature.value)
@@ -295,100 +287,9 @@ def label_figures(
         "n_validation": len(validation.labels),
         "n_test": len(labels),
         **{name: dict(zip(names, values, strict=True)) for name, values in columns.items()},
-        "scores": _packed(logits, labels),
+        "scores": packed_scores(logits, labels),
         "test_key": hashlib.sha256(np.nan_to_num(labels, nan=2.0).astype(np.int8).tobytes()).hexdigest()[:16],
     }
-
-
-def _packed(logits: FloatArray, labels: FloatArray) -> str:
-    kept = logits.clip(-6e4, 6e4).astype("<f2").tobytes() + np.nan_to_num(labels, nan=2.0).astype(np.int8).tobytes()
-    return base64.b64encode(zlib.compress(kept, 9)).decode()
-
-
-def scores_of(figures: dict[str, Any]) -> tuple[FloatArray, FloatArray]:
-    """Return the logits (to three digits) and labels (n, C) of the test images, from what `label_figures` returned.
-
-    Raises:
-        DataError: the figures do not hold them.
-    """
-    try:
-        n, n_classes = int(figures["n_test"]), len(figures["auprc"])
-        unpacker = zlib.decompressobj()
-        kept = unpacker.decompress(base64.b64decode(figures["scores"], validate=True), 3 * n * n_classes + 1)
-        logits = np.frombuffer(kept[: 2 * n * n_classes], "<f2").reshape(n, n_classes).astype(np.float64)
-        labels = np.frombuffer(kept[2 * n * n_classes :], np.int8).reshape(n, n_classes).astype(np.float64)
-    except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
-        raise DataError(f"figures hold no readable 'scores' and 'n_test' ({error}); run the benchmark again") from error
-    return logits, np.where(labels == 2, np.nan, labels)
-
-
-def auprc_difference(
-    runs_a: Sequence[dict[str, Any]], runs_b: Sequence[dict[str, Any]], *, level: float = 0.95, seed: int = 0
-) -> Interval | None:
-    """Estimate the difference in macro AUPRC a - b of two methods on the same images, with a paired interval.
-
-    The test images are resampled a thousand times, the trained models are not; each method counts with its mean over
-    the runs. Classes that a draw has no image of are left out of its mean.
-
-    Args:
-        runs_a: figures of `label_figures`, one a seed.
-        runs_b: of the other method, on the same test images.
-        level: share of the draws inside the interval, 0 to 1.
-        seed: equal seeds give equal intervals.
-
-    Returns:
-        The difference with its interval; None for fewer than two images.
-
-    Raises:
-        DataError: the figures hold no scores, or of other images.
-    """
-    drawn = _drawn_macros((runs_a, runs_b), seed)
-    return None if drawn is None else _interval(drawn[0] - drawn[1], level)
-
-
-def auprc_interval(figures: dict[str, Any], *, level: float = 0.95, seed: int = 0) -> Interval | None:
-    """Return the macro AUPRC of one run with its interval over test images; see `auprc_difference`."""
-    drawn = _drawn_macros(([figures],), seed)
-    return None if drawn is None else _interval(drawn[0], level)
-
-
-def _drawn_macros(groups: Sequence[Sequence[dict[str, Any]]], seed: int) -> list[FloatArray] | None:
-    """Return for each group of runs its mean macro AUPRC on the test images, then on each draw of them."""
-    kept = [[scores_of(figures) for figures in runs] for runs in groups]
-    sizes = {scores.shape for runs in kept for scores, _ in runs}
-    if len(sizes) != 1:
-        raise DataError(f"scores of shapes {sorted(sizes)} found, expected those of the same images and classes")
-    n = sizes.pop()[0]
-    if n < 2:
-        return None
-    weights = Randomness(seed).numpy("bootstrap", n).multinomial(n, np.full(n, 1 / n), size=_N_DRAWS)
-    weights = np.concatenate([np.ones((1, n), np.int64), weights])
-    return [np.mean([_weighted_macro(*one, weights) for one in runs], axis=0) for runs in kept]
-
-
-def _interval(values: FloatArray, level: float) -> Interval:
-    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values[0]), float(low), float(high))
-
-
-def _weighted_macro(scores: FloatArray, labels: FloatArray, weights: npt.NDArray[np.int64]) -> FloatArray:
-    """Return (D,) the macro AUPRC of images (n, C) that count as often as each of D draws (D, n) says."""
-    each = []
-    for values, truth in zip(scores.T, labels.T, strict=True):
-        known = np.flatnonzero(~np.isnan(truth))
-        order = known[np.argsort(-values[known], kind="stable")]
-        ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
-        drawn = weights[:, order]
-        hits = np.cumsum(drawn * (truth[order] == 1), axis=1)[:, ends]
-        seen = np.cumsum(drawn, axis=1)[:, ends]
-        gained = np.diff(hits, axis=1, prepend=0)
-        total = hits[:, -1]
-        area = (gained * hits / np.maximum(seen, 1)).sum(axis=1) / np.maximum(total, 1)
-        each.append(np.where((total > 0) & (total < seen[:, -1]), area, np.nan))
-    table = np.stack(each)
-    there = ~np.isnan(table)
-    mean: FloatArray = np.where(there, table, 0.0).sum(0) / np.maximum(there.sum(0), 1)
-    return mean
 
 
 def _pair(values: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from berunda.assess.classify import N_BINS, right_of
 from berunda.assess.intervals import Interval, accuracy_difference
-from berunda.assess.multilabel import auprc_difference
+from berunda.assess.label_intervals import auprc_difference
 from berunda.bench.cells import (
     LEAST_SEEDS,
     Cell,

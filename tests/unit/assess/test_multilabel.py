@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics
 
 from berunda.assess.classify import Classified
+from berunda.assess.label_intervals import auprc_difference, scores_of
 from berunda.assess.multilabel import (
-    auprc_difference,
     decide,
     fit_label_distance,
     fit_label_temperature,
@@ -17,7 +17,6 @@ from berunda.assess.multilabel import (
     label_figures,
     rank,
     ranking_loss,
-    scores_of,
     sigmoid,
     tuned_thresholds,
 )
