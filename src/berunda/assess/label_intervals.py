@@ -28,7 +28,10 @@ def packed_scores(logits: FloatArray, labels: FloatArray) -> str:
 
 
 def scores_of(figures: dict[str, Any]) -> tuple[FloatArray, FloatArray]:
-    """Return the logits (to three digits) and labels (n, C) of the test images, from what `berunda.assess.multilabel.label_figures` returned.
+    """Return the logits (to three digits) and labels (n, C) of the test images.
+
+    Args:
+        figures: of `berunda.assess.multilabel.label_figures`.
 
     Raises:
         DataError: the figures do not hold them.

@@ -244,8 +244,8 @@ def label_figures(
         `ranking_loss`; `macro_f1` and `micro_f1` at 0.5, `macro_f1_tuned` and `micro_f1_tuned` at the tuned
         thresholds; by class `auprc`, `f1`, `f1_tuned`, `threshold`, `precision` and `recall` (tuned), `ece_of`,
         `brier_of`, `support`; calibration figures and their counterparts `_before` temperature scaling, as in
-        `berunda.assess.classify.classifier_figures`; `n_validation`, `n_test`; `scores`, which `berunda.assess.label_intervals` reads;
-        `test_key`, equal for equal test labels.
+        `berunda.assess.classify.classifier_figures`; `n_validation`, `n_test`; `scores`, for
+        `berunda.assess.label_intervals`; `test_key`, equal for equal test labels.
 
     Raises:
         DataError: no test label is known, or the shapes do not fit.

@@ -139,6 +139,12 @@ def test_patches_of_both_satellites_with_19_and_43_classes(elsewhere: Path) -> N
     assert both.pixels[1, :, 0, 0].tolist() == [101, 102, *(100 + i + 1 for i in range(12))]
 
 
+def test_archives_of_bigearthnet_that_are_not_unpacked_are_told(elsewhere: Path) -> None:
+    write_tree(elsewhere / "bigearthnet", {"BigEarthNet-S2-v1.0.tar.gz": b"", "train.csv": b"S2A_1,S1B_1"})
+    with pytest.raises(DataError, match=r"unpack the archives there, so that it holds BigEarthNet-v1.0, train.csv"):
+        open_images("bigearthnet")
+
+
 def test_classes_of_bigearthnet_are_19_and_43() -> None:
     assert (len(CLASSES_19), len(CLASSES_43), len(set(CLASSES_43))) == (19, 43, 43)
 

@@ -152,6 +152,13 @@ class BigEarthNetEntry(Entry):
         """Say whether the folders of the sensors and a list of training patches are there."""
         return all((root / FOLDERS[sensor]).is_dir() for sensor in self.sensors) and _list(root, "train") is not None
 
+    def missing(self, folder: Path | None = None) -> DataError:
+        """Return the error that says what to fetch, and to unpack it."""
+        return DataError(f"{super().missing(folder)}; unpack the archives there, so that it holds {self._wanted()}")
+
+    def _wanted(self) -> str:
+        return ", ".join((*(FOLDERS[sensor] for sensor in self.sensors), "train.csv, val.csv and test.csv"))
+
     def list_samples(self, root: Path, task: Task) -> Listing:
         """Return the patches of the lists with their classes; the labels are read patch by patch."""
         pairs: dict[str, _Pair] = {}
