@@ -29,11 +29,12 @@ from berunda._version import __version__
 from berunda.api import map_scene, predict
 from berunda.api.analyze_verb import analyze, measure_sites
 from berunda.api.compare import hardware
-from berunda.api.site_pipeline import Stages, describe_sites, open_sites
+from berunda.api.site_pipeline import Stages, cutting_of, describe_sites
 from berunda.api.split_verb import choose_sites
 from berunda.bench.rows import RowFile
 from berunda.config import MapConfig
 from berunda.data.order import Randomness
+from berunda.data.site_layouts import find_sites
 from berunda.data.synthetic import Landscape, block, write_polygons, write_scene, write_truth
 from berunda.geo.grid import Window
 from berunda.geo.labelraster import read_label_raster
@@ -217,7 +218,7 @@ def _proposed(paths: Sequence[str], truth: dict[str, Path], told: dict[str, Any]
         n_labelled=told["n_labelled"],
         n_test=told["n_test"],
     )
-    sites = open_sites(options.inputs, options)
+    sites = find_sites(options.inputs, cutting_of(options))
     choice = choose_sites(describe_sites(sites, options, Stages(), Silent()), options)
     names = sites.site_names
     return tuple(names[i] for i in choice.labelled), tuple(names[i] for i in choice.test)

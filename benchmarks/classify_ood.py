@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,9 @@ from berunda.api.drawn import Drawn, draw_images
 from berunda.api.scene_fit import classified, fit_scene
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
-from berunda.api.scene_result import RunInfo, SceneResult, image_passes, scene_row
+from berunda.api.scene_result import RunInfo, SceneResult, passes_of_run, scene_row
 from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, ood_figures
-from berunda.bench.rows import RowFile
+from berunda.bench.rows import RowFile, refuse_other_settings
 from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
 from berunda.errors import DataError
 from berunda.mapping.bundle import load_bundle
@@ -46,9 +47,11 @@ def main(arguments: list[str]) -> None:
     options = _parsed(arguments)
     rows, images = RowFile(options.results), open_images("eurosat", folder=options.data)
     merced = averaged(open_images("ucmerced", task="scene", folder=options.merced), images.size[0])
+    setting = setting_of(options, images, merced)
+    refuse_other_settings(rows, setting, images.name, options.encoder)
     command = shlex.join(["python", "benchmarks/classify_ood.py", *arguments])
     if options.bundle is not None:
-        rows.add([of_bundle(options, images, merced) | {"command": command}])
+        rows.add([of_bundle(options, images, merced) | {"command": command, "setting": setting}])
         return
     for seed in range(options.seeds):
         for held_out in ((), tuple(options.held_out.split(","))):
@@ -56,7 +59,7 @@ def main(arguments: list[str]) -> None:
             key = {"method": options.method, "labels": options.labels, "encoder": options.encoder, "seed": seed}
             if not rows.has(suite=SUITE, variant=variant, **key):
                 row = trained_row(options, seed, without(images, held_out), outside(images, held_out, merced), variant)
-                rows.add([row | {"command": command}])
+                rows.add([row | {"command": command, "setting": setting}])
                 _tell(row)
 
 
@@ -64,7 +67,43 @@ def trained_row(
     options: argparse.Namespace, seed: int, images: ImageSet, others: Mapping[str, ImageSet], variant: str
 ) -> dict[str, Any]:
     """Train a net as `berunda train` does and return its row."""
-    chosen = TrainOptions(
+    chosen = _chosen_options(options, seed)
+    method, recipe = make_method(options.method), recipe_of(chosen)
+    start = time.perf_counter()
+    drawn = draw_images(images, options.labels, "per_class", seed)
+    net = recipe.net(chosen, images)
+    settings = recipe.train_config(chosen, seed=seed, run_key=drawn.key(net.image_px))
+    fitted = fit_scene(method, drawn, net, settings)
+    figures, test = measured(fitted.predictor, drawn, fitted.validation, others)
+    passes, seconds = passes_of_run(method, settings, drawn, net), fitted.trained.seconds
+    wall_s = others["UC Merced"].opening_s + time.perf_counter() - start
+    result = SceneResult(options.method, options.encoder, figures, test, wall_s, passes, passes / seconds, seconds)
+    said = f"{protocol_of(drawn, net, passes)}; {_MEASURED}"
+    return _row(result, drawn, RunInfo(SUITE, options.labels, "per_class", seed, "", said, variant))
+
+
+def setting_of(options: argparse.Namespace, images: ImageSet, merced: ImageSet) -> dict[str, Any]:
+    """Return what all runs of a table share, for the rows; of a bundle only the images are known."""
+    of_data = {"fingerprint": images.fingerprint[:16], "outside": merced.fingerprint[:16]}
+    if options.bundle is not None:
+        return of_data
+    chosen = _chosen_options(options, seed=0)
+    recipe = recipe_of(chosen)
+    net, config = recipe.net(chosen, images), recipe.train_config(chosen, seed=0)
+    return {
+        **of_data,
+        "steps": config.steps,
+        "learning_rate": config.learning_rate,
+        "n_labelled": config.n_labelled,
+        "image_px": net.image_px,
+        "frozen_stages": net.frozen_stages,
+        "symmetries": net.symmetries,
+        "is_pretrained": net.pretrained,
+    }
+
+
+def _chosen_options(options: argparse.Namespace, seed: int) -> TrainOptions:
+    return TrainOptions(
         dataset="eurosat",
         method=options.method,
         labels_per_class=options.labels,
@@ -75,17 +114,6 @@ def trained_row(
         seed=seed,
         device=options.device,
     )
-    method, recipe = make_method(options.method), recipe_of(chosen)
-    drawn = draw_images(images, options.labels, "per_class", seed)
-    net = recipe.net(chosen, images)
-    settings = recipe.train_config(chosen, seed=seed, run_key=drawn.key(net.image_px))
-    fitted = fit_scene(method, drawn, net, settings)
-    figures, test = measured(fitted.predictor, drawn, fitted.validation, others)
-    passes = image_passes(method, settings, drawn, net)
-    seconds = fitted.trained.seconds
-    result = SceneResult(options.method, options.encoder, figures, test, seconds, passes, passes / seconds)
-    said = f"{protocol_of(drawn, net, passes)}; {_MEASURED}"
-    return _row(result, drawn, RunInfo(SUITE, options.labels, "per_class", seed, "", said, variant))
 
 
 def of_bundle(options: argparse.Namespace, images: ImageSet, merced: ImageSet) -> dict[str, Any]:
@@ -96,11 +124,13 @@ def of_bundle(options: argparse.Namespace, images: ImageSet, merced: ImageSet) -
     if unknown:
         raise DataError(f"{options.bundle}: class {unknown[0]!r} found, expected classes of {images.name}")
     held_out = tuple(name for name in images.classes if name not in known)
+    start = time.perf_counter()
     predictor = ScenePredictor(bundle, options.device)
     drawn = draw_images(without(images, held_out), options.labels, "per_class", seed)
     validation = classified(predictor, drawn, drawn.validation)
     figures, test = measured(predictor, drawn, validation, outside(images, held_out, merced))
-    result = SceneResult(bundle.manifest.method, bundle.manifest.encoder, figures, test, 0.0, 0.0, 0.0)
+    seconds = merced.opening_s + time.perf_counter() - start
+    result = SceneResult(bundle.manifest.method, bundle.manifest.encoder, figures, test, seconds, 0.0, 0.0)
     said = f"bundle {bundle.fingerprint[:16]}; {_MEASURED}"
     row = _row(result, drawn, RunInfo(SUITE, options.labels, "per_class", seed, "", said, "bundle"))
     _tell(row)

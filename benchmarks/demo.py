@@ -20,7 +20,7 @@ from typing import Any
 from berunda.api.compare import Result, comparison_row, forest_result, net_result
 from berunda.api.demo_verb import CLOUD_RULE, demo_config
 from berunda.api.evaluate import PixelTable, gather_pixels
-from berunda.api.fit import fit, passes_per_step, supervised_settings, train_config
+from berunda.api.fit import fit, supervised_settings, train_config
 from berunda.api.label_rule import LabelRule
 from berunda.api.prepare import Prepared, prepare
 from berunda.api.reporting import cloud_scores
@@ -30,6 +30,7 @@ from berunda.data.scene_source import SceneSource, build_source
 from berunda.data.splits import TEST
 from berunda.mapping.run import map_scenes
 from berunda.methods import make_method
+from berunda.train.passes import passes_per_step
 
 RESULTS = Path(__file__).resolve().parent / "results" / "demo.json"
 SUITE = "demo"

@@ -13,40 +13,39 @@ data set is looked for where the package looks for it. Without a GPU nothing is 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import re
 import shlex
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from berunda._version import __version__
-from berunda.assess.classify import Classified, classifier_figures
-from berunda.bench.bound import images_per_step, measure_bound
+from berunda.assess.classify import classifier_figures
+from berunda.bench.bound import measure_bound
 from berunda.bench.parts import INDEX, join_parts, split_files
-from berunda.bench.rows import RowFile
+from berunda.bench.resident import ResidentSource, classified
+from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
+from berunda.bench.suite import REFERENCE
 from berunda.bench.timm_net import with_weights
-from berunda.data.image_source import ImageSource
-from berunda.data.images import TEST, TRAIN, ImageSet, open_images
-from berunda.data.scaling import CLIP
-from berunda.data.source import RawImages
+from berunda.data.images import TEST, TRAIN, open_images
 from berunda.data.subsets import label_subset, validation_subset
-from berunda.errors import BerundaError, DataError
+from berunda.errors import BerundaError, ConfigError, DataError
 from berunda.methods import make_method
 from berunda.methods.contract import Method, NetSpec
 from berunda.models.device import resolve_device
 from berunda.models.encoders import DEFAULT_ENCODER, packaged_weights
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained, train
+from berunda.train.passes import AllImages, equal_settings, image_passes, passes_per_step
+from berunda.train.signals import alarm
 
 SUITE = "eurosat_gpu"
 DATA_PART_BYTES, RESUME_PART_BYTES = 40_000_000, 15_000_000
@@ -69,34 +68,19 @@ SCRATCH = Recipe("sgd", 0.03, 5e-4, 0.0)
 PRETRAINED = Recipe("adamw", 5e-4, 1e-2, 1.0)
 
 
-class ResidentSource(ImageSource):
-    """The same draws, from pixels that lie on the device: no step waits for a transfer."""
-
-    def __init__(self, images: ImageSet, labelled: np.ndarray, device: torch.device) -> None:
-        super().__init__(images, labelled, images.of(TRAIN), images.scaling())
-        low, high = (torch.from_numpy(values).view(-1, 1, 1) for values in self.scaling)
-        self._low, self._gain = low.float().to(device), (2.0 / (high - low)).float().to(device)
-        self._pixels = torch.from_numpy(np.array(images.pixels)).to(device)
-
-    def _gather(self, stream: np.ndarray, position: np.ndarray, labels: np.ndarray | None) -> RawImages:
-        at = torch.from_numpy(stream[position]).to(self._pixels.device)
-        pixels = ((self._pixels[at].float() - self._low) * self._gain - 1.0).clamp(-CLIP, CLIP)
-        given = None if labels is None else torch.from_numpy(labels[position]).to(pixels.device)
-        valid = torch.ones(len(at), *pixels.shape[2:], dtype=torch.bool, device=pixels.device)
-        return RawImages(pixels, valid, given, torch.from_numpy(position.astype(np.int64)))
-
-
 @dataclass(frozen=True)
 class Job:
-    """One run: a method with so many labels a class and a seed."""
+    """One run: a method with so many labels a class and a seed; the variant names options that differ from defaults."""
 
     method: str
     labels: int
     seed: int
+    variant: str = ""
 
     def name(self, encoder: str) -> str:
         """Return the name of its folder."""
-        return f"{encoder}-{self.method}-{self.labels}-{self.seed}".replace("/", "_")
+        words = (encoder, self.method, self.variant, self.labels, self.seed)
+        return re.sub(r"[^\w.=-]", "_", "-".join(str(word) for word in words if word != ""))
 
 
 class Bench:
@@ -121,6 +105,7 @@ class Bench:
         else:
             self.weights = options.weights or Path()
             self.images = open_images("eurosat")
+        self.weights_key = hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16] if self.is_pretrained else ""
         if options.before is not None:
             self._take_over(options.before)
         shutil.rmtree(options.out / "resume", ignore_errors=True)
@@ -141,13 +126,21 @@ class Bench:
         for labels in self.options.labels:
             for seed in range(self.options.seeds):
                 for method in self.options.methods:
-                    key = {"method": method, "labels": labels, "seed": seed, "encoder": self.options.encoder}
-                    if not self.rows.has(suite=SUITE, variant=self.options.variant, **key):
-                        yield Job(method, labels, seed)
+                    job = Job(method, labels, seed, variant_of(self.options.method_options.get(method, {})))
+                    if not self.rows.has(suite=SUITE, encoder=self.options.encoder, **asdict(job)):
+                        yield job
 
     def run(self) -> bool:
-        """Do what there is time for; return whether all is done."""
-        for job in self.jobs():
+        """Do what there is time for; return whether all is done.
+
+        Raises:
+            ConfigError: the rows there were trained otherwise, or a run cannot have as many image passes as the others.
+        """
+        refuse_other_settings(self.rows, self.setting(), "eurosat", self.options.encoder)
+        missing = list(self.jobs())
+        for job in missing:
+            self.config(job)
+        for job in missing:
             if self.left_s <= 0 or not self._run(job):
                 self._leave()
                 return False
@@ -155,10 +148,12 @@ class Bench:
 
     def _run(self, job: Job) -> bool:
         images, folder = self.images, self.runs / job.name(self.options.encoder)
-        method, spec, config = self.method(job.method), self.spec(), self.config(job)
+        method, spec, config = self.method(job.method), self.spec(job), self.config(job)
+        bound = measure_bound(method, spec, config)
+        start = time.perf_counter()  # the bound is no part of the run
         train_index = label_subset(images, job.labels, "per_class", job.seed)
         source = ResidentSource(images, train_index, resolve_device(config.device))
-        bound = measure_bound(method, spec, config)
+        training = time.perf_counter()
         with alarm(self.left_s) as fired:
             try:
                 trained = train(method, spec, source, config, folder=folder)
@@ -166,18 +161,18 @@ class Bench:
                 if not fired.is_set():
                     raise
                 return False
+        earlier_s = max(0.0, trained.seconds - (time.perf_counter() - training))
         parts = (validation_subset(images, len(train_index), job.seed), images.of(TEST))
         validation, test = (classified(trained, images, index, config) for index in parts)
         figures = classifier_figures(validation, test, class_names=images.classes)
         step_s = trained.seconds / config.steps
         figures |= {"step_s": step_s, "bare_step_s": bound.step_s, "share_of_bare": bound.step_s / step_s}
-        self.rows.add([self.row(job, config, figures, trained)])
+        wall_s = images.opening_s + time.perf_counter() - start + earlier_s
+        row = self.row(job, config, figures, trained) | {"wall_s": round(wall_s, 2)}
+        self.rows.add([row])
         shutil.rmtree(folder)
-        oa, passes = figures["oa"], bound.images.passes / step_s
-        said = (
-            f"{100 * oa:.2f}%, {trained.seconds:.0f} s, {passes:.0f} images/s, {figures['share_of_bare']:.0%} of bare"
-        )
-        print(f"{job.name(self.options.encoder)}: {said}", flush=True)
+        said = f"{100 * figures['oa']:.2f}%, {wall_s:.0f} s, {row['images_per_s']:.0f} images/s"
+        print(f"{job.name(self.options.encoder)}: {said}, {figures['share_of_bare']:.0%} of bare", flush=True)
         return True
 
     def _leave(self) -> None:
@@ -198,22 +193,34 @@ class Bench:
         """Whether the encoder starts from weights in a file."""
         return self.weights.is_file()
 
-    def spec(self) -> NetSpec:
+    def all_images(self, job: Job) -> AllImages:
+        """Return what a method that looks at all images looks at."""
+        n_labelled = job.labels * len(self.images.classes)
+        return AllImages(n_labelled + len(self.images.of(TRAIN)), self.images.size[0], self.is_pretrained)
+
+    def spec(self, job: Job) -> NetSpec:
         """Return the net."""
         images, options = self.images, self.options
-        net = {"encoder": options.encoder, "encoder_depth": options.depth, "pretrained": self.is_pretrained}
-        return NetSpec("scene", len(images.bands), len(images.classes), crop_px=images.size[0], **net)
+        n_labelled, n_unlabelled = job.labels * len(images.classes), len(images.of(TRAIN))
+        return NetSpec(
+            "scene",
+            len(images.bands),
+            len(images.classes),
+            encoder=options.encoder,
+            encoder_depth=options.depth,
+            pretrained=self.is_pretrained,
+            crop_px=images.size[0],
+            n_labelled=n_labelled,
+            n_unlabelled=n_unlabelled,
+        )
 
-    def config(self, job: Job) -> TrainConfig:
-        """Return the loop's settings; the supervised net gets as many image passes a step as FixMatch takes."""
+    def base(self, job: Job) -> TrainConfig:
+        """Return the loop's settings of the reference method with its defaults, `--steps` steps."""
         options, recipe = self.options, asdict(PRETRAINED if self.is_pretrained else SCRATCH)
         recipe |= {"learning_rate": options.learning_rate} if options.learning_rate else {}
-        n_labelled = options.labelled
-        if job.method == "supervised":
-            n_labelled = round(images_per_step(make_method("fixmatch"), n_labelled).passes)
         return TrainConfig(
             steps=options.steps,
-            n_labelled=n_labelled,
+            n_labelled=options.labelled,
             warmup_steps=min(200, options.steps // 10),
             seed=job.seed,
             checkpoint_every=0,
@@ -222,90 +229,63 @@ class Bench:
             workers=options.workers,
             compile=options.compile,
             ranks="alone",
-            run_key=f"{self.images.fingerprint[:16]}-{job.labels}",
+            run_key=f"{self.images.fingerprint[:16]}-{job.labels}-{self.weights_key}",
             **recipe,
         )
 
+    def config(self, job: Job) -> TrainConfig:
+        """Return the loop's settings of a run: as many image passes as any other, see `equal_settings`."""
+        try:
+            return equal_settings(self.method(job.method), self.base(job), self.budget, self.all_images(job))
+        except ConfigError as error:
+            raise ConfigError(f"{job.name(self.options.encoder)}: {error}") from error
+
+    @property
+    def budget(self) -> float:
+        """Image passes of a run: those of the reference method."""
+        return float(self.options.steps * passes_per_step(make_method(REFERENCE), self.options.labelled))
+
+    def setting(self) -> dict[str, Any]:
+        """Return what all runs of an encoder share, for the rows."""
+        base = self.base(Job(REFERENCE, 0, 0))
+        return {
+            "fingerprint": self.images.fingerprint[:16],
+            "image_passes": round(self.budget),
+            "image_px": self.images.size[0],
+            "encoder_depth": self.options.depth,
+            "weights": self.weights_key,
+            "learning_rate": base.learning_rate,
+            "n_labelled": base.n_labelled,
+        }
+
     def row(self, job: Job, config: TrainConfig, figures: dict[str, Any], trained: Trained) -> dict[str, Any]:
-        """Return the row of a finished run."""
-        images = images_per_step(self.method(job.method), config.n_labelled)
+        """Return the row of a finished run, but for its wall time."""
+        passes = image_passes(self.method(job.method), config, self.all_images(job))
         kind = "pretrained" if self.is_pretrained else "from scratch"
         return {
             "suite": SUITE,
             "dataset": "eurosat",
             "task": "scene",
             "method": job.method,
-            "variant": self.options.variant,
+            "variant": job.variant,
             "encoder": self.options.encoder,
             "labels": job.labels,
             "labels_unit": "per_class",
             "seed": job.seed,
             "metrics": figures,
-            "wall_s": round(trained.seconds, 2),
-            "images_per_s": round(images.passes * config.steps / trained.seconds, 1),
-            "image_passes": round(images.passes * config.steps),
+            "training_s": round(trained.seconds, 2),
+            "images_per_s": round(passes / trained.seconds, 1),
+            "image_passes": round(passes),
             "protocol": f"RGB, {self.images.size[0]} px, {kind}; split of index.csv; labels drawn by seed, all "
-            f"training images unlabelled; {config.steps} steps of {images.trained} images trained and "
-            f"{images.forward} shown to the teacher; averaged model of the last step",
+            f"training images unlabelled; {self.budget:,.0f} image passes a run (forward alone counts a third), equal "
+            "for all methods; averaged model of the last step",
             "hardware": hardware(config.device),
             "config": config.numerics(),
+            "setting": self.setting(),
             "options": self.options.method_options.get(job.method, {}),
             "command": self.command,
             "version": __version__,
         }
-
-
-@contextmanager
-def alarm(seconds: float) -> Iterator[threading.Event]:
-    """Ask this process to stop (SIGTERM) after `seconds`, which the loop honours with a checkpoint.
-
-    Yields an event that tells whether it was the alarm. Its signals outside of the loop do nothing.
-    """
-    fired, over = threading.Event(), threading.Event()
-
-    def ring() -> None:
-        delay = max(0.0, seconds)
-        while not over.wait(delay):  # again and again, since the loop may not be listening yet
-            fired.set()
-            os.kill(os.getpid(), signal.SIGTERM)
-            delay = 1.0
-
-    def late(number: int, frame: object) -> None:
-        del frame
-        if not fired.is_set():
-            raise SystemExit(128 + number)
-
-    thread = threading.Thread(target=ring, daemon=True)
-    before = signal.signal(signal.SIGTERM, late)
-    thread.start()
-    try:
-        yield fired
-    finally:
-        over.set()
-        thread.join()
-        signal.signal(signal.SIGTERM, before)
-
-
-@torch.no_grad()
-def classified(
-    trained: Trained, images: ImageSet, index: np.ndarray, config: TrainConfig, batch: int = 512
-) -> Classified:
-    """Return what the averaged model makes of some images."""
-    model, method = trained.model, trained.method
-    net: Any = model.net
-    device = next(net.parameters()).device
-    is_bf16 = device.type == "cuda" and config.precision != "fp32"
-    logits, features = [], []
-    for start in range(0, len(index), batch):
-        pixels = torch.from_numpy(images.scaled(index[start : start + batch])).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
-            decoded = net.decode(net.encode(pixels))
-            answer = method.classify(net, model.extra, pixels, decoded)
-        logits.append(answer.float().cpu().numpy())
-        features.append(decoded.float().cpu().numpy())
-    if not logits:
-        return Classified(np.zeros((0, len(images.classes)), np.float32), np.zeros(0, np.int64))
-    return Classified(np.concatenate(logits), images.labels[index], np.concatenate(features))
 
 
 def hardware(device: str) -> str:
@@ -349,10 +329,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="safetensors file of a timm encoder")
     parser.add_argument("--methods", type=_several(str), default=["fixmatch"])
     parser.add_argument("--option", action="append", default=[], metavar="METHOD.NAME=VALUE")
-    parser.add_argument("--variant", default="", help="what the options are called in the rows")
     parser.add_argument("--labels", type=_several(int), default=[5, 1, 10, 20, 100])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=8000, help="of FixMatch with its defaults; others as many passes")
     parser.add_argument("--labelled", type=int, default=64, help="labelled images a step")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--workers", type=int, default=8)

@@ -26,7 +26,7 @@ import torch
 from berunda._version import __version__
 from berunda.api.compare import hardware
 from berunda.api.demo_verb import synthetic_config
-from berunda.api.fit import passes_per_step, spec_of, train_config
+from berunda.api.fit import spec_of, train_config
 from berunda.api.prepare import Prepared, prepare
 from berunda.bench.rows import RowFile
 from berunda.config import MapConfig
@@ -35,6 +35,7 @@ from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.models.spec import Decoder
 from berunda.train.loop import train
+from berunda.train.passes import passes_per_step
 
 RESULTS = Path(__file__).resolve().parent / "results" / "multitask_overhead.json"
 N_IMAGES, SET_UP_STEPS = 16, 2

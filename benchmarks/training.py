@@ -21,13 +21,14 @@ import torch
 from berunda._version import __version__
 from berunda.api.compare import hardware
 from berunda.api.demo_verb import synthetic_config
-from berunda.api.fit import N_LABELLED, passes_per_step, spec_of, train_config
+from berunda.api.fit import N_LABELLED, spec_of, train_config
 from berunda.api.prepare import prepare
 from berunda.bench.rows import RowFile
 from berunda.config import MapConfig
 from berunda.data.scene_source import build_source
 from berunda.methods import make_method
 from berunda.train.loop import Trained, train
+from berunda.train.passes import passes_per_step
 
 RESULTS = Path(__file__).resolve().parent / "results" / "training.json"
 RUNS = {

@@ -11,6 +11,8 @@ Example:
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from berunda._version import __version__
@@ -100,6 +102,27 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES.get(name, "berunda.api")), name)
+
+
+class _Room(ModuleType):
+    """A room of the package that has the name of a verb: calling it calls the verb."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        import importlib
+
+        return getattr(importlib.import_module("berunda.api"), self.__name__.rpartition(".")[2])(*args, **options)
+
+
+class _Package(ModuleType):
+    """This package: when the rooms `train`, `bench` and `assess` are imported they take the places of the verbs."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in __all__ and isinstance(value, ModuleType):
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

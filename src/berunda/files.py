@@ -6,12 +6,13 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from berunda.errors import OutputError
 
-__all__ = ["digest_of", "failed_write", "write_atomic", "write_synced", "write_text"]
+__all__ = ["digest_of", "failed_write", "replacing", "write_atomic", "write_synced", "write_text"]
 
 
 def digest_of(data: bytes | memoryview) -> str:
@@ -42,10 +43,26 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     Raises:
         OutputError: as `write_synced`; nothing is left behind and an older file of the name stays.
     """
+    with replacing(path) as temporary:
+        write_synced(temporary, parts)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name in the folder of `path`; what the block writes there replaces `path` when it ends well.
+
+    For files that a library writes. It should force them to disk where a crash of the machine matters.
+
+    Raises:
+        OutputError: the file cannot be written or renamed; nothing is left behind and an older file of the name stays.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        write_synced(temporary, parts)
+        yield temporary
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise failed_write(path, 0, error) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

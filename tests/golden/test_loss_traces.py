@@ -143,7 +143,8 @@ def surveyed(n: int, seed: int) -> Surveyed:
     labels = np.arange(n) % N_CLASSES
     features = np.eye(N_CLASSES, 6)[labels] + 0.1 * source.normal(size=(n, 6))
     logits = torch.from_numpy(source.normal(size=(n, N_CLASSES)))
-    return Surveyed(torch.from_numpy(features), logits, torch.from_numpy(labels) if seed == 7 else None)
+    given, twins = (torch.from_numpy(labels), torch.full((n,), -1)) if seed == 7 else (None, None)
+    return Surveyed(torch.from_numpy(features), logits, given, twins)
 
 
 def trace(case: str) -> list[float]:

@@ -67,6 +67,10 @@ class TaskSource(ToySource):
         draw = self.labelled if stream == "labelled" else self.unlabelled
         yield draw(Randomness(5), N_LISTED)
 
+    def twins(self) -> Tensor:
+        """Say that no labelled image is among the unlabelled ones."""
+        return torch.full((N_LISTED,), -1)
+
 
 def spec_of(method: Method) -> NetSpec:
     """Return what to try `method` on: the first task it serves."""

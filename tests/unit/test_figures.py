@@ -64,10 +64,44 @@ def test_several_numbers_of_labels_become_columns(tmp_path: Path) -> None:
     rows.append({**row("supervised", 0, oa=0.4), "labels": 5, "labels_unit": "per_class"})
     (tmp_path / "demo.json").write_text(json.dumps(rows))
     text = _script().tables(tmp_path).splitlines()
-    assert text[2] == "| method | OA, 5 per class | OA, 20 per class | seeds | time a run |"
-    assert text[4] == "| fixmatch | 0.600 ± 0.071 | 0.750 ± 0.071 | 2 | 60 s |"
-    assert text[6] == "Fewer seeds, so not comparable in a mean: supervised; see `benchmarks/results/demo.json`."
-    assert len(text) == 7
+    assert text[0].endswith("standard deviation over seeds, in brackets the number of seeds)")
+    assert text[2] == "| method | OA, 5 per class | OA, 20 per class | time a run |"
+    assert text[4] == "| fixmatch | 0.600 ± 0.071 (2) | 0.750 ± 0.071 (2) | 60 s |"
+    assert text[5] == "| supervised | 0.400 (1) |  | 60 s |"
+    assert len(text) == 6
+
+
+def test_nets_of_several_encoders_are_not_averaged(tmp_path: Path) -> None:
+    scene = {"labels_unit": "per_class", "task": "scene"}
+    rows = [
+        {**row("fixmatch", 0, oa=0.2 * number), **scene, "labels": labels, "encoder": encoder}
+        for number, encoder in enumerate(("one", "two"), start=1)
+        for labels in (5, 20)
+    ]
+    rows.append({**row("features_logreg", 0, oa=0.7), **scene, "labels": 5, "encoder": "one"})
+    (tmp_path / "eurosat_gpu.json").write_text(json.dumps(rows))
+    lines = [line.split(" | ")[:2] for line in _script().tables(tmp_path).splitlines()[4:]]
+    assert lines == [
+        ["| fixmatch (one)", "0.200 (1)"],
+        ["| fixmatch (two)", "0.400 (1)"],
+        ["| features logreg (one)", "0.700 (1)"],
+    ]
+
+
+def test_the_page_prints_protocols(tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text(json.dumps([{**row("berunda", 0, oa=0.7), "protocol": "split of index.csv"}]))
+    assert _script().tables(tmp_path, protocols=True).endswith("\n\nProtocol: split of index.csv.")
+    assert "Protocol" not in _script().tables(tmp_path)
+
+
+def test_published_figures_stand_with_their_protocols(tmp_path: Path) -> None:
+    found = [{**row("fixmatch", 0, oa=0.9), "dataset": "eurosat", "task": "scene"}, row("demo", 0, oa=0.1)]
+    (tmp_path / "eurosat.json").write_text(json.dumps(found))
+    text = _script().published(tmp_path)
+    assert text.count("## Published on") == 1
+    assert "| 94.45 |" in text
+    assert "the thesis's own split and training | J. Castillo-Navarro, PhD thesis, 2022 |" in text
+    assert _script().published(tmp_path / "nothing") == ""
 
 
 def test_chosen_tables_in_the_order_asked_for(tmp_path: Path) -> None:

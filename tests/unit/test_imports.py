@@ -58,3 +58,19 @@ def test_light_modules_stay_light(modules: tuple[str, ...], heavy: tuple[str, ..
     code = f"import sys, {', '.join(modules)}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_verbs_stay_callable_when_the_rooms_of_their_names_are_imported() -> None:
+    code = (
+        "import berunda, berunda.train.loop, berunda.bench.rows, berunda.assess.run\n"
+        "for verb in (berunda.train, berunda.bench, berunda.assess):\n"
+        "    try:\n"
+        "        verb()\n"
+        "    except TypeError as error:\n"
+        "        print(error)\n"
+        "print(berunda.train.loop.train.__module__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *refused, room = done.stdout.splitlines()
+    assert room == "berunda.train.loop"
+    assert [line.partition("()")[0] for line in refused] == ["train", "bench", "assess_map"]

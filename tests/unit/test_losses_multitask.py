@@ -201,3 +201,20 @@ def test_jigsaw_of_a_sure_and_right_net_is_zero() -> None:
     valid = torch.ones(3, S, S, dtype=torch.bool)
     assert float(losses.jigsaw(logits, torch.tensor([1, 0, 2]), valid)) < 1e-9
     assert float(losses.jigsaw(logits, torch.tensor([0, 0, 2]), valid)) == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("loss", [losses.relaxed_kmeans, losses.mumford_shah])
+def test_sums_over_clusters_keep_their_digits_under_autocast(loss):
+    """Large values close together: a sum of squares in bfloat16 would lose their spread."""
+    g = torch.Generator().manual_seed(0)
+    pixels = 20 + 0.1 * torch.randn(2, 3, 32, 32, generator=g)
+    logits = torch.randn(2, 4, 32, 32, generator=g, requires_grad=True)
+    valid = torch.ones(2, 32, 32, dtype=torch.bool)
+    found = []
+    for is_autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            value = sum(loss(pixels, logits.softmax(1), valid))
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert value.dtype == gradient.dtype == torch.float32
+        found.append((value, gradient))
+    torch.testing.assert_close(found[1], found[0])

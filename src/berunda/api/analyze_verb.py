@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from berunda.api.site_pipeline import Described, Stages
     from berunda.assess.next_labels import Ranked
     from berunda.assess.site_analysis import SiteAnalysis
+    from berunda.data.sites import SiteSet
+    from berunda.mapping.bundle import Bundle
 
 __all__ = ["analyze"]
 
@@ -61,28 +63,29 @@ def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
         Stages,
         check_several,
         common_ground,
+        cutting_of,
         describe_sites,
-        open_sites,
         with_resolution,
     )
     from berunda.data.site_layouts import find_sites
 
     stages, ground = Stages(), None
     with stages.timed("list images"):
-        sites = with_resolution(open_sites(options.inputs, options), options.resolution)
+        sites = with_resolution(find_sites(options.inputs, cutting_of(options)), options.resolution)
         if options.compare_with is not None:
-            from berunda.api.site_pipeline import cutting_of
-
             other = find_sites([options.compare_with], cutting_of(options))
             sites = sites.joined(with_resolution(other, options.with_resolution))
+        sites = sites.with_roles(options.roles)
+        if options.compare_with is not None:
             ground = common_ground(sites, options.common_resolution, options.bands)
         check_several(sites)
     try:
+        bundle = _model_of(options, sites)
         described = describe_sites(sites, options, stages, progress, ground)
         if ground is not None:
             told = f"Both data sets are shown at {ground.resolution_m:g} m, {ground.side_m:g} m wide."
             described = _noted(described, told)
-        return _measured(described, options, stages, progress)
+        return _measured(described, bundle, options, stages, progress)
     finally:
         for scene in sites.scenes:
             scene.close()
@@ -92,7 +95,21 @@ def _noted(described: Described, text: str) -> Described:
     return replace(described, notes=(*described.notes, text))
 
 
-def _measured(described: Described, options: AnalyzeOptions, stages: Stages, progress: Progress) -> SiteAnalysis:
+def _model_of(options: AnalyzeOptions, sites: SiteSet) -> Bundle | None:
+    """Return the model of --bundle, checked before the long work begins; None where none is given."""
+    if options.bundle is None:
+        return None
+    from berunda.api.uncertainty import check_model
+    from berunda.mapping.bundle import load_bundle
+
+    bundle = load_bundle(options.bundle)
+    check_model(bundle, sites, options.bands)
+    return bundle
+
+
+def _measured(
+    described: Described, bundle: Bundle | None, options: AnalyzeOptions, stages: Stages, progress: Progress
+) -> SiteAnalysis:
     from berunda.assess.embedding import appearance_plane
     from berunda.assess.full_space import measure_full_space
     from berunda.assess.representativeness import class_figures
@@ -105,17 +122,19 @@ def _measured(described: Described, options: AnalyzeOptions, stages: Stages, pro
     with stages.timed("plane (t-SNE)"):
         plane = appearance_plane(described.components, seed=options.seed, perplexity=options.perplexity)
     with stages.timed("supports"):
-        support = estimate_supports(
-            plane, sites.site_of, n, nu=options.nu, gamma=options.gamma, seed=options.seed
-        )
+        support = estimate_supports(plane, sites.site_of, n, nu=options.nu, gamma=options.gamma, seed=options.seed)
     with stages.timed("full space"):
         space = measure_full_space(described.components, sites.site_of, n, nu=options.nu)
     with stages.timed("overlaps"):
         overlaps = find_overlaps(sites, support, space)
     unsure = None
-    if options.bundle is not None:
+    if bundle is not None and options.label_next:
+        from berunda.api.uncertainty import measure_uncertainty
+
         with stages.timed("uncertainty"):
-            unsure = _uncertainty(described, options, progress)
+            unsure = measure_uncertainty(
+                bundle, sites, _candidates(sites), names=options.bands, device=options.device, progress=progress
+            )
     with stages.timed("ranking"):
         ranked = _ranked(described, options, unsure)
     counts = described.classes
@@ -135,29 +154,22 @@ def _measured(described: Described, options: AnalyzeOptions, stages: Stages, pro
     )
 
 
-def _uncertainty(described: Described, options: AnalyzeOptions, progress: Progress) -> np.ndarray:
-    from berunda.api.uncertainty import measure_uncertainty
-
-    assert options.bundle is not None
-    return measure_uncertainty(options.bundle, described.found.sites, device=options.device, progress=progress)
+def _candidates(sites: SiteSet) -> np.ndarray:
+    """Return the images that could be labelled next: those of unlabelled sites, and of sites without a role."""
+    return sites.items_of([*sites.of_role("unlabelled").tolist(), *sites.of_role("").tolist()])
 
 
 def _ranked(described: Described, options: AnalyzeOptions, unsure: np.ndarray | None) -> Ranked | None:
-    """Return which images to label next: those of unlabelled sites; of all sites where no role is given."""
-    import numpy as np
-
+    """Return which images to label next."""
     from berunda.assess.next_labels import rank_next
 
     sites = described.found.sites
     labelled = sites.items_of(sites.of_role("labelled"))
-    open_sites = [*sites.of_role("unlabelled").tolist(), *sites.of_role("").tolist()]
-    candidates = sites.items_of(np.array(open_sites, np.int64))
+    candidates = _candidates(sites)
     if not options.label_next or not len(candidates):
         return None
     weight = options.uncertainty_weight
-    return rank_next(
-        described.components, labelled, candidates, options.label_next, uncertainty=unsure, weight=weight
-    )
+    return rank_next(described.components, labelled, candidates, options.label_next, uncertainty=unsure, weight=weight)
 
 
 def _settings(options: AnalyzeOptions, described: Described) -> dict[str, str]:

@@ -8,7 +8,7 @@ from itertools import product
 
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Labels
-from berunda.bench.suite import FLOORS, Arm, Suite
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, Arm, Suite
 from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
 from berunda.models.encoders import check_encoder_name
@@ -20,6 +20,7 @@ __all__ = ["arms_of", "candidates_of", "labels_of_arm", "numbers_of"]
 _FLOOR_TASKS: dict[str, tuple[Task, ...]] = {
     "features_logreg": ("scene", "multilabel"),
     "features_propagate": ("scene",),
+    "features_propagate_transductive": ("scene",),
 }
 
 
@@ -53,7 +54,7 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
 
 
 def _check(arm: Arm, task: Task) -> None:
-    if arm.method in FLOORS:
+    if arm.method in KNOWN_FLOORS:
         if task not in _FLOOR_TASKS[arm.method]:
             raise ConfigError(f"{arm.method} serves {', '.join(_FLOOR_TASKS[arm.method])}, expected {task}")
         return

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from berunda.assess.page import json_text
 from berunda.bench.rows import RowFile
-from berunda.errors import ConfigError, DivergedError
+from berunda.errors import BerundaError, OutputError
 from berunda.files import write_text
 from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
 
-__all__ = ["case_folder", "command_of_case", "note_draws", "refuse_other_settings", "run_missing"]
+__all__ = ["case_folder", "command_of_case", "note_draws", "run_missing"]
 
 C = TypeVar("C")
 
@@ -29,7 +29,9 @@ def run_missing(
     place: Callable[[C], Path],
     progress: Progress,
 ) -> list[str]:
-    """Make the row of each case and add it at once; a run that diverges is told, and the others go on.
+    """Make the row of each case and add it at once; a run that fails is told, and the others go on.
+
+    Where nothing can be written, no other run would get further, so that error is raised.
 
     Args:
         cases: the missing runs.
@@ -47,7 +49,10 @@ def run_missing(
         folder = place(case)
         try:
             row = make_row(case, folder)
-        except DivergedError as error:
+        except OutputError:
+            raise
+        except BerundaError as error:
+            progress.note(f"  failed: {error}")
             failed.append(f"{case}: {error}")
             continue
         rows.add([row])
@@ -64,27 +69,6 @@ def case_folder(work: Path, key: Mapping[str, Any]) -> Path:
     return work / hashlib.sha256(repr(dict(key)).encode()).hexdigest()[:16]
 
 
-def refuse_other_settings(rows: RowFile, own: Mapping[str, Any], dataset: str, encoder: str) -> None:
-    """Refuse to add runs to others on other images of that name, or that were trained for longer or otherwise.
-
-    Of rows of another encoder, and of those that train no net, only the images have to be the same.
-
-    Raises:
-        ConfigError: naming what differs.
-    """
-    for row in rows.rows():
-        other = row.get("setting", {})
-        if row.get("dataset") != dataset:
-            continue
-        compared = own if row.get("encoder") == encoder else ("fingerprint",)
-        told = [f"{key} {other[key]} (now {own[key]})" for key in compared if key in other and other[key] != own[key]]
-        if told:
-            raise ConfigError(
-                f"{rows.path}: its runs were trained otherwise: {', '.join(told)}; expected the same of all runs of a "
-                "table: give the data and options they were made with, or choose another --out"
-            )
-
-
 def command_of_case(
     suite: str,
     options: BenchOptions,
@@ -97,12 +81,12 @@ def command_of_case(
     Args:
         suite: its name.
         options: of the benchmark.
-        chosen: what this run has of methods, labels, seeds and seed.
+        chosen: what this run has of methods, labels, seeds and seed, and of further options, by name.
         method_options: hyper-parameters of its method, by "method.name".
         searched: values of hyper-parameters that it chooses among, by "method.name".
     """
     words = ["berunda", "bench", suite]
-    words += [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+    words += [word for name, value in chosen.items() for word in ("--" + name.replace("_", "-"), str(value))]
     left = {"suite", "method_options", "search", *chosen}
     for name, value in options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
         flag = "--" + name.replace("_", "-")

@@ -12,27 +12,25 @@ from berunda.api.bench_common import (
     case_folder,
     command_of_case,
     note_draws,
-    refuse_other_settings,
     run_missing,
 )
 from berunda.api.bench_search import search_suite, searched_row
-from berunda.api.drawn import Drawn, Labels, draw_images
-from berunda.api.fit import passes_per_step, with_passes
-from berunda.api.floor import FrozenFeatures, propagation_result, regression_result
+from berunda.api.drawn import Drawn, Labels, draw_images, skipped_notes
+from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
+from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import (
     RunInfo,
     SceneResult,
-    image_passes,
+    all_images,
     net_result,
     scene_row,
-    survey_passes,
 )
-from berunda.bench.rows import RowFile
-from berunda.bench.suite import FLOORS, REFERENCE, Arm, Suite
+from berunda.bench.rows import RowFile, refuse_other_settings
+from berunda.bench.suite import KNOWN_FLOORS, REFERENCE, Arm, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
@@ -42,10 +40,9 @@ from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.passes import equal_settings, passes_per_step
 
 __all__ = ["Bench", "Case", "Lane"]
-
-_MANY_STEPS = 1000  # to measure a mean step by, over stages of different cost
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,11 @@ class Case:
     def method(self) -> str:
         """Name of the method."""
         return self.arm.method
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it trains no net."""
+        return self.method in KNOWN_FLOORS
 
     @property
     def draw(self) -> tuple[Labels, str, int]:
@@ -115,8 +117,9 @@ class Bench:
         """Check everything and return the benchmark.
 
         Raises:
-            ConfigError: a method does not serve the task or an option of it is wrong.
-            DataError: there are not that many labels.
+            ConfigError: a method does not serve the task, an option of it is wrong, or there is no such net.
+            DataError: there are not that many labels, no images without labels for a method that learns from some, or
+                the images are too small.
         """
         arms, notes = arms_of(options, suite, images.task)
         wanted = {id(arm): labels_of_arm(options, suite, arm) for arm in arms}
@@ -142,10 +145,7 @@ class Bench:
             work=work,
             notes=tuple(notes),
         )
-        for case in made.cases:
-            if case.method not in FLOORS:
-                for candidate in candidates_of(case.arm):
-                    made.settings_of(replace(case, arm=candidate))
+        made._check_cases()
         return made
 
     def run(self, progress: Progress) -> BenchOutcome:
@@ -153,6 +153,8 @@ class Bench:
         for note in self.notes:
             progress.note(note)
         self._check_rows()
+        if told := next(iter(self.drawn.values())).repeats_told():
+            progress.note(f"warning: {told}")
         missing = [case for case in self.cases if not self.rows.has(**self._key(case))]
         features = self._features(missing)
         out = self.rows.path.parent
@@ -172,46 +174,43 @@ class Bench:
             files=tuple(files),
             n_runs=len(self.cases),
             n_new=len(missing) - len(failed),
-            warnings=tuple(failed),
+            failed=tuple(failed),
+            notes=tuple(skipped_notes(self._images)),
         )
 
     def settings_of(self, case: Case) -> TrainConfig:
-        """Return the loop's settings of a run: as many image passes as any other.
-
-        Without unlabelled images a step has more labelled ones; with others than the reference's there are more or
-        fewer steps, after what looking at all images takes.
+        """Return the loop's settings of a run: as many image passes as any other, see `equal_settings`.
 
         Raises:
             ConfigError: looking at all images would take nearly all of the passes.
         """
-        method, drawn, lane = self._method(case), self._drawn(case), self._lane(case)
+        drawn, lane = self._drawn(case), self._lane(case)
         base = replace(lane.base, seed=case.seed, run_key=drawn.key(lane.net.image_px))
-        if not method.needs().unlabelled:
-            return with_passes(base, lane.budget / base.steps)
-        looking = survey_passes(method, drawn, lane.net)
-        left = lane.budget - looking
-        if left < lane.budget / 10:
-            raise ConfigError(
-                f"{case}: looking at all images takes {looking:,.0f} image passes of the {lane.budget:,.0f} that a run "
-                "has; expected most of them for steps: train for longer (--effort, --steps), or let it look less often "
-                f"(`berunda methods {case.method}`)"
-            )
-        once = replace(base, steps=_MANY_STEPS)
-        per_step = (image_passes(method, once, drawn, lane.net) - looking) / once.steps
-        return replace(base, steps=max(1, round(left / per_step)))
+        try:
+            return equal_settings(self._method(case), base, lane.budget, all_images(drawn, lane.net))
+        except ConfigError as error:
+            raise ConfigError(f"{case}: {error}") from error
+
+    def _check_cases(self) -> None:
+        """Refuse images, nets and methods that do not fit each other, and runs without passes for their steps."""
+        nets = [replace(case, arm=arm) for case in self.cases for arm in candidates_of(case.arm) if not case.is_floor]
+        for draw, drawn in self.drawn.items():
+            for lane in self.lanes.values():
+                methods = [self._method(case) for case in nets if case.draw == draw and self._lane(case) is lane]
+                check_run(methods, drawn, lane.net.spec(drawn), says_all=draw[0] == "all")
+        for case in nets:
+            self.settings_of(case)
 
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)
-        if case.method in FLOORS:
+        if case.is_floor:
             assert features is not None
-            learn = regression_result if case.method == "features_logreg" else propagation_result
-            return learn(features, drawn, progress)
+            return floor_result(case.method, features, drawn, progress)
         return net_result(
             self._method(case),
             drawn,
             self._lane(case).net,
             self.settings_of(case),
-            options=case.arm.options,
             folder=folder,
             progress=progress,
         )
@@ -246,14 +245,15 @@ class Bench:
         return next(iter(self.drawn.values())).images
 
     def _features(self, missing: list[Case]) -> FrozenFeatures | None:
-        if not any(case.method in FLOORS for case in missing):
+        floor = next((case for case in missing if case.is_floor), None)
+        if floor is None:
             return None
-        net = self._lane(next(case for case in missing if case.method in FLOORS)).net
+        net = self._lane(floor).net
         return FrozenFeatures(self._images, net.encoder, pretrained=net.pretrained, device=self.options.device)
 
     def _encoder(self, case: Case) -> str:
         net = self._lane(case).net
-        return net.encoder if net.pretrained or case.method not in FLOORS else DEFAULT_ENCODER
+        return net.encoder if net.pretrained or not case.is_floor else DEFAULT_ENCODER
 
     def _key(self, case: Case) -> dict[str, Any]:
         return {
@@ -276,12 +276,12 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, lane.net, lane.budget),
+            protocol=protocol_of(drawn, lane.net, lane.budget, is_transductive=result.is_transductive),
             variant=case.arm.variant,
         )
         row = scene_row(result, drawn, info)
         setting = self._setting(lane)
-        if case.method in FLOORS:
+        if case.is_floor:
             setting = {"fingerprint": setting["fingerprint"]}
         return {**row, "options": dict(case.arm.options), "setting": setting}
 

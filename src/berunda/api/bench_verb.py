@@ -6,10 +6,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from berunda.api.choices import check_encoder
+from berunda.api.choices import check_encoder, check_for_masks, check_net_options
 from berunda.api.outcome import BenchOutcome
 from berunda.api.task_of_data import task_of_data
-from berunda.bench.suite import FLOORS, MASK_FLOORS, Suite
+from berunda.bench.suite import KNOWN_FLOORS, MASK_FLOORS, Suite
 from berunda.bench.suites import load_suite
 from berunda.data.images import open_images
 from berunda.data.masks.images import open_masks
@@ -45,7 +45,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     suite, told = load_suite(options.suite), progress or Silent()
     check_encoder(options.encoder, options.device)
     for name in options.methods or ():
-        if name not in (*FLOORS, *MASK_FLOORS):
+        if name not in (*KNOWN_FLOORS, *MASK_FLOORS):
             check_method_name(name)
     dataset, folder = _data(options, suite)
     place = Path(out).absolute()
@@ -54,11 +54,15 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
         with output_lock(work):
             task = task_of_data(dataset, folder, suite.task)
             if task == "segmentation":
-                _refuse_search(options)
                 from berunda.api.mask_bench import MaskBench
 
+                check_for_masks(options)
+                _refuse_search(options)
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
+            if options.variant is not None:
+                raise ConfigError("--variant: for images with masks, found a data set of whole images; leave it out")
+            check_net_options(options)
             images = open_images(dataset, folder=folder, task=task, skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
 

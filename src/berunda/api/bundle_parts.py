@@ -10,6 +10,9 @@ from berunda.mapping.manifest import Calibration, Ood
 
 __all__ = ["calibration_part", "ood_part"]
 
+_LEAST_FOR_THRESHOLD = 20
+"""Of fewer the 95th percentile is their largest value or nearly so."""
+
 
 def calibration_part(temperature: Temperature) -> Calibration:
     """Return a fitted temperature as the manifest holds it."""
@@ -25,7 +28,7 @@ def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: n
         distance: fitted to what was trained on.
         features: (n, D) of what was held out; None as good as n = 0.
         energies: (n,) of the same.
-        what: one of these in words, for the warning where there is none.
+        what: one of these in words, for the warning where there are none or few.
     """
     if features is None or not len(energies):
         return Ood(
@@ -33,9 +36,14 @@ def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: n
             k=distance.k,
             warning=f"no {what} was left to set the out-of-distribution threshold on",
         )
+    few = (
+        f"the out-of-distribution threshold rests on {len(energies)} {what}s, expected at least {_LEAST_FOR_THRESHOLD}"
+        ": what it flags is uncertain; label more"
+    )
     return Ood(
         kind=distance.kind,
         k=distance.k,
+        warning=few if len(energies) < _LEAST_FOR_THRESHOLD else None,
         threshold=threshold_at(distance.distance(features)),
         threshold_energy=threshold_at(energies),
         n_pixels=len(energies),

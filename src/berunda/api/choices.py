@@ -10,9 +10,10 @@ from berunda.methods import check_method_name
 
 if TYPE_CHECKING:
     from berunda.methods.contract import Method
+    from berunda.options.bench import BenchOptions
     from berunda.options.train import TrainOptions
 
-__all__ = ["check_choices", "check_encoder", "check_serves"]
+__all__ = ["check_choices", "check_encoder", "check_for_masks", "check_net_options", "check_serves"]
 
 
 def check_choices(config: MapConfig | TrainOptions) -> None:
@@ -47,6 +48,18 @@ def check_encoder(encoder: str, device: str) -> None:
         resolve_device(device)
 
 
+def check_net_options(options: TrainOptions | BenchOptions) -> None:
+    """Refuse options of a net for whole images that cannot hold whatever the images are, before one is decoded.
+
+    Raises:
+        ConfigError: saying what was expected.
+    """
+    if options.frozen_stages is not None:
+        from berunda.api.scene_recipe import check_frozen_stages
+
+        check_frozen_stages(options)
+
+
 def check_serves(method: Method, task: str) -> None:
     """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation".
 
@@ -57,4 +70,21 @@ def check_serves(method: Method, task: str) -> None:
     if task not in tasks:
         raise ConfigError(
             f"method '{method.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
+        )
+
+
+def check_for_masks(options: TrainOptions | BenchOptions) -> None:
+    """Refuse options that have no meaning for images with masks.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    fields = type(options).model_fields
+    names = ("labels_per_class", "image_px", "skip_broken", "symmetries")
+    given = [name for name in names if name in fields and getattr(options, name) != fields[name].default]
+    if given:
+        told = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ConfigError(
+            f"{told}: for whole images, found images with masks; leave it out (--labelled-images, or --labels of a "
+            "benchmark, counts images with masks, --crop-px sets the side of a crop)"
         )

@@ -12,9 +12,10 @@ from berunda.data.images import TEST, TRAIN, UNLABELLED, ImageSet
 from berunda.data.subsets import key_of_draw, label_subset, labelled_images, validation_subset
 from berunda.errors import DataError
 
-__all__ = ["Drawn", "Labels", "draw_images"]
+__all__ = ["Drawn", "Labels", "draw_images", "skipped_notes"]
 
 Labels = int | float | Literal["all"]
+_N_NAMED = 5  # pairs of equal images that a warning names
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,23 @@ class Drawn:
         yield "training, shown without labels", len(self.unlabelled)
         yield "validation labels (temperature, thresholds)", len(self.validation)
         yield "test", len(self.test)
+        if self.images.repeats:
+            yield "test, but in another part too", len(self.images.repeats)
         if self.images.skipped:
             yield "broken, left out", len(self.images.skipped)
+
+    def repeats_told(self) -> str:
+        """Return a warning that counts and names the test images that are in another part too, "" for none."""
+        found, names = self.images.repeats, self.images.names
+        if not found:
+            return ""
+        named = ", ".join(f"{names[i]} = {names[j]}" for i, j in found[:_N_NAMED])
+        more = f", and {len(found) - _N_NAMED} more" if len(found) > _N_NAMED else ""
+        n_test = len(self.images.of(TEST))
+        return (
+            f"{len(found)} of {n_test} test images have the very pixels of an image of another part, which flatters "
+            f"the figures: {named}{more}; keep each image in one part"
+        )
 
 
 def draw_images(images: ImageSet, labels: Labels, unit: Literal["per_class", "fraction"], seed: int) -> Drawn:
@@ -78,3 +94,10 @@ def draw_images(images: ImageSet, labels: Labels, unit: Literal["per_class", "fr
         unlabelled=np.flatnonzero((images.parts == TRAIN) | (images.parts == UNLABELLED)),
         test=test,
     )
+
+
+def skipped_notes(images: ImageSet) -> Iterator[str]:
+    """Yield in words how many broken images were left out, and which; nothing where there are none."""
+    if images.skipped:
+        shown = ", ".join(images.skipped[:3]) + (", ..." if len(images.skipped) > 3 else "")
+        yield f"{len(images.skipped)} images cannot be read and were left out: {shown}"

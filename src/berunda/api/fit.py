@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from berunda.progress import Progress, Silent
 from berunda.ranks import started_ranks
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained, train
+from berunda.train.passes import passes_per_step, with_passes
 
 __all__ = [
     "EFFORT_STEPS",
@@ -45,12 +46,10 @@ __all__ = [
     "WINDOW_PX",
     "Fitted",
     "fit",
-    "passes_per_step",
     "share_training",
     "spec_of",
     "train_config",
     "train_or_resume",
-    "with_passes",
 ]
 
 EFFORT_STEPS: Mapping[str, int] = {"quick": 300, "standard": 1200, "thorough": 6000}
@@ -93,13 +92,6 @@ def spec_of(method: Method, prepared: Prepared, config: MapConfig) -> NetSpec:
         pixel_path=True,
         decoder=config.decoder or method.needs().decoder,
     )
-
-
-def passes_per_step(method: Method, n_labelled: int) -> float:
-    """Return what a step costs in trained image passes: a forward pass alone counts as a third of one."""
-    needs = method.needs()
-    n_unlabelled = n_labelled * needs.unlabelled_ratio
-    return n_labelled * needs.labelled_passes + n_unlabelled * (needs.trained_passes + needs.forward_passes / 3)
 
 
 def train_config(config: MapConfig, *, n_labelled: int = N_LABELLED, run_key: str = "") -> TrainConfig:
@@ -179,12 +171,6 @@ def supervised_settings(settings: TrainConfig, method: Method) -> TrainConfig:
     Of several ranks each takes as many.
     """
     return with_passes(settings, passes_per_step(method, settings.n_labelled))
-
-
-def with_passes(settings: TrainConfig, per_step: float) -> TrainConfig:
-    """Return the settings with about `per_step` labelled images a step, of several ranks as many for each."""
-    n_ranks = started_ranks()[1] if settings.ranks == "auto" else 1
-    return replace(settings, n_labelled=n_ranks * max(1, round(per_step / n_ranks)))
 
 
 def train_or_resume(

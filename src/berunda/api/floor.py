@@ -1,12 +1,13 @@
 """The classical floor of every table: what learns on the features of a pretrained encoder that is trained no further.
 
-Both ways see the same labelled images as the nets they stand beside.
+All ways see the same labelled images as the nets they stand beside; one sees the test images too, without labels.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +24,18 @@ from berunda.models.build import build_net
 from berunda.models.device import resolve_device
 from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.models.fold import fold_batch_norms
-from berunda.models.propagation import fit_projection, inductive, knn_graph, propagate
+from berunda.models.propagation import Projection, fit_projection, inductive, knn_graph, propagate
 from berunda.models.spec import NetSpec
 from berunda.progress import Progress, Silent
 
-__all__ = ["FLOOR_PX", "FrozenFeatures", "propagation_result", "regression_result"]
+__all__ = [
+    "FLOOR_PX",
+    "FrozenFeatures",
+    "floor_result",
+    "propagation_result",
+    "regression_result",
+    "transductive_result",
+]
 
 FLOOR_PX = 128
 """Images are shown at this side at least: features of the coarsest stage need room, and nothing is trained at it."""
@@ -101,7 +109,7 @@ class FrozenFeatures:
             The features of the images learned from, and what all images of the run cost, as if none had been described
             before.
         """
-        needed = np.concatenate([learned_from, drawn.validation, drawn.test])
+        needed = np.unique(np.concatenate([learned_from, drawn.validation, drawn.test]))
         self.of(needed, progress)
         seconds = self.seconds / max(1, self.n_done) * len(needed)
         return self.of(learned_from), Cost(len(needed), seconds, time.perf_counter())
@@ -111,6 +119,16 @@ class FrozenFeatures:
         given = resample_images(torch.from_numpy(pixels).to(self._device), self._px)
         given = given.to(self._dtype, memory_format=torch.channels_last)
         return self._net.decode(self._net.encode(given)).float().cpu().numpy()
+
+
+def floor_result(name: str, features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
+    """Return what one of `berunda.bench.suite.KNOWN_FLOORS` reaches."""
+    learn = {
+        "features_logreg": regression_result,
+        "features_propagate": propagation_result,
+        "features_propagate_transductive": transductive_result,
+    }
+    return learn[name](features, drawn, progress)
 
 
 def regression_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
@@ -136,9 +154,15 @@ def regression_result(features: FrozenFeatures, drawn: Drawn, progress: Progress
         return says
 
     if drawn.images.task == "scene":
-        return _result("features_logreg", features, drawn, _logs(regression(rows, given_labels, n_classes)), cost)
+        shares = regression(rows, given_labels, n_classes)
+        return _result("features_logreg", features, drawn, lambda index: _log(shares(features.of(index))), cost)
     asked = [_one_label(regression, rows, labels) for labels in given_labels.T]
-    return _result("features_logreg", features, drawn, lambda given: np.stack([say(given) for say in asked], 1), cost)
+
+    def says(index: np.ndarray) -> np.ndarray:
+        given = features.of(index)
+        return np.stack([say(given) for say in asked], 1)
+
+    return _result("features_logreg", features, drawn, says, cost)
 
 
 def _one_label(
@@ -155,16 +179,17 @@ def _one_label(
     says = regression(rows[known], values, 2)
 
     def logits(given: np.ndarray) -> np.ndarray:
-        absent, present = np.log(np.maximum(says(given), _LEAST)).T
+        absent, present = _log(says(given)).T
         found: np.ndarray = present - absent
         return found
 
     return logits
 
 
-def _logs(says: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what says the logarithms of the probabilities that `says` says."""
-    return lambda given: np.log(np.maximum(says(given), _LEAST))
+def _log(shares: np.ndarray) -> np.ndarray:
+    """Return the logarithms of probabilities, of which those of a class without a label are 0."""
+    found: np.ndarray = np.log(np.maximum(shares, _LEAST))
+    return found
 
 
 def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
@@ -172,20 +197,55 @@ def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progres
 
     Source: as in `berunda.models.propagation`.
     """
-    index = drawn.unlabelled
-    rows, cost = features.parts(drawn, index, progress)
-    projection = fit_projection(rows, _N_COMPONENTS)
-    points = projection.apply(rows)
-    k = min(_N_NEIGHBOURS, len(points) - 1)
-    labels = np.where(np.isin(index, drawn.train), drawn.labels(index), -1)
-    soft = propagate(knn_graph(points, k), labels, len(drawn.classes))
+    rows, cost = features.parts(drawn, drawn.unlabelled, progress)
+    projection, points, soft = _spread(drawn, drawn.unlabelled, rows)
 
     def says(given: np.ndarray) -> np.ndarray:
         if not len(given):
             return np.zeros((0, len(drawn.classes)))
-        return inductive(projection.apply(given), points, soft, k)
+        return _log(inductive(projection.apply(features.of(given)), points, soft, _neighbours(points)))
 
-    return _result("features_propagate", features, drawn, _logs(says), cost)
+    return _result("features_propagate", features, drawn, says, cost)
+
+
+def transductive_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
+    """Return what labels reach that spread over a graph in which the test images are too, never with their labels.
+
+    The validation images are in it likewise, so that the temperature is measured on answers of the same kind. It is
+    another task than `propagation_result`, which answers for images that were not there when it learned.
+
+    Source: as in `berunda.models.propagation`; Zhou et al. 2004 is transductive.
+    """
+    index = np.unique(np.concatenate([drawn.unlabelled, drawn.validation, drawn.test]))
+    rows, cost = features.parts(drawn, index, progress)
+    _, _, soft = _spread(drawn, index, rows)
+
+    def says(given: np.ndarray) -> np.ndarray:
+        return _log(soft[np.searchsorted(index, given)])
+
+    made = _result("features_propagate_transductive", features, drawn, says, cost)
+    return replace(made, is_transductive=True)
+
+
+def _spread(drawn: Drawn, index: np.ndarray, rows: np.ndarray) -> tuple[Projection, np.ndarray, np.ndarray]:
+    """Spread the labels of the run's labelled images over the graph of the images `index`.
+
+    Args:
+        drawn: the images of the run.
+        index: (n,) images in the graph.
+        rows: (n, D) their features.
+
+    Returns:
+        How features become points, the images' points (n, d), and their soft labels (n, C).
+    """
+    projection = fit_projection(rows, _N_COMPONENTS)
+    points = projection.apply(rows)
+    labels = np.where(np.isin(index, drawn.train), drawn.labels(index), -1)
+    return projection, points, propagate(knn_graph(points, _neighbours(points)), labels, len(drawn.classes))
+
+
+def _neighbours(points: np.ndarray) -> int:
+    return min(_N_NEIGHBOURS, len(points) - 1)
 
 
 def _result(
@@ -201,13 +261,12 @@ def _result(
         name: of the method.
         features: what it rests on.
         drawn: the images.
-        says: from features (n, D) to logits (n, C).
+        says: from images (n,) to logits (n, C).
         cost: of the features, and when learning began.
     """
 
     def said(index: np.ndarray) -> Classified:
-        described = features.of(index)
-        return Classified(says(described), drawn.labels(index), described)
+        return Classified(says(index), drawn.labels(index), features.of(index))
 
     validation, test = said(drawn.validation), said(drawn.test)
     wall_s = time.perf_counter() - cost.start + cost.seconds

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from berunda.api.bench_common import case_folder, command_of_case, note_draws, refuse_other_settings, run_missing
-from berunda.api.choices import check_serves
-from berunda.api.fit import passes_per_step, with_passes
-from berunda.api.mask_fit import MaskNet, colors_of
+from berunda.api.bench_common import case_folder, command_of_case, note_draws, run_missing
+from berunda.api.mask_arms import arms_of, choices_of, with_weights
+from berunda.api.mask_fit import MaskNet, check_unlabelled, colors_of
 from berunda.api.mask_recipe import mask_config, mask_net
-from berunda.api.mask_result import FOREST, MaskResult, forest_masks, mask_passes, mask_row, net_masks
+from berunda.api.mask_result import FOREST, MaskResult, forest_masks, mask_row, net_masks
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_result import RunInfo
 from berunda.bench.grids import Shown, shown_folder
-from berunda.bench.rows import RowFile
+from berunda.bench.rows import RowFile, refuse_other_settings
 from berunda.bench.suite import MASK_FLOORS, REFERENCE, Arm, Suite
 from berunda.bench.tables import write_tables
-from berunda.data.images import TEST, TRAIN, VALIDATION
+from berunda.data.images import TEST, TRAIN
 from berunda.data.listing import split_by_name
 from berunda.data.masks.draw import DrawnMasks, Unit, draw_masks
 from berunda.data.masks.images import MaskSet
-from berunda.errors import ConfigError
-from berunda.methods import make_method, method_names
+from berunda.data.masks.leaks import leaks
+from berunda.errors import ConfigError, DataError
+from berunda.methods import make_method
 from berunda.methods.contract import Method
-from berunda.options.bench import BenchOptions, parse_labels
+from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.passes import equal_settings, passes_per_step
 
 __all__ = ["MaskBench", "MaskCase", "within_sites"]
 
-_MANY_STEPS = 1000  # to measure a mean step by, over stages of different cost
+PLAIN = "default"
+"""What `--variant` calls the runs without a variant."""
 N_SHOWN = 4
 """Test images that the figure grids show."""
 
@@ -74,7 +76,8 @@ class MaskBench:
         cases: all runs, in order.
         rows: the file of the finished ones.
         work: folder of the checkpoints.
-        notes: what was left out, in words.
+        notes: what the user should know of the runs, in words.
+        leaks: what of the training can be seen in the test, in words.
     """
 
     options: BenchOptions
@@ -87,6 +90,7 @@ class MaskBench:
     rows: RowFile
     work: Path
     notes: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
 
     @classmethod
     def planned(cls, options: BenchOptions, suite: Suite, masks: MaskSet, out: Path, work: Path) -> MaskBench:
@@ -94,17 +98,27 @@ class MaskBench:
 
         Raises:
             ConfigError: a method does not serve segmentation, or an option of it is wrong.
-            DataError: there are not that many labelled images.
+            DataError: there are not that many labelled images, or, of numbers that the user named, no image is left
+                without mask for a method that learns from such.
         """
+        seen = () if suite.split == "within_sites" else tuple(leaks(masks))
         masks = within_sites(masks) if suite.split == "within_sites" else masks
-        arms, notes = _arms(options, suite)
+        arms, lacking = with_weights(arms_of(options, suite), options)
         drawn: dict[tuple[int | float | str, str, str, int], DrawnMasks] = {}
-        cases = []
+        cases, left_out = [], dict[str, None]()
         for seed in range(options.seed, options.seed + (options.seeds or suite.n_seeds)):
-            for labels, unit, site in _choices(options, suite, masks):
+            for labels, unit, site in choices_of(options, suite, masks):
                 sites = [site] if site else None
-                drawn[labels, unit, site, seed] = draw_masks(masks, labels, unit, seed, sites=sites)
-                cases += [MaskCase(arm, labels, unit, seed, site) for arm in arms]
+                one = drawn[labels, unit, site, seed] = draw_masks(masks, labels, unit, seed, sites=sites)
+                for case in (MaskCase(arm, labels, unit, seed, site) for arm in arms):
+                    try:
+                        _check_case(case, one)
+                    except DataError as error:
+                        if options.labels is not None:
+                            raise
+                        left_out[f"{case.arm} with {labels} labels is left out: {error}"] = None
+                    else:
+                        cases.append(case)
         return cls(
             options=options,
             suite=suite,
@@ -112,10 +126,11 @@ class MaskBench:
             drawn=drawn,
             net=mask_net(options),
             base=mask_config(options, seed=options.seed),
-            cases=tuple(cases),
+            cases=tuple(_chosen(cases, options.variant)),
             rows=RowFile(out / f"{suite.name}.json"),
             work=work,
-            notes=tuple(notes),
+            notes=(*lacking, *left_out),
+            leaks=seen,
         )
 
     @property
@@ -125,7 +140,7 @@ class MaskBench:
 
     def run(self, progress: Progress) -> BenchOutcome:
         """Do the missing runs, then write the tables and pictures."""
-        for note in self.notes:
+        for note in (*self.notes, *self.leaks):
             progress.note(note)
         out = self.rows.path.parent
         refuse_other_settings(self.rows, self._setting(), self.masks.name, self.net.encoder)
@@ -135,7 +150,7 @@ class MaskBench:
             for (labels, unit, site, seed), d in self.drawn.items()
         ]
         note_draws(out / f"{self.suite.name}_labels.json", self.masks.name, self.masks.fingerprint, draws)
-        shown = Shown(shown_folder(self.rows.path), self.masks.classes, tuple(colors_of(self.masks)))
+        shown = Shown(shown_folder(self.rows.path, self.masks.name), self.masks.classes, tuple(colors_of(self.masks)))
         shown.begin(self.masks, self.shown)
 
         def make_row(case: MaskCase, folder: Path) -> dict[str, Any]:
@@ -151,7 +166,7 @@ class MaskBench:
             files=tuple(files),
             n_runs=len(self.cases),
             n_new=len(missing) - len(failed),
-            warnings=tuple(failed),
+            failed=tuple(failed),
         )
 
     @property
@@ -162,17 +177,10 @@ class MaskBench:
         return tuple(int(test[round(place)]) for place in places)
 
     def settings_of(self, case: MaskCase) -> TrainConfig:
-        """Return the loop's settings of a run: as many passes of crops as any other.
-
-        Without unlabelled images a step has more labelled crops; with others than the reference's there are more or
-        fewer steps.
-        """
+        """Return the loop's settings of a run: as many passes of crops as any other, see `equal_settings`."""
         method, net = self._method(case), self._net(case)
         base = replace(self.base, seed=case.seed, run_key=self._drawn(case).key(net.crop_px))
-        if not method.needs().unlabelled:
-            return with_passes(base, self.budget / base.steps)
-        once = replace(base, steps=_MANY_STEPS)
-        return replace(base, steps=max(1, round(self.budget / mask_passes(method, once) * _MANY_STEPS)))
+        return equal_settings(method, base, self.budget, small_batch=case.arm.small_batch)
 
     def _result(self, case: MaskCase, folder: Path, progress: Progress) -> MaskResult:
         drawn = self._drawn(case)
@@ -194,7 +202,13 @@ class MaskBench:
 
     def _net(self, case: MaskCase) -> MaskNet:
         decoder: Any = case.arm.decoder or self.net.decoder
-        return replace(self.net, encoder=case.arm.encoder or self.net.encoder, decoder=decoder)
+        return replace(
+            self.net,
+            encoder=case.arm.encoder or self.net.encoder,
+            decoder=decoder,
+            pretrained=self.net.pretrained and not case.arm.from_scratch,
+            frozen_stages=0 if case.arm.from_scratch else self.net.frozen_stages,
+        )
 
     def _drawn(self, case: MaskCase) -> DrawnMasks:
         return self.drawn[case.labels, case.unit, case.site, case.seed]
@@ -226,14 +240,19 @@ class MaskBench:
             variant=case.variant,
         )
         setting = self._setting()
+        facts = {"options": dict(case.arm.options), "site": case.site}
         if case.arm.method == FOREST:
             setting = {"fingerprint": setting["fingerprint"]}
-        return {**mask_row(result, self._drawn(case), info), "options": dict(case.arm.options), "setting": setting}
+        return {**mask_row(result, self._drawn(case), info), **facts, "setting": setting}
 
     def _command(self, case: MaskCase) -> str:
-        labels = "each_site" if case.site else case.labels
-        chosen = {"methods": case.arm.method, "labels": labels, "seeds": 1, "seed": case.seed}
-        given = {f"{case.arm.method}.{name}": value for name, value in case.arm.options.items()}
+        """Return a command that makes this run, and no other: its variant tells it from those of the same method."""
+        method = case.arm.method
+        chosen: dict[str, object] = {"methods": method, "variant": case.variant or PLAIN}
+        chosen |= {"labels": "each_site" if case.site else case.labels}
+        chosen |= {"labels_unit": case.unit} if case.labels == "all" else {}
+        chosen |= {"seeds": 1, "seed": case.seed}
+        given = {f"{method}.{name}": value for name, value in self.options.options_of(method).items()}
         return command_of_case(self.suite.name, self.options, chosen, given)
 
     def _setting(self) -> dict[str, Any]:
@@ -244,6 +263,7 @@ class MaskBench:
             "encoder_depth": self.net.depth,
             "image_passes": round(self.budget),
             "crop_px": self.net.crop_px,
+            "frozen_stages": self.net.frozen_stages,
             "is_pretrained": self.net.pretrained,
             "learning_rate": self.base.learning_rate,
             "n_labelled": self.base.n_labelled,
@@ -268,9 +288,30 @@ class MaskBench:
             f"{masks.name}, {counts} images for training/validation/test/unlabelled alone, {len(masks.bands)} bands, "
             f"{len(masks.classes)} classes; {how}; labelled images drawn by seed, nested, stratified by class; all "
             f"training images without masks; {self.budget:,.0f} passes of crops of {self.net.crop_px} px a run "
-            "(forward alone counts a third), equal for all nets; last averaged model; temperature from at most as many "
-            "validation images as training ones; random_forest learns on the bands of single pixels"
+            "(forward alone counts a third), equal for all nets, spent without unlabelled images both on large "
+            "batches and on small ones in more steps; last averaged model; temperature from at most as many validation "
+            "images as training ones; random_forest learns on the bands of single pixels"
+            + "".join(f"; {text}" for text in self.leaks)
         )
+
+
+def _check_case(case: MaskCase, drawn: DrawnMasks) -> None:
+    """Raise DataError where the method learns from images without mask and none is left."""
+    if case.arm.method not in MASK_FLOORS:
+        check_unlabelled(make_method(case.arm.method, case.arm.options), drawn)
+
+
+def _chosen(cases: list[MaskCase], variant: str | None) -> list[MaskCase]:
+    """Return the cases of a variant.
+
+    Raises:
+        ConfigError: there are none; those that there are are told.
+    """
+    found = [case for case in cases if variant in (None, case.variant or PLAIN)]
+    if cases and not found:
+        known = "; ".join(dict.fromkeys(case.variant or PLAIN for case in cases))
+        raise ConfigError(f"--variant: found {variant!r}, expected one of: {known}")
+    return found
 
 
 def within_sites(masks: MaskSet) -> MaskSet:
@@ -297,73 +338,3 @@ def within_sites(masks: MaskSet) -> MaskSet:
         parts[index] = drawn
     digest = hashlib.sha256(f"{masks.fingerprint}|within sites".encode()).hexdigest()
     return replace(masks, parts=parts, fingerprint=digest)
-
-
-def _choices(options: BenchOptions, suite: Suite, masks: MaskSet) -> Iterator[tuple[int | float | str, Unit, str]]:
-    """Yield how many labels of which site are used."""
-    numbers = [parse_labels(text) for text in options.labels or suite.mask_labels or suite.labels]
-    if options.labels_unit == "per_class":
-        raise ConfigError("--labels-unit: found per_class, expected images or fraction for images with masks")
-    unit_of_all: Unit = "images"
-    if options.labels_unit == "fraction" or any(isinstance(n, float) for n in numbers):
-        unit_of_all = "fraction"
-    for labels in numbers:
-        if labels == "each_site":
-            held = [i for part in (TRAIN, VALIDATION) for i in masks.of(part, labelled=True)]
-            names = sorted({masks.sites[i] for i in masks.of(TRAIN, labelled=True)} - {""})
-            if not held or len(names) < 2:
-                raise ConfigError(
-                    f"--labels: found each_site, but {len(names)} sites with masks in data set {masks.name}; expected "
-                    "two or more"
-                )
-            yield from (("all", unit_of_all, name) for name in names)
-        else:
-            yield labels, unit_of_all if labels == "all" else "fraction" if isinstance(labels, float) else "images", ""
-
-
-def _arms(options: BenchOptions, suite: Suite) -> tuple[list[Arm], list[str]]:
-    """Return what is compared, and what of the suite is not installed.
-
-    Raises:
-        ConfigError: a method that was named does not serve segmentation, or an option of it is wrong.
-    """
-    given = options.methods
-    named = [arm for arm in suite.arms if given is None or arm.method in given]
-    beyond = [name for name in given or () if name not in {arm.method for arm in named}]
-    plain = [Arm(name) for name in (beyond if suite.arms else given or (*MASK_FLOORS, *_serving()))]
-    arms, notes = [], []
-    for arm in (*named, *plain):
-        own = options.options_of(arm.method)
-        arm = replace(arm, options={**arm.options, **own})
-        if arm.method in MASK_FLOORS:
-            arms.append(arm)
-            continue
-        try:
-            method = make_method(arm.method, arm.options)
-            if arm.decoder:
-                _check_decoder(arm.decoder)
-        except ConfigError as error:
-            if own or arm in plain:
-                raise
-            notes.append(f"{arm} is left out: {error}")
-            continue
-        check_serves(method, "segmentation")
-        arms.append(arm)
-    unique = list(dict.fromkeys((arm.method, arm.variant) for arm in arms))
-    if not unique:
-        raise ConfigError(f"suite '{suite.name}': nothing is left to compare; {'; '.join(notes) or 'name --methods'}")
-    return [next(arm for arm in arms if (arm.method, arm.variant) == key) for key in unique], notes
-
-
-def _check_decoder(name: str) -> None:
-    from typing import get_args
-
-    from berunda.models.spec import Decoder
-
-    if name not in get_args(Decoder):
-        raise ConfigError(f"decoder {name!r} is unknown, expected one of {', '.join(get_args(Decoder))}")
-
-
-def _serving() -> Sequence[str]:
-    serves: Callable[[str], bool] = lambda name: "segmentation" in make_method(name).needs().tasks  # noqa: E731
-    return [name for name in method_names() if serves(name)]

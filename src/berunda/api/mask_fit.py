@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from berunda.assess.ood import FeatureDistance, energy
 from berunda.data.masks.draw import DrawnMasks
 from berunda.data.masks.images import MaskSet
 from berunda.data.masks.source import MaskSource
+from berunda.errors import DataError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
@@ -36,9 +38,10 @@ from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained
 
-__all__ = ["MaskFitted", "MaskNet", "colors_of", "fit_masks", "mask_source"]
+__all__ = ["MaskFitted", "MaskNet", "check_unlabelled", "colors_of", "fit_masks", "mask_source"]
 
 _MAX_PIXELS = 20_000
+_DEPTH, _SEGNET_DEPTH = 3, 5
 
 
 @dataclass(frozen=True)
@@ -47,30 +50,37 @@ class MaskNet:
 
     Attributes:
         encoder: its name.
-        depth: stages of it in use.
+        depth: stages of it in use; None for what the decoder is made for: 5 of SegNet, 3 of others.
         pretrained: whether it starts from pretrained weights.
         crop_px: side of a training crop.
         decoder: its decoder; None for the one that a method asks for.
+        frozen_stages: stages of the encoder, from the first, that keep their pretrained weights.
     """
 
     encoder: str
-    depth: int
+    depth: int | None
     pretrained: bool
     crop_px: int
     decoder: Decoder | None = None
+    frozen_stages: int = 0
 
     def spec(self, drawn: DrawnMasks, method: Method) -> NetSpec:
-        """Return the specification of the net that `method` gets for these images."""
+        """Return the specification of the net that `method` gets for these images.
+
+        SegNet has its published form: all five stages and no pixel path, where the options do not say otherwise.
+        """
+        decoder = self.decoder or method.needs().decoder
         return NetSpec(
             task="segmentation",
             n_bands=len(drawn.masks.bands),
             n_classes=len(drawn.classes),
             encoder=self.encoder,
-            encoder_depth=self.depth,
+            encoder_depth=self.depth or (_SEGNET_DEPTH if decoder == "segnet" else _DEPTH),
             pretrained=self.pretrained,
             crop_px=self.crop_px,
-            pixel_path=True,
-            decoder=self.decoder or method.needs().decoder,
+            pixel_path=decoder != "segnet",
+            decoder=decoder,
+            frozen_stages=self.frozen_stages,
         )
 
 
@@ -84,6 +94,7 @@ class MaskFitted:
         predictor: the bundle, ready to be asked.
         trained: what the loop left behind.
         temperature: how the confidence was calibrated.
+        earlier_s: seconds of the training in earlier processes, for one that was resumed.
     """
 
     method: Method
@@ -91,11 +102,26 @@ class MaskFitted:
     predictor: Predictor
     trained: Trained
     temperature: Temperature
+    earlier_s: float = 0.0
 
 
 def colors_of(masks: MaskSet) -> list[str]:
     """Return the colour of each class: the data set's own where it gives all of them, else the house's."""
     return list(masks.colors) if all(masks.colors) else class_colors(masks.classes)
+
+
+def check_unlabelled(method: Method, drawn: DrawnMasks) -> None:
+    """Refuse a method that learns from images without masks where no image is left to be shown without its mask.
+
+    Raises:
+        DataError: saying what to do.
+    """
+    if method.needs().unlabelled and not drawn.n_only_unlabelled:
+        raise DataError(
+            f"data set {drawn.masks.name}: the unlabelled split is empty: all {len(drawn.train)} training images are "
+            f"used with their masks, and method {method.name!r} learns from images without; add images to unlabelled/, "
+            "use fewer masks, or choose the method supervised"
+        )
 
 
 def mask_source(drawn: DrawnMasks, crop_px: int) -> MaskSource:
@@ -127,7 +153,9 @@ def fit_masks(
         progress: told of the training.
     """
     source = mask_source(drawn, net.crop_px)
+    start = time.perf_counter()
     trained = train_or_resume(method, net.spec(drawn, method), source, settings, folder, progress or Silent())
+    earlier_s = max(0.0, trained.seconds - (time.perf_counter() - start))
     model = trained.model
     manifest = _manifest(trained.method, drawn, net, settings, options if trained.method == method else None)
     bare = Bundle(manifest, make_tensors(trained.method, model.net, model.extra))
@@ -139,7 +167,7 @@ def fit_masks(
     update = {"calibration": calibration_part(temperature), "ood": ood}
     tensors = make_tensors(trained.method, model.net, model.extra, distance.as_arrays())
     bundle = Bundle(manifest.model_copy(update=update), tensors)
-    return MaskFitted(method, bundle, Predictor(bundle, settings.device), trained, temperature)
+    return MaskFitted(method, bundle, Predictor(bundle, settings.device), trained, temperature, earlier_s)
 
 
 def _manifest(

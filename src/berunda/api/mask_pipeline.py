@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from berunda.api.choices import check_serves
-from berunda.api.fit import train_or_resume, with_passes
+from berunda.api.fit import train_or_resume
 from berunda.api.mask_bench import N_SHOWN
-from berunda.api.mask_fit import MaskNet, mask_source
+from berunda.api.mask_budget import supervised_settings
+from berunda.api.mask_fit import MaskNet, check_unlabelled, mask_source
 from berunda.api.mask_recipe import mask_config, mask_net
-from berunda.api.mask_result import MaskResult, forest_masks, mask_passes, mask_row, net_masks
+from berunda.api.mask_result import MaskResult, forest_masks, mask_row, net_masks
 from berunda.api.outcome import TrainOutcome
 from berunda.api.phases import Phases
 from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of, starved_classes
@@ -28,7 +29,7 @@ from berunda.bench.grids import Shown, grid_picture
 from berunda.config import dump_config
 from berunda.data.masks.draw import DrawnMasks, draw_masks
 from berunda.data.masks.images import MaskSet
-from berunda.errors import DataError
+from berunda.data.masks.leaks import leaks
 from berunda.files import write_atomic
 from berunda.mapping.bundle import save_bundle
 from berunda.mapping.run import WORK_NAME
@@ -37,6 +38,7 @@ from berunda.methods.contract import Method
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
+from berunda.train.passes import image_passes
 
 __all__ = ["GRID_NAME", "MaskRun", "start_mask_run", "train_along_masks", "train_and_report_masks"]
 
@@ -71,9 +73,9 @@ class MaskRun(Phases):
         return self.options.compare and self.method.name != "supervised"
 
     @property
-    def equal(self) -> TrainConfig:
-        """The settings of that net: as many passes of crops."""
-        return with_passes(self.settings, mask_passes(self.method, self.settings) / self.settings.steps)
+    def equal(self) -> dict[str, TrainConfig]:
+        """The settings of that net by variant, as in a benchmark: as many passes, in large and in small batches."""
+        return supervised_settings(make_method("supervised"), self.settings, image_passes(self.method, self.settings))
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -93,12 +95,7 @@ def start_mask_run(options: TrainOptions, masks: MaskSet) -> MaskRun:
     method = make_method(options.method, options.method_options)
     check_serves(method, "segmentation")
     drawn = draw_masks(masks, options.labels, options.masks_unit, options.seed)
-    if method.needs().unlabelled and not drawn.n_only_unlabelled:
-        raise DataError(
-            f"data set {masks.name}: the unlabelled split is empty: all {len(drawn.train)} training images are used "
-            f"with their masks, and method {method.name!r} learns from images without; add images to unlabelled/, use "
-            "fewer masks (--labelled-images), or choose --method supervised"
-        )
+    check_unlabelled(method, drawn)
     net = mask_net(options)
     return MaskRun(options, drawn, net, method, mask_config(options, seed=options.seed, run_key=drawn.key(net.crop_px)))
 
@@ -109,7 +106,8 @@ def train_along_masks(run: MaskRun, folder: Path) -> TrainOutcome:
     if run.compares_nets:
         supervised = make_method("supervised")
         spec = run.net.spec(run.drawn, supervised)
-        train_or_resume(supervised, spec, source, run.equal, work / "supervised", Silent())
+        for variant, settings in run.equal.items():
+            train_or_resume(supervised, spec, source, settings, _place(work, variant), Silent())
     train_or_resume(run.method, run.net.spec(run.drawn, run.method), source, run.settings, work / "train", Silent())
     return TrainOutcome(folder, folder / "report.html", folder / "model", {}, (), {}, ())
 
@@ -145,12 +143,13 @@ def _train_all(run: MaskRun, work: Path, progress: Progress) -> None:
             progress.note("comparing: a random forest on the pixels of the same images")
             run.results.append(forest_masks(drawn, run.options.seed, keep=keep, progress=progress))
     if run.compares_nets:
-        with run.phase("comparison: supervised net"):
-            progress.note("comparing: the supervised net on the same masks, with as many passes of crops")
-            supervised = make_method("supervised")
-            run.results.append(
-                net_masks(supervised, drawn, net, run.equal, keep=keep, folder=work / "supervised", progress=progress)
-            )
+        for variant, settings in run.equal.items():
+            with run.phase("comparison: supervised net"):
+                crops = f"{settings.n_labelled} crops a step, {settings.steps} steps"
+                progress.note(f"comparing: the supervised net on the same masks, with as many passes: {crops}")
+                supervised, folder = make_method("supervised"), _place(work, variant)
+                result = net_masks(supervised, drawn, net, settings, keep=keep, folder=folder, progress=progress)
+                run.results.append(replace(result, variant=variant))
     with run.phase("training and test"):
         progress.note(f"training {run.method.name}: {run.settings.steps} steps")
         run.results.append(
@@ -167,6 +166,11 @@ def _train_all(run: MaskRun, work: Path, progress: Progress) -> None:
         )
 
 
+def _place(work: Path, variant: str) -> Path:
+    """Return the folder of the checkpoints of a supervised net."""
+    return work / f"supervised {variant}".strip().replace(" ", "_")
+
+
 def _write_grid(run: MaskRun, folder: Path) -> None:
     """Write the picture of a few test images beside the report."""
     own = run.results[-1]
@@ -177,8 +181,9 @@ def _write_grid(run: MaskRun, folder: Path) -> None:
     shown.begin(run.drawn.masks, run.shown)
     runs = []
     for result in run.results:
-        shown.keep(result.method, result.shown)
-        runs.append((result.method.replace("_", " "), result.method, float(result.figures["miou"])))
+        name = result.title.replace(" ", "_")
+        shown.keep(name, result.shown)
+        runs.append((result.title.replace("_", " "), name, float(result.figures["miou"])))
     write_atomic(folder / GRID_NAME, [grid_picture(kept, runs)])
 
 
@@ -192,11 +197,11 @@ def _report(run: MaskRun) -> ReportData:
         scores=score(matrix, run.drawn.classes),
         intervals=bootstrap_interval(own.by_image, unit="images"),
         confusion=matrix,
-        comparison=tuple(mask_row(result, run.drawn, _info(run)) for result in run.results),
+        comparison=tuple(
+            mask_row(result, run.drawn, replace(_info(run), variant=result.variant)) for result in run.results
+        ),
         differences=tuple(
-            ComparisonDifference(
-                own.method, other.method, paired_bootstrap(own.by_image, other.by_image, unit="images")
-            )
+            ComparisonDifference(own.title, other.title, paired_bootstrap(own.by_image, other.by_image, unit="images"))
             for other in run.results[:-1]
         ),
         calibration=CalibrationFacts(own.fitted.temperature, own.before, own.after, measured_on="test images"),
@@ -209,7 +214,7 @@ def _report(run: MaskRun) -> ReportData:
 
 def _info(run: MaskRun) -> RunInfo:
     options, masks = run.options, run.drawn.masks
-    passes = mask_passes(run.method, run.settings)
+    passes = image_passes(run.method, run.settings)
     return RunInfo(
         suite="train",
         labels=options.labels,
@@ -219,7 +224,8 @@ def _info(run: MaskRun) -> RunInfo:
         protocol=(
             f"{masks.name}; labelled images drawn by seed, nested, stratified by class; all training images without "
             f"masks; {passes:,.0f} passes of crops of {run.net.crop_px} px (forward alone counts a third), equal for "
-            "all nets; last averaged model; random_forest learns on the bands of single pixels"
+            "all nets, of the supervised one spent both on large batches and on small ones in more steps; last "
+            "averaged model; random_forest learns on the bands of single pixels"
         ),
     )
 
@@ -239,7 +245,7 @@ def _training_facts(run: MaskRun) -> TrainingFacts:
             **{f"Images: {use}": str(n) for use, n in run.drawn.counts()},
             "Labels": "all images" if options.labels == "all" else f"{options.labels} {unit}",
             "Crops": f"{run.net.crop_px} px, {settings.n_labelled} labelled ones a step",
-            "Net": f"{manifest.net.decoder} on {run.net.encoder}, {run.net.depth} stages",
+            "Net": f"{manifest.net.decoder} on {run.net.encoder}, {manifest.net.encoder_depth} stages",
             "Image passes": f"{own.image_passes:,.0f} (forward alone counts a third)",
             "Speed": f"{own.images_per_s:,.0f} passes a second",
         },
@@ -258,4 +264,5 @@ def _warnings(run: MaskRun) -> Iterator[str]:
         yield "No validation image was there: confidence is not calibrated, and no pixel is flagged as unlike."
     elif own.fitted.temperature.warning:
         yield own.fitted.temperature.warning
+    yield from leaks(drawn.masks)
     yield from starved_classes(pseudo_labels_of(own.fitted.trained.log, drawn.classes), run.method)

@@ -13,7 +13,7 @@ __all__ = ["STEPS", "mask_config", "mask_net"]
 
 STEPS: Mapping[str, int] = {"quick": 250, "standard": 1000, "thorough": 5000}
 """Training steps by effort: about 2, 6 and 30 minutes of FixMatch on two cores, at 4 labelled crops of 96 px a step."""
-N_LABELLED, CROP_PX, DEPTH = 4, 96, 3
+N_LABELLED, CROP_PX = 4, 96
 """A step shows about as many pixels as one of `berunda map` does (8 of 64 px), with more of what lies around them."""
 
 
@@ -21,10 +21,11 @@ def mask_net(options: TrainOptions | BenchOptions) -> MaskNet:
     """Return the net that the options ask for."""
     return MaskNet(
         encoder=options.encoder,
-        depth=options.encoder_depth or DEPTH,
+        depth=options.encoder_depth,
         pretrained=options.pretrained,
         crop_px=options.crop_px or CROP_PX,
         decoder=options.decoder,
+        frozen_stages=options.frozen_stages or 0,
     )
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from berunda._version import __version__
 from berunda.api.compare import hardware
-from berunda.api.fit import passes_per_step
 from berunda.api.mask_ask import ImageAnswer, ask_image, sample_places
 from berunda.api.mask_fit import MaskFitted, MaskNet, fit_masks
 from berunda.api.scene_result import RunInfo
@@ -21,12 +20,12 @@ from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, score
 from berunda.data.masks.draw import DrawnMasks
-from berunda.methods.contract import Method
+from berunda.methods.contract import Method, NetSpec
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
-from berunda.train.stages import plan_stages
+from berunda.train.passes import image_passes
 
-__all__ = ["FOREST", "MaskResult", "forest_masks", "mask_passes", "mask_row", "net_masks"]
+__all__ = ["FOREST", "MaskResult", "forest_masks", "mask_row", "net_masks"]
 
 FOREST = "random_forest"
 """The classical floor: a random forest on the bands of single pixels."""
@@ -50,10 +49,13 @@ class MaskResult:
         by_image: (G, C, C) confusion matrices of groups of test images, one each where there are at most 256.
         before, after: calibration on test pixels, as it came and as it is stated.
         shown: (rows, columns) uint8 classes of the test images that were asked to be kept, by index.
-        wall_s: wall time of the run in seconds.
+        wall_s: wall time of the run from the opened images to the last figure, over all the processes that it took.
         image_passes: crops it was trained on, counted with repetition; forward passes alone as a third.
         images_per_s: those passes a second of training.
+        training_s: seconds of it in the training loop; 0 where no net is trained.
         fitted: the trained net; None for the forest.
+        variant: what tells it from other runs of the method; "" for nothing.
+        facts: which net was trained in how many steps, and how many crops a step had on average; for its row.
     """
 
     method: str
@@ -66,13 +68,15 @@ class MaskResult:
     wall_s: float = 0.0
     image_passes: float = 0.0
     images_per_s: float = 0.0
+    training_s: float = 0.0
     fitted: MaskFitted | None = None
+    variant: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-
-def mask_passes(method: Method, settings: TrainConfig) -> float:
-    """Return what a training costs in trained passes of crops, stage by stage."""
-    stages = plan_stages(method, settings.steps)
-    return sum(len(stage.steps) * passes_per_step(stage.method, settings.n_labelled) for stage in stages)
+    @property
+    def title(self) -> str:
+        """Method and variant, as the report's comparison groups them."""
+        return f"{self.method}, {self.variant}" if self.variant else self.method
 
 
 def net_masks(
@@ -100,7 +104,7 @@ def net_masks(
 
     measured = _measured(drawn, answer, fitted.temperature.value, keep, progress)
     told = {"temperature": fitted.temperature.value, "temperature_fitted": fitted.temperature.is_fitted}
-    trained, passes = fitted.trained.seconds, mask_passes(method, settings)
+    trained, passes = fitted.trained.seconds, image_passes(method, settings)
     return MaskResult(
         method=method.name,
         encoder=net.encoder,
@@ -109,12 +113,25 @@ def net_masks(
         before=measured.before,
         after=measured.after,
         shown=measured.shown,
-        # A resumed run trained in earlier processes too; what is around the training is done by this one.
-        wall_s=max(trained, time.perf_counter() - start),
+        wall_s=time.perf_counter() - start + fitted.earlier_s,
+        training_s=trained,
         image_passes=passes,
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
+        facts=_facts(fitted, net.spec(drawn, method), settings),
     )
+
+
+def _facts(fitted: MaskFitted, spec: NetSpec, settings: TrainConfig) -> dict[str, Any]:
+    return {
+        "decoder": spec.decoder,
+        "encoder_depth": spec.encoder_depth,
+        "has_pixel_path": spec.pixel_path,
+        "is_pretrained": spec.pretrained,
+        "steps": settings.steps,
+        "labelled_a_step": settings.n_labelled,
+        "unlabelled_a_step": round(fitted.trained.images_seen / settings.steps - settings.n_labelled, 2),
+    }
 
 
 def forest_masks(drawn: DrawnMasks, seed: int, *, keep: tuple[int, ...] = (), progress: Progress) -> MaskResult:
@@ -218,7 +235,7 @@ def _scores(drawn: DrawnMasks, by_image: np.ndarray) -> dict[str, Any]:
 
 
 def mask_row(result: MaskResult, drawn: DrawnMasks, info: RunInfo) -> dict[str, Any]:
-    """Return a result as a row of the benchmark protocol."""
+    """Return a result as a row of the benchmark protocol; its wall time counts the opening of the decoded images in."""
     return {
         "suite": info.suite,
         "dataset": drawn.masks.name,
@@ -230,11 +247,13 @@ def mask_row(result: MaskResult, drawn: DrawnMasks, info: RunInfo) -> dict[str, 
         "labels_unit": info.labels_unit,
         "seed": info.seed,
         "metrics": result.figures,
-        "wall_s": round(result.wall_s, 2),
+        "wall_s": round(drawn.masks.opening_s + result.wall_s, 2),
+        "training_s": round(result.training_s, 2),
         "images_per_s": round(result.images_per_s, 1),
         "image_passes": round(result.image_passes),
         "is_transductive": False,
         "n_labelled": len(drawn.train),
+        **result.facts,
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

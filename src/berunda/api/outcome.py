@@ -179,8 +179,9 @@ class TrainOutcome:
                 f"{self.metrics['macro_f1']:.4f}, calibration error {self.metrics['ece']:.4f}"
             )
         for row in self.comparison if len(self.comparison) > 1 else ():
-            name, title = ("oa", "accuracy") if "oa" in row["metrics"] else ("macro_auprc", "macro AUPRC")
-            lines.append(f"  {row['method']:<18} {title} {row['metrics'][name]:.4f}, {row['wall_s']:.0f} s")
+            name = ", ".join(text for text in (row["method"], row.get("variant")) if text)
+            key, title = ("oa", "accuracy") if "oa" in row["metrics"] else ("macro_auprc", "macro AUPRC")
+            lines.append(f"  {name:<23} {title} {row['metrics'][key]:.4f}, {row['wall_s']:.0f} s")
         return [*lines, f"model: {self.bundle_path}", f"report: {self.report_path}"]
 
 
@@ -193,19 +194,26 @@ class BenchOutcome:
         files: tables and pictures.
         n_runs: runs of this benchmark.
         n_new: those of them that were missing and are done now.
-        warnings: in plain words: which runs failed, and why.
+        failed: runs that failed, and why, in plain words.
+        notes: what else there is to know, such as images that were left out.
     """
 
     rows_path: Path
     files: tuple[Path, ...]
     n_runs: int
     n_new: int
-    warnings: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All of it, in plain words."""
+        return (*self.notes, *self.failed)
 
     @property
     def is_complete(self) -> bool:
         """Whether no run failed."""
-        return not self.warnings
+        return not self.failed
 
     def summary_lines(self) -> list[str]:
         """Return where the results are."""

@@ -17,7 +17,6 @@ from berunda.api.fit import (
     Fitted,
     fit,
     method_of,
-    passes_per_step,
     share_training,
     supervised_settings,
     train_config,
@@ -39,6 +38,7 @@ from berunda.methods.contract import Method
 from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
+from berunda.train.passes import passes_per_step
 
 __all__ = ["MapRun", "map_and_report", "start_run", "train_along", "train_and_compare"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import torch
 from berunda.api.bundle_parts import calibration_part, ood_part
 from berunda.api.drawn import Drawn
 from berunda.api.fit import train_or_resume
+from berunda.api.scene_checks import check_images
 from berunda.assess.calibration import Temperature
 from berunda.assess.classify import Classified
 from berunda.assess.colors import class_colors
@@ -21,7 +22,6 @@ from berunda.assess.measures import measures_of
 from berunda.data.image_source import ImageSource
 from berunda.data.resampling import ResampledSource
 from berunda.data.source import Source
-from berunda.errors import DataError
 from berunda.mapping.bundle import Bundle, current_versions, make_tensors
 from berunda.mapping.manifest import (
     BandScale,
@@ -40,7 +40,6 @@ from berunda.train.loop import Trained
 __all__ = ["Net", "SceneFitted", "ask_images", "classified", "fit_scene", "source_of"]
 
 _CHUNK = 512
-_MIN_SIDE_PX, _MAX_CLASSES = 16, 255
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class SceneFitted:
         temperature: how the confidence was calibrated.
         validation: what it makes of the validation images.
         labelled: what it makes of the training images with labels.
+        earlier_s: seconds of the training in earlier processes, for one that was resumed.
     """
 
     method: Method
@@ -100,6 +100,7 @@ class SceneFitted:
     temperature: Temperature
     validation: Classified
     labelled: Classified
+    earlier_s: float = 0.0
 
 
 def source_of(drawn: Drawn, image_px: int) -> Source:
@@ -114,7 +115,6 @@ def fit_scene(
     net: Net,
     settings: TrainConfig,
     *,
-    options: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> SceneFitted:
@@ -127,18 +127,19 @@ def fit_scene(
         drawn: the images.
         net: which net.
         settings: the loop's.
-        options: the method's hyper-parameters that differ from its defaults, for the bundle.
         folder: where checkpoints go; None keeps none.
         progress: told of the training.
 
     Raises:
         DataError: the images are too small, or of too many classes, for a bundle.
     """
-    _check(drawn)
+    check_images(drawn)
     source = source_of(drawn, net.image_px)
+    start = time.perf_counter()
     trained = train_or_resume(method, net.spec(drawn), source, settings, folder, progress or Silent())
+    earlier_s = max(0.0, trained.seconds - (time.perf_counter() - start))
     bare = Bundle(
-        _manifest(trained.method, drawn, net, settings, options if trained.method == method else None),
+        _manifest((method, trained.method), drawn, net, settings),
         make_tensors(trained.method, trained.model.net, trained.model.extra),
     )
     predictor = ScenePredictor(bare, settings.device)
@@ -163,6 +164,7 @@ def fit_scene(
         temperature=temperature,
         validation=validation,
         labelled=labelled,
+        earlier_s=earlier_s,
     )
 
 
@@ -181,18 +183,9 @@ def classified(predictor: ScenePredictor, drawn: Drawn, index: np.ndarray) -> Cl
     return Classified(answers.logits, labels, answers.features)
 
 
-def _check(drawn: Drawn) -> None:
-    name, n_classes = drawn.images.name, len(drawn.classes)
-    if min(drawn.images.size) < _MIN_SIDE_PX:
-        rows, cols = drawn.images.size
-        raise DataError(f"data set {name}: images of {cols} x {rows} px found, expected at least {_MIN_SIDE_PX} px")
-    if not 2 <= n_classes <= _MAX_CLASSES:
-        raise DataError(f"data set {name}: {n_classes} classes found, expected 2 to {_MAX_CLASSES}")
-
-
-def _manifest(
-    method: Method, drawn: Drawn, net: Net, settings: TrainConfig, options: Mapping[str, Any] | None
-) -> Manifest:
+def _manifest(methods: tuple[Method, Method], drawn: Drawn, net: Net, settings: TrainConfig) -> Manifest:
+    """Return what the bundle says of itself; `methods` are the one that was asked for, and the one that ended."""
+    asked, method = methods
     images, names = drawn.images, drawn.classes
     bands = zip(images.bands, *images.scaling(), strict=True)
     notes: dict[str, str | int | float | bool | None] = {
@@ -200,10 +193,13 @@ def _manifest(
         "torch_threads": torch.get_num_threads(),
         "zero_is_missing": images.zero_is_missing,
     }
+    if asked is not method:
+        told = " ".join(f"{name}={value}" for name, value in _changed_options(asked).items())
+        notes["trained_by"] = f"{asked.name} {told}"
     return Manifest(
         task=images.task,
         method=method.name,
-        method_options=dict(options or {}),
+        method_options=_changed_options(method),
         encoder=net.encoder,
         net=NetSettings(encoder_depth=net.depth, crop_px=net.image_px, symmetries=net.symmetries),
         bands=tuple(BandScale(name=n, low=float(low), high=float(high)) for n, low, high in bands),
@@ -222,6 +218,12 @@ def _manifest(
         ),
         versions=current_versions(),
     )
+
+
+def _changed_options(method: Method) -> dict[str, Any]:
+    """Return the hyper-parameters of a method that differ from their defaults."""
+    values = {item.name: (getattr(method, item.name), item.default) for item in fields(method)}
+    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def _origin(use: str, drawn: Drawn, index: np.ndarray) -> Origin:

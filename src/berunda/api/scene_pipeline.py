@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from berunda.api.choices import check_serves
-from berunda.api.drawn import Drawn, draw_images
-from berunda.api.fit import train_or_resume, with_passes
+from berunda.api.drawn import Drawn, draw_images, skipped_notes
+from berunda.api.fit import train_or_resume
 from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
 from berunda.api.phases import Phases
 from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of
+from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_recipe import recipe_of
-from berunda.api.scene_result import RunInfo, SceneResult, image_passes, net_result, scene_row
+from berunda.api.scene_result import RunInfo, SceneResult, net_result, passes_of_run, scene_row
 from berunda.assess.measures import measures_of
 from berunda.assess.ood import FeatureDistance
 from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
@@ -31,6 +32,7 @@ from berunda.methods.contract import Method
 from berunda.options.train import TrainOptions
 from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
+from berunda.train.passes import with_passes
 
 __all__ = ["SceneRun", "command_of", "protocol_of", "start_run", "train_along", "train_and_report"]
 
@@ -45,6 +47,7 @@ class SceneRun(Phases):
         net: which net.
         method: what it trains with.
         settings: of the training loop.
+        is_given: whether the images were given in Python, and not read from a data set that has a name or a place.
         seconds: wall time by phase, in order.
         results: of each method on the test images, the run's own last.
     """
@@ -54,6 +57,7 @@ class SceneRun(Phases):
     net: Net
     method: Method
     settings: TrainConfig
+    is_given: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     results: list[SceneResult] = field(default_factory=list)
 
@@ -65,24 +69,26 @@ class SceneRun(Phases):
     @property
     def equal(self) -> TrainConfig:
         """The settings of that net: as many image passes."""
-        per_step = image_passes(self.method, self.settings, self.drawn, self.net) / self.settings.steps
+        per_step = passes_of_run(self.method, self.settings, self.drawn, self.net) / self.settings.steps
         return with_passes(self.settings, per_step)
 
 
-def start_run(options: TrainOptions, images: ImageSet) -> SceneRun:
+def start_run(options: TrainOptions, images: ImageSet, *, is_given: bool = False) -> SceneRun:
     """Draw the labelled images and return a run that has trained nothing yet.
 
     Raises:
-        ConfigError: the method does not serve images.
-        DataError: there are not that many labels.
+        ConfigError: the method does not serve images, or there is no such net.
+        DataError: there are not that many labels, no images without labels for a method that learns from some, or the
+            images are too small.
     """
     method = make_method(options.method, options.method_options)
     check_serves(method, images.task)
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
     net = recipe.net(options, images)
+    check_run([method], drawn, net.spec(drawn), says_all=options.says_all)
     settings = recipe.train_config(options, seed=options.seed, run_key=drawn.key(net.image_px))
-    return SceneRun(options, drawn, net, method, settings)
+    return SceneRun(options, drawn, net, method, settings, is_given)
 
 
 def train_along(run: SceneRun, folder: Path) -> TrainOutcome:
@@ -117,19 +123,21 @@ def train_and_report(run: SceneRun, folder: Path, progress: Progress) -> TrainOu
     )
 
 
-def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
-    """Return in words how a run is trained and tested."""
+def protocol_of(drawn: Drawn, net: Net, image_passes: float, *, is_transductive: bool = False) -> str:
+    """Return in words how a run is trained and tested; a transductive one saw the test images without their labels."""
     images, (rows, cols) = drawn.images, drawn.images.size
     counts = "/".join(str(len(images.of(part))) for part in range(3))
     shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
+    seen = "; validation and test images are in the graph, without labels" if is_transductive else ""
+    repeats = f" ({len(images.repeats)} test images are in another part too)" if images.repeats else ""
     how, tuned = ("by class", "temperature") if images.task == "scene" else ("stratified", "temperature and thresholds")
     return (
-        f"{images.name}, {counts} images for training/validation/test, {len(images.bands)} bands, {cols} x {rows} px"
-        f"{shown}; labelled images drawn by seed, nested, {how}; all training images without labels; "
+        f"{images.name}, {counts} images for training/validation/test{repeats}, {len(images.bands)} bands, {cols} x "
+        f"{rows} px{shown}; labelled images drawn by seed, nested, {how}; all training images without labels; "
         f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
         f"model{averaged}; {tuned} from at most as many validation labels as training labels; features_* rest on "
-        f"frozen features of {FLOOR_PX} px, without any training of the net"
+        f"frozen features of {FLOOR_PX} px, without any training of the net{seen}"
     )
 
 
@@ -149,10 +157,7 @@ def _train_all(run: SceneRun, work: Path, progress: Progress) -> None:
             )
     with run.phase("training and test"):
         progress.note(f"training {run.method.name}: {run.settings.steps} steps")
-        given, folder = run.options.method_options, work / "train"
-        run.results.append(
-            net_result(run.method, drawn, net, run.settings, options=given, folder=folder, progress=progress)
-        )
+        run.results.append(net_result(run.method, drawn, net, run.settings, folder=work / "train", progress=progress))
 
 
 def _report(run: SceneRun) -> SceneReport:
@@ -175,21 +180,28 @@ def _report(run: SceneRun) -> SceneReport:
         comparison=tuple(scene_row(result, drawn, _info(run)) for result in run.results),
         timing=dict(run.seconds),
         warnings=tuple(_warnings(run)),
-        provenance=provenance_of(command_of(run.options)),
+        provenance=provenance_of(_command(run)),
     )
 
 
 def _info(run: SceneRun) -> RunInfo:
     options = run.options
-    passes = image_passes(run.method, run.settings, run.drawn, run.net)
+    passes = passes_of_run(run.method, run.settings, run.drawn, run.net)
     return RunInfo(
         suite="train",
         labels=options.labels,
         labels_unit=options.labels_unit,
         seed=options.seed,
-        command=command_of(options),
+        command=_command(run),
         protocol=protocol_of(run.drawn, run.net, passes),
     )
+
+
+def _command(run: SceneRun) -> str:
+    if not run.is_given:
+        return command_of(run.options)
+    told = ", ".join(f"{name}={value!r}" for name, value in run.options.model_dump(exclude_defaults=True).items())
+    return f'berunda.train(berunda.TrainOptions({told}), "DIR", images={run.drawn.images.name})'
 
 
 def command_of(options: TrainOptions) -> str:
@@ -248,12 +260,15 @@ def _training_facts(run: SceneRun) -> TrainingFacts:
 def _warnings(run: SceneRun) -> Iterator[str]:
     own, images = run.results[-1], run.drawn.images
     assert own.fitted is not None
-    if images.skipped:
-        shown = ", ".join(images.skipped[:3]) + (", ..." if len(images.skipped) > 3 else "")
-        yield f"{len(images.skipped)} images cannot be read and were left out: {shown}"
+    yield from skipped_notes(images)
+    if told := run.drawn.repeats_told():
+        yield told
     if not len(run.drawn.validation):
         yield "No validation label was there: confidence is not calibrated, and no image is flagged as unlike."
     elif own.fitted.temperature.warning:
         yield own.fitted.temperature.warning
+    ood = own.fitted.bundle.manifest.ood
+    if ood is not None and ood.threshold is not None and ood.warning:
+        yield ood.warning[0].upper() + ood.warning[1:] + "."
     if run.method.needs().unlabelled and len(run.drawn.unlabelled) <= len(run.drawn.train):
-        yield "There are no images without labels: the method learned from the labelled images alone."
+        yield "There are no images without labels: the labelled images' own pixels took their place."

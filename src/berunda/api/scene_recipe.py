@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from berunda.api.scene_fit import Net
 from berunda.data.images import ImageSet
+from berunda.models.build import check_spec
+from berunda.models.spec import NetSpec
 from berunda.models.wide_resnet import WIDE_RESNETS
 from berunda.options.bench import BenchOptions
 from berunda.options.train import TrainOptions
 from berunda.train.config import Optimizer, TrainConfig
 
-__all__ = ["SceneRecipe", "recipe_of"]
+__all__ = ["SceneRecipe", "check_frozen_stages", "recipe_of"]
 
 _STEPS = {"quick": 300, "standard": 1100, "thorough": 4000}
 """About 2, 8 and 30 minutes with the packaged encoder at 64 px on two cores."""
@@ -105,3 +107,22 @@ def recipe_of(options: TrainOptions | BenchOptions) -> SceneRecipe:
         n_labelled=options.n_labelled or base.n_labelled,
         learning_rate=options.learning_rate or base.learning_rate,
     )
+
+
+def check_frozen_stages(options: TrainOptions | BenchOptions) -> None:
+    """Refuse stages to freeze that the encoder does not have, or without pretrained weights; no image is needed.
+
+    Raises:
+        ConfigError: saying how many there may be.
+    """
+    recipe = recipe_of(options)
+    spec = NetSpec(
+        task="scene",
+        n_bands=3,
+        n_classes=2,
+        encoder=options.encoder,
+        encoder_depth=recipe.encoder_depth,
+        pretrained=options.pretrained and recipe.has_weights,
+        frozen_stages=options.frozen_stages or 0,
+    )
+    check_spec(spec)

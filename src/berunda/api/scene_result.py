@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ from typing import Any
 from berunda._version import __version__
 from berunda.api.compare import hardware
 from berunda.api.drawn import Drawn
-from berunda.api.fit import passes_per_step
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
 from berunda.assess.classify import Classified
 from berunda.assess.measures import measures_of
 from berunda.mapping.patches import ScenePredictor
-from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
-from berunda.train.stages import plan_stages
+from berunda.train.passes import AllImages, image_passes
 
-__all__ = ["RunInfo", "SceneResult", "image_passes", "net_result", "scene_row", "survey_passes"]
+__all__ = ["RunInfo", "SceneResult", "all_images", "net_result", "passes_of_run", "scene_row"]
 
 _SINGLE_VIEW = (
     *("oa", "macro_auprc", "macro_f1", "macro_f1_tuned"),
@@ -40,9 +37,10 @@ class SceneResult:
         figures: of the task's `berunda.assess.measures.Measures`; where a net answers over symmetries of an image,
             `single_view` holds some of them for its answers to the images as they are, as published figures are.
         test: what it makes of the test images.
-        wall_s: wall time of the run: training, calibration and evaluation, over all the processes that it took.
+        wall_s: wall time of the run from the opened images to the last figure, over all the processes that it took.
         image_passes: images it was trained on, counted with repetition; forward passes alone as a third.
         images_per_s: those passes a second of training; images a second where nothing is trained.
+        training_s: seconds of it in the training loop; 0 where no net is trained.
         is_transductive: whether it saw the test images without their labels.
         fitted: the trained net; None for a method that trains none.
         validation: the task's first metric on the validation images; None where there are none, or nothing is trained.
@@ -55,6 +53,7 @@ class SceneResult:
     wall_s: float
     image_passes: float
     images_per_s: float
+    training_s: float = 0.0
     is_transductive: bool = False
     fitted: SceneFitted | None = None
     validation: float | None = None
@@ -83,28 +82,14 @@ class RunInfo:
     variant: str = ""
 
 
-def survey_passes(method: Method, drawn: Drawn, net: Net) -> float:
-    """Return what showing every image to the model costs a run, in trained image passes: forward alone a third.
-
-    Enlarged images count by their area.
-    """
-    n_images = len(drawn.train) + len(drawn.unlabelled)
-    stages = [stage.needs() for stage in _methods_of_stages(method)]
-    n_surveys = float(sum(needs.surveys for needs in stages))
-    if stages[0].surveys and net.pretrained:
-        n_surveys += max(1.0, stages[0].first_survey_px / net.image_px) ** 2 - 1
-    return n_surveys * n_images / 3
+def all_images(drawn: Drawn, net: Net) -> AllImages:
+    """Return what a method that looks at all images of a run looks at."""
+    return AllImages(len(drawn.train) + len(drawn.unlabelled), net.image_px, net.pretrained)
 
 
-def image_passes(method: Method, settings: TrainConfig, drawn: Drawn, net: Net) -> float:
-    """Return what a training costs in trained image passes: its steps, stage by stage, and its surveys."""
-    steps = plan_stages(method, settings.steps)
-    in_steps = sum(len(stage.steps) * passes_per_step(stage.method, settings.n_labelled) for stage in steps)
-    return in_steps + survey_passes(method, drawn, net)
-
-
-def _methods_of_stages(method: Method) -> list[Method]:
-    return [method if stage.method is None else make_method(stage.method) for stage in method.stages()]
+def passes_of_run(method: Method, settings: TrainConfig, drawn: Drawn, net: Net) -> float:
+    """Return what a training costs in trained image passes, see `image_passes`."""
+    return image_passes(method, settings, all_images(drawn, net))
 
 
 def net_result(
@@ -113,25 +98,24 @@ def net_result(
     net: Net,
     settings: TrainConfig,
     *,
-    options: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     progress: Progress,
 ) -> SceneResult:
     """Train a net, calibrate it, and measure it on the test images; arguments as those of `fit_scene`."""
     start = time.perf_counter()
-    fitted = fit_scene(method, drawn, net, settings, options=options, folder=folder, progress=progress)
+    fitted = fit_scene(method, drawn, net, settings, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = measures_of(drawn.images.task).figures(fitted.validation, test, class_names=drawn.classes)
     if net.symmetries > 1:
         figures["single_view"] = _single_view(fitted, drawn, settings.device)
-    trained, passes = fitted.trained.seconds, image_passes(method, settings, drawn, net)
+    trained, passes = fitted.trained.seconds, passes_of_run(method, settings, drawn, net)
     return SceneResult(
         method=method.name,
         encoder=net.encoder,
         figures=figures,
         test=test,
-        # A resumed run trained in earlier processes too; what is around the training is done by this one.
-        wall_s=max(trained, time.perf_counter() - start),
+        wall_s=time.perf_counter() - start + fitted.earlier_s,
+        training_s=trained,
         image_passes=passes,
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
@@ -148,7 +132,7 @@ def _single_view(fitted: SceneFitted, drawn: Drawn, device: str) -> dict[str, fl
 
 
 def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
-    """Return a result as a row of the benchmark protocol."""
+    """Return a result as a row of the benchmark protocol; its wall time counts the opening of the decoded images in."""
     return {
         "suite": info.suite,
         "dataset": drawn.images.name,
@@ -161,11 +145,13 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
         "seed": info.seed,
         "metrics": result.figures,
         "validation": result.validation,
-        "wall_s": round(result.wall_s, 2),
+        "wall_s": round(drawn.images.opening_s + result.wall_s, 2),
+        "training_s": round(result.training_s, 2),
         "images_per_s": round(result.images_per_s, 1),
         "image_passes": round(result.image_passes),
         "is_transductive": result.is_transductive,
         "n_labelled": len(drawn.train),
+        "n_skipped": len(drawn.images.skipped),
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

@@ -12,8 +12,8 @@ import numpy as np
 from berunda.assess.description import Description, describe_images, refuse_broken
 from berunda.assess.embedding import principal_components
 from berunda.data.site_classes import ClassCounts, count_classes
-from berunda.data.site_layouts import Cutting, find_sites
-from berunda.data.site_pixels import Ground, Patch, SitePixels, measure_site_scaling, resolution_of
+from berunda.data.site_layouts import Cutting
+from berunda.data.site_pixels import SAME_RESOLUTION, Ground, Patch, SitePixels, measure_site_scaling, resolution_of
 from berunda.data.sites import SiteSet
 from berunda.errors import DataError
 from berunda.models.describe import Describer
@@ -27,7 +27,6 @@ __all__ = [
     "common_ground",
     "cutting_of",
     "describe_sites",
-    "open_sites",
     "with_resolution",
 ]
 
@@ -77,17 +76,6 @@ def cutting_of(options: SiteOptions) -> Cutting:
     )
 
 
-def open_sites(inputs: Sequence[str], options: SiteOptions) -> SiteSet:
-    """Return the sites that the inputs mean, with the roles that the options give.
-
-    Raises:
-        DataError: there is one site only; or as `find_sites`.
-        ConfigError: a role names no site.
-    """
-    sites = find_sites(inputs, cutting_of(options))
-    return sites.with_roles(options.roles)
-
-
 def check_several(sites: SiteSet) -> None:
     """Refuse a single site: there is nothing to compare it with.
 
@@ -103,7 +91,10 @@ def check_several(sites: SiteSet) -> None:
 
 
 def with_resolution(sites: SiteSet, resolution_m: float | None) -> SiteSet:
-    """Return the set with a pixel size for images whose files do not tell it; None changes nothing."""
+    """Return the set with a pixel size for images whose files do not tell it; None changes nothing.
+
+    A georeference in metres goes before it.
+    """
     if resolution_m is None:
         return sites
     return replace(sites, sites=tuple(replace(site, resolution_m=resolution_m) for site in sites.sites))
@@ -123,7 +114,7 @@ def common_ground(both: SiteSet, resolution_m: float | None, bands: Sequence[str
     Raises:
         DataError: a resolution is not known, or no image can be read.
     """
-    pixels = SitePixels(both, bands=bands)
+    pixels = SitePixels(both, bands=bands, names=bands)
     resolutions, sides = [], []
     for site in range(len(both.sites)):
         for index in both.items_of([site])[:3]:
@@ -135,7 +126,13 @@ def common_ground(both: SiteSet, resolution_m: float | None, bands: Sequence[str
                 break
     if not sides:
         raise DataError(f"data sets {both.name}: no image can be read; check the files")
-    return Ground(resolution_m or max(resolutions), min(sides))
+    coarsest = max(resolutions)
+    if resolution_m is not None and resolution_m < (1 - SAME_RESOLUTION) * coarsest:
+        raise DataError(
+            f"--common-resolution: {resolution_m:g} m found, expected at least {coarsest:g} m, the side of the "
+            "coarsest images' pixels, as what is coarser cannot be made finer"
+        )
+    return Ground(resolution_m or coarsest, min(sides))
 
 
 def describe_sites(
@@ -147,17 +144,21 @@ def describe_sites(
         BerundaError: images cannot be read (unless skipped), differ in their bands or are all alike; the encoder cannot
             be had.
     """
-    pixels = SitePixels(sites, bands=options.bands, ground=ground)
+    pixels = SitePixels(sites, bands=options.bands, names=options.bands, ground=ground)
     with stages.timed("radiometry"):
         scaling = measure_site_scaling(pixels, options.seed)
     with stages.timed("encoder"):
-        describer = Describer(
-            options.encoder, len(pixels.bands), pretrained=options.pretrained, device=options.device
-        )
-    key = f"{options.encoder}|{options.pretrained}|{describer.device.type}|stages"
+        describer = Describer(options.encoder, len(pixels.bands), pretrained=options.pretrained, device=options.device)
+    key = f"{options.encoder}|{options.pretrained}|{describer.device.type}|stages|{describer.digest}"
     with stages.timed("describe images"):
         found = describe_images(
-            pixels, scaling, describer, image_px=options.image_px, key=key, progress=progress
+            pixels,
+            scaling,
+            describer,
+            image_px=options.image_px,
+            key=key,
+            min_valid=options.min_valid,
+            progress=progress,
         )
     if not options.skip_broken:
         refuse_broken(found, len(sites))
@@ -165,4 +166,17 @@ def describe_sites(
         classes = count_classes(found.sites, options.labels, options.field or "", zero_is_class=options.zero_is_class)
     with stages.timed("principal components"):
         components = principal_components(found.features, stages=describer.stages)
-    return Described(found, components, classes, sites.notes)
+    return Described(found, components, classes, (*sites.notes, *_told(found, pixels, options.min_valid)))
+
+
+def _told(found: Description, pixels: SitePixels, min_valid: float) -> list[str]:
+    """Return what a reader should know of the images that were read."""
+    told = []
+    if found.blank:
+        told.append(
+            f"{len(found.blank)} of {len(pixels.sites)} images hold data on less than {min_valid:.0%} of their pixels "
+            f"and are left out ({found.blank[0]!r} is the first), see --min-valid."
+        )
+    if pixels.renamed:
+        told.append(f"Bands {', '.join(pixels.renamed)} are called {', '.join(pixels.bands)}, as --bands says.")
+    return told

@@ -15,15 +15,23 @@ from berunda.assess.representativeness import ClassFigures
 from berunda.assess.site_analysis import SiteAnalysis
 from berunda.data.site_pixels import place_of
 from berunda.data.sites import Item, SiteSet
+from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS
 from berunda.errors import ConfigError, GeoError
 from berunda.files import write_text
 from berunda.geo.grid import Grid
 from berunda.geo.outlines import write_outlines
 from berunda.geo.reproject import footprint
 
-__all__ = ["WINDOW_COLUMNS", "places_of", "relative_path", "window_cells", "write_csv", "write_ranking", "write_tables"]
-
-WINDOW_COLUMNS = ("row", "col", "n_rows", "n_cols")
+__all__ = [
+    "WINDOW_COLUMNS",
+    "below_table",
+    "places_of",
+    "relative_path",
+    "window_cells",
+    "write_csv",
+    "write_ranking",
+    "write_tables",
+]
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
@@ -150,13 +158,23 @@ def _write_polygons(path: Path, sites: SiteSet, index: np.ndarray, rows: list[li
     return write_outlines(path, np.array(shapes, dtype=object), columns, target, "label_next")
 
 
-def relative_path(table: Path, item: Item) -> str:
-    """Return an image's path from the folder of a table, with "/".
+def relative_path(table: Path, sites: SiteSet, item: Item) -> str:
+    """Return an image's path from the folder of a table, with "/"; those of a scene of several files joined by ";".
 
     Raises:
         ConfigError: the image does not lie below that folder.
     """
-    file = item.path.resolve()
+    paths = (item.path,) if item.window is None else sites.scenes[item.scene].paths
+    return FILES_JOINT.join(below_table(table, path) for path in paths)
+
+
+def below_table(table: Path, path: Path) -> str:
+    """Return a file's path from the folder of a table, with "/".
+
+    Raises:
+        ConfigError: the file does not lie below that folder.
+    """
+    file = path.resolve()
     folder = table.resolve().parent
     if not file.is_relative_to(folder):
         shared = os.path.commonpath([file, folder])

@@ -12,6 +12,7 @@ import numpy as np
 from berunda.data.catalog._france import CLASSES, kind_and_stem
 from berunda.data.listing import RASTER_SUFFIXES, files_of
 from berunda.errors import DataError
+from berunda.files import replacing
 from berunda.geo.raster import open_scenes
 from berunda.geo.write import create_tiled, finish_tiled
 from berunda.mapping.arrays import predict_array
@@ -127,13 +128,8 @@ def _write(predictor: Predictor, paths: list[Path], numbers: np.ndarray, path: P
 def _archived(paths: list[Path], folder: Path) -> Path:
     """Write the archive whole or not at all."""
     archive = folder / ARCHIVE_NAME
-    partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
-            members: Mapping[str, Path] = {path.relative_to(folder).as_posix(): path for path in paths}
-            for name, path in sorted(members.items()):
-                opened.write(path, name)
-        os.replace(partial, archive)
-    finally:
-        partial.unlink(missing_ok=True)
+    members: Mapping[str, Path] = {path.relative_to(folder).as_posix(): path for path in paths}
+    with replacing(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, path in sorted(members.items()):
+            opened.write(path, name)
     return archive

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
-from berunda.api.choices import check_choices
+from berunda.api.choices import check_choices, check_for_masks, check_net_options
 from berunda.api.out_folder import check_no_map, check_out
 from berunda.api.outcome import TrainOutcome
 from berunda.api.ranks_here import ranks_here
 from berunda.api.task_of_data import task_of_data
-from berunda.data.images import open_images
+from berunda.data.images import ImageSet, open_images
 from berunda.data.masks.images import open_masks
 from berunda.errors import ConfigError
 from berunda.mapping.lock import output_lock
@@ -20,7 +21,9 @@ from berunda.progress import Progress, Silent
 __all__ = ["train"]
 
 
-def train(options: TrainOptions, out: Path | str, *, progress: Progress | None = None) -> TrainOutcome:
+def train(
+    options: TrainOptions, out: Path | str, *, images: ImageSet | None = None, progress: Progress | None = None
+) -> TrainOutcome:
     """Train on a data set of images, with a class or a mask each, and write the bundle and the report.
 
     Options and data get their verdict before anything is trained. An interrupted run goes on from its last checkpoint
@@ -30,6 +33,8 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
     Args:
         options: every option, see `TrainOptions`.
         out: folder for `model/`, `report.html`, `report.json` and `run.yaml`; with masks `test_images.png` as well.
+        images: to train on instead of a data set on disk, such as `from_dataset` returns; `options.dataset` then is
+            their name.
         progress: told of reading and training.
 
     Returns:
@@ -42,11 +47,15 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
         >>> train(TrainOptions(dataset="eurosat", labels_per_class=5), "out")  # doctest: +SKIP
     """
     folder = Path(out).absolute()
-    check_out(folder, [options.dataset, options.data])
+    check_out(folder, [options.data] if images is not None else [options.dataset, options.data])
     check_no_map(folder)
-    task = task_of_data(options.dataset, _folder_of(options), options.task)
+    if images is None:
+        task = task_of_data(options.dataset, _folder_of(options), options.task)
+        train_on = _train_on_masks if task == "segmentation" else _train_on_images
+    else:
+        _check_given(options, images)
+        train_on = partial(_train_on_images, given=images)
     check_choices(options)
-    train_on = _train_on_masks if task == "segmentation" else _train_on_images
     with ranks_here() as ranks:
         if ranks is None or ranks.rank == 0:
             with output_lock(folder):
@@ -54,11 +63,9 @@ def train(options: TrainOptions, out: Path | str, *, progress: Progress | None =
         return train_on(options, folder, Silent(), along=True)
 
 
-def _train_on_masks(
-    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False
-) -> TrainOutcome:
+def _train_on_masks(options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False) -> TrainOutcome:
     start = time.perf_counter()
-    _check_for_masks(options)
+    check_for_masks(options)
     masks = open_masks(options.dataset, folder=_folder_of(options), progress=progress)
     from berunda.api.mask_pipeline import start_mask_run, train_along_masks, train_and_report_masks
 
@@ -67,45 +74,47 @@ def _train_on_masks(
     return train_along_masks(run, folder) if along else train_and_report_masks(run, folder, progress)
 
 
+def _check_given(options: TrainOptions, images: ImageSet) -> None:
+    """Refuse images of several labels, and options that speak of other images.
+
+    Raises:
+        ConfigError: saying what was found and expected.
+    """
+    faults = []
+    other = [task for task in (options.task, images.task) if task not in (None, "scene")]
+    if other:
+        faults.append(f"task {other[0]} found, expected scene, one class an image")
+    if options.dataset != images.name:
+        faults.append(f"dataset {options.dataset!r} found, expected {images.name!r}, the name of the images given")
+    if options.data is not None:
+        faults.append(f"data {options.data!r} found, expected none")
+    if faults:
+        raise ConfigError("training on images given: " + "; ".join(faults))
+
+
 def _train_on_images(
-    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False
+    options: TrainOptions, folder: Path, progress: Progress, *, along: bool = False, given: ImageSet | None = None
 ) -> TrainOutcome:
     start = time.perf_counter()
     if options.labelled_images is not None:
         raise ConfigError(
             "--labelled-images: for images with masks, found a data set of whole images; use --labels-per-class"
         )
-    images = open_images(
-        options.dataset,
-        folder=_folder_of(options),
-        task=options.task,
-        skip_broken=options.skip_broken,
-        progress=progress,
-    )
+    check_net_options(options)
+    images = given
+    if images is None:
+        images = open_images(
+            options.dataset,
+            folder=_folder_of(options),
+            task=options.task,
+            skip_broken=options.skip_broken,
+            progress=progress,
+        )
     from berunda.api.scene_pipeline import start_run, train_along, train_and_report
 
-    run = start_run(options, images)
+    run = start_run(options, images, is_given=given is not None)
     run.seconds["reading"] = time.perf_counter() - start
     return train_along(run, folder) if along else train_and_report(run, folder, progress)
-
-
-def _check_for_masks(options: TrainOptions) -> None:
-    """Refuse options that have no meaning for images with masks.
-
-    Raises:
-        ConfigError: naming them.
-    """
-    given = {
-        "--labels-per-class": options.labels_per_class is not None,
-        "--image-px": options.image_px is not None,
-        "--skip-broken": options.skip_broken,
-    }
-    needless = [name for name, is_given in given.items() if is_given]
-    if needless:
-        raise ConfigError(
-            f"{', '.join(needless)}: for whole images, found images with masks; leave it out (--labelled-images counts "
-            "images with masks, --crop-px sets the side of a crop)"
-        )
 
 
 def _folder_of(options: TrainOptions) -> Path | None:

@@ -1,60 +1,93 @@
-"""How unsure a model is about each image of a set of sites."""
+"""How unsure a model is about images of sites."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from berunda.data.scaling import scale_pixels
 from berunda.data.site_pixels import Patch, SitePixels
 from berunda.data.sites import SiteSet
-from berunda.mapping.bundle import Bundle, load_bundle
+from berunda.mapping.arrays import predict_arrays
+from berunda.mapping.bundle import Bundle
 from berunda.mapping.patches import ScenePredictor
 from berunda.mapping.predictor import Predictor
 from berunda.progress import Progress
 
-__all__ = ["measure_uncertainty"]
+__all__ = ["check_model", "measure_uncertainty"]
+
+_Confidence = Callable[[Sequence[Patch]], list[float]]
 
 
-def measure_uncertainty(bundle: Path | str, sites: SiteSet, *, device: str, progress: Progress) -> np.ndarray:
-    """Return (N,) 0..1: what is lacking of the calibrated confidence to 1, over what could lack; 0 where it is sure.
-
-    Of a model that draws maps it is the mean over an image's valid pixels. Images without a valid pixel, or that
-    cannot be read, get 0.
+def check_model(bundle: Bundle, sites: SiteSet, names: Sequence[str] | None = None) -> None:
+    """Refuse a model whose bands the sites do not have, before anything is computed; one image of each site is read.
 
     Args:
-        bundle: the folder of the model.
+        bundle: the model.
+        sites: the images.
+        names: names for all bands of images that bear none of these.
+
+    Raises:
+        DataError: an image lacks a band of the model.
+    """
+    pixels = _pixels(bundle, sites, names)
+    for site in range(len(sites.sites)):
+        for index in sites.items_of([site])[:1]:
+            pixels.read(int(index))
+
+
+def measure_uncertainty(
+    bundle: Bundle,
+    sites: SiteSet,
+    index: np.ndarray,
+    *,
+    names: Sequence[str] | None = None,
+    device: str = "auto",
+    progress: Progress,
+) -> np.ndarray:
+    """Return (N,) 0..1: what is lacking of the calibrated confidence to 1, over what could lack; 0 where it is sure.
+
+    Of a model that draws maps it is the mean over an image's valid pixels. NaN stands for images that were not asked
+    for, have no valid pixel or cannot be read: nothing is known of them.
+
+    Args:
+        bundle: the model.
         sites: the images, with the model's bands.
+        index: (n,) images to ask the model about.
+        names: names for all bands of images that bear none of these.
         device: where to compute.
         progress: told of every batch.
 
     Raises:
-        CheckpointError, SecurityError: the model cannot be read.
+        CheckpointError, SecurityError: the model's weights do not fit it.
         DataError: an image lacks a band of the model.
     """
-    loaded = load_bundle(bundle)
-    manifest = loaded.manifest
-    pixels = SitePixels(sites, bands=manifest.band_names, source=f"the model {bundle}")
-    confidence: Callable[[Patch], float]
-    if manifest.task == "segmentation":
-        confidence = _PixelConfidence(loaded, device)
-    else:
-        confidence = _ImageConfidence(loaded, device)
+    manifest = bundle.manifest
+    pixels = _pixels(bundle, sites, names)
+    is_map = manifest.task == "segmentation"
+    confidence: _Confidence = _PixelConfidence(bundle, device) if is_map else _ImageConfidence(bundle, device)
     most = 0.5 if manifest.task == "multilabel" else 1 - 1 / max(2, len(manifest.classes))
-    unsure = np.zeros(len(sites))
-    progress.start("uncertainty", len(sites))
+    unsure = np.full(len(sites), np.nan)
+    progress.start("uncertainty", len(index))
     start = 0
-    for piece in pixels.every(np.arange(len(sites))):
-        for offset, patch in enumerate(piece):
-            if isinstance(patch, Patch) and patch.valid.any():
-                unsure[start + offset] = np.clip((1 - confidence(patch)) / most, 0, 1)
+    for piece in pixels.every(index):
+        known = [(place, patch) for place, patch in enumerate(piece, start) if _has_data(patch)]
+        places = np.asarray(index, np.int64)[[place for place, _ in known]]
+        sure = confidence([patch for _, patch in known if isinstance(patch, Patch)])
+        unsure[places] = np.clip((1 - np.array(sure)) / most, 0, 1)
         start += len(piece)
         progress.advance(len(piece))
     progress.finish()
     return unsure
+
+
+def _pixels(bundle: Bundle, sites: SiteSet, names: Sequence[str] | None) -> SitePixels:
+    return SitePixels(sites, bands=bundle.manifest.band_names, names=names, source="the model of --bundle")
+
+
+def _has_data(patch: object) -> bool:
+    return isinstance(patch, Patch) and bool(patch.valid.any())
 
 
 class _ImageConfidence:
@@ -63,12 +96,18 @@ class _ImageConfidence:
     def __init__(self, bundle: Bundle, device: str) -> None:
         self._predictor = ScenePredictor(bundle, device)
 
-    def __call__(self, patch: Patch) -> float:
-        scaled = scale_pixels(patch.pixels, patch.valid, *self._predictor.scaling)
-        probabilities = self._predictor.predict(scaled[None]).probabilities[0]
-        if self._predictor.manifest.task == "multilabel":
-            return float(np.maximum(probabilities, 1 - probabilities).mean())
-        return float(probabilities.max())
+    def __call__(self, patches: Sequence[Patch]) -> list[float]:
+        sure = np.zeros(len(patches))
+        for shape in dict.fromkeys(patch.valid.shape for patch in patches):  # images of one size go together
+            mine = [i for i, patch in enumerate(patches) if patch.valid.shape == shape]
+            scaling = self._predictor.scaling
+            scaled = np.stack([scale_pixels(patches[i].pixels, patches[i].valid, *scaling) for i in mine])
+            probabilities = self._predictor.predict(scaled).probabilities
+            if self._predictor.manifest.task == "multilabel":
+                sure[mine] = np.maximum(probabilities, 1 - probabilities).mean(axis=1)
+            else:
+                sure[mine] = probabilities.max(axis=1)
+        return sure.tolist()
 
 
 class _PixelConfidence:
@@ -77,9 +116,7 @@ class _PixelConfidence:
     def __init__(self, bundle: Bundle, device: str) -> None:
         self._predictor = Predictor(bundle, device)
 
-    def __call__(self, patch: Patch) -> float:
-        scaled = self._predictor.scale(patch.pixels, patch.valid)
-        logits = self._predictor.features_and_logits(torch.from_numpy(scaled)[None])[1][0]
-        temperature = self._predictor.manifest.calibration.temperature
-        confidence = (logits / temperature).softmax(dim=0).max(dim=0).values.cpu().numpy()
-        return float(confidence[patch.valid].mean())
+    def __call__(self, patches: Sequence[Patch]) -> list[float]:
+        images = [(patch.pixels, patch.valid) for patch in patches]
+        planes = predict_arrays(self._predictor, images, self._predictor.batch)
+        return [float(plane.confidence[patch.valid].mean()) for plane, patch in zip(planes, patches, strict=True)]

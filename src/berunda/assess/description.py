@@ -29,9 +29,18 @@ from berunda.data.sites import SiteSet
 from berunda.errors import DataError
 from berunda.progress import Progress, Silent
 
-__all__ = ["BINS", "THUMB_PX", "Description", "describe_images", "refuse_broken", "thumbnail"]
+__all__ = [
+    "BINS",
+    "MIN_VALID",
+    "THUMB_PX",
+    "Description",
+    "colour_bands",
+    "describe_images",
+    "refuse_broken",
+    "thumbnail",
+]
 
-VERSION = 2
+VERSION = 3
 THUMB_PX = 40
 BINS = 48
 SPAN = 1.5
@@ -40,6 +49,8 @@ SPAN = 1.5
 _MAX_COUNTED = 60_000  # pixels of an image that its histograms count
 _GAMMA = 0.7  # of thumbnails, which would be dark where a few images are very bright
 _N_NAMED = 5
+MIN_VALID = 0.5
+"""Share of an image's pixels that hold data, at least; what has less shows the edge of its scene, and is left out."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Description:
         scaling: low and high of every band.
         broken: images that cannot be read, by name, and why.
         from_cache: whether it was described before.
+        blank: images that hold too little data to be described, by name; they are left out as well.
     """
 
     sites: SiteSet
@@ -71,6 +83,12 @@ class Description:
     scaling: Scaling
     broken: tuple[tuple[str, str], ...] = ()
     from_cache: bool = False
+    blank: tuple[str, ...] = ()
+
+    @property
+    def n_images(self) -> int:
+        """Number of images that were looked at, those included that are not described."""
+        return len(self.sites) + len(self.broken) + len(self.blank)
 
 
 def describe_images(
@@ -80,6 +98,7 @@ def describe_images(
     *,
     image_px: int,
     key: str,
+    min_valid: float = MIN_VALID,
     progress: Progress | None = None,
 ) -> Description:
     """Describe all images, or return what the cache holds of them.
@@ -89,18 +108,19 @@ def describe_images(
         scaling: low and high of every band, of all sites together.
         describe: from scaled images (n, B, px, px) float32 to features (n, D) float32.
         image_px: side at which the encoder sees every image.
-        key: names the encoder and its settings.
+        key: names the encoder, its weights and its settings.
+        min_valid: share 0..1 of an image's pixels that must hold data; images with less are left out and named.
         progress: told of every batch.
 
     Raises:
-        DataError: no image can be read, or their bands differ between sites.
+        DataError: no image can be read or holds enough data, or their bands differ between sites.
     """
     told = progress or Silent()
-    path = _cache_path(pixels, scaling, image_px, key)
-    rows = _load(path, len(pixels.sites))
+    path = _cache_path(pixels, scaling, image_px, f"{key}|{min_valid}")
+    rows = _tried_again(_load(path, len(pixels.sites)), pixels)
     known = rows is not None
     if rows is None:
-        rows = _Rows(len(pixels.sites))
+        rows = _Rows(len(pixels.sites), min_valid)
         told.start("describe", len(pixels.sites))
         for piece in pixels.every(np.arange(len(pixels.sites))):
             rows.add(piece, scaling, describe, image_px)
@@ -127,14 +147,15 @@ def refuse_broken(found: Description, n_images: int) -> None:
 
 def thumbnail(patch: Patch, scaling: Scaling, side_px: int = THUMB_PX) -> np.ndarray:
     """Return a picture (side_px, side_px, 3) uint8: red, green, blue where bands are called so, else three bands."""
-    at = _colour_bands(patch.bands)
+    at = colour_bands(patch.bands)
     low, high = np.asarray(scaling.low)[at], np.asarray(scaling.high)[at]
     shown = scale_pixels(patch.pixels[at], patch.valid, low, high)
     small = resampled(shown, side_px)
     return (np.clip(small.transpose(1, 2, 0) * 0.5 + 0.5, 0, 1) ** _GAMMA * 255).astype(np.uint8)
 
 
-def _colour_bands(bands: tuple[str, ...]) -> list[int]:
+def colour_bands(bands: tuple[str, ...]) -> list[int]:
+    """Return the places of the three bands that are shown as red, green and blue; one thrice where there are fewer."""
     lower = [name.lower() for name in bands]
     for names in (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2")):
         if all(name in lower for name in names) and not (names[0] == "b4" and len(bands) < 6):
@@ -143,12 +164,13 @@ def _colour_bands(bands: tuple[str, ...]) -> list[int]:
 
 
 class _Rows:
-    """What is found, image by image; broken ones keep their place, empty."""
+    """What is found, image by image; broken and blank ones keep their place, empty."""
 
-    def __init__(self, n: int) -> None:
-        self.n = n
+    def __init__(self, n: int, min_valid: float = 0.0) -> None:
+        self.n, self.min_valid = n, min_valid
         self.parts: list[dict[str, np.ndarray]] = []
         self.broken: dict[int, str] = {}
+        self.blank: list[int] = []
         self.n_seen = 0
 
     def add(
@@ -159,8 +181,14 @@ class _Rows:
         image_px: int,
     ) -> None:
         """Describe some images."""
-        whole = [patch for patch in piece if isinstance(patch, Patch)]
-        self.broken |= {patch.item: patch.reason for patch in piece if isinstance(patch, Broken)}
+        whole: list[Patch] = []
+        for index, patch in enumerate(piece, self.n_seen):
+            if isinstance(patch, Broken):
+                self.broken[patch.item] = patch.reason
+            elif patch.valid.mean() < self.min_valid:
+                self.blank.append(index)
+            else:
+                whole.append(patch)
         self.n_seen += len(piece)
         if not whole:
             return
@@ -198,9 +226,13 @@ def _histogram(patch: Patch, scaling: Scaling) -> np.ndarray:
 def _description(pixels: SitePixels, scaling: Scaling, rows: _Rows, known: bool) -> Description:
     sites, arrays = pixels.sites, rows.arrays()
     if not arrays:
-        reason = next(iter(rows.broken.values()), "")
-        raise DataError(f"data set {sites.name}: none of its {len(sites)} images can be read: {reason[:200]}")
-    kept = np.array([i for i in range(len(sites)) if i not in rows.broken], np.int64)
+        reason = next(iter(rows.broken.values()), "they are nodata")
+        raise DataError(
+            f"data set {sites.name}: none of its {len(sites)} images can be read and holds data: {reason[:200]}; check "
+            "the files and their nodata values"
+        )
+    left_out = {*rows.broken, *rows.blank}
+    kept = np.array([i for i in range(len(sites)) if i not in left_out], np.int64)
     bad = np.flatnonzero(~np.isfinite(arrays["features"]).all(axis=1))
     if len(bad):
         name = sites.items[int(kept[bad[0]])].name
@@ -211,11 +243,12 @@ def _description(pixels: SitePixels, scaling: Scaling, rows: _Rows, known: bool)
         )
     broken = tuple((sites.items[i].name, reason) for i, reason in sorted(rows.broken.items()))
     return Description(
-        sites=sites.subset(kept) if broken else sites,
+        sites=sites.subset(kept) if left_out else sites,
         bands=pixels.bands,
         scaling=scaling,
         broken=broken,
         from_cache=known,
+        blank=tuple(sites.items[i].name for i in rows.blank),
         **arrays,
     )
 
@@ -250,15 +283,30 @@ def _load(path: Path, n: int) -> _Rows | None:
     """Return what the cache holds; None where it holds nothing, or something damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name != "broken"}
-            told = json.loads(str(file["broken"]))
+            arrays = {name: file[name] for name in file.files if name not in ("blank", "broken")}
+            blank, broken = file["blank"].tolist(), file["broken"].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     rows = _Rows(n)
-    rows.broken = {int(index): str(reason) for index, reason in told.items()}
+    rows.blank, rows.broken = blank, dict.fromkeys(broken, "")
     rows.parts = [arrays] if arrays else []
-    if arrays and {len(values) for values in arrays.values()} != {n - len(rows.broken)}:
+    if arrays and {len(values) for values in arrays.values()} != {n - len(blank) - len(broken)}:
         return None
+    return rows
+
+
+def _tried_again(rows: _Rows | None, pixels: SitePixels) -> _Rows | None:
+    """Return what the cache holds where images that could not be read still cannot; None where one can.
+
+    That an image is broken is never taken from the cache: a share may have been away, or handles too few.
+    """
+    if rows is None:
+        return None
+    for index in tuple(rows.broken):
+        patch = pixels.read(index)
+        if isinstance(patch, Patch):
+            return None
+        rows.broken[index] = patch.reason
     return rows
 
 
@@ -269,8 +317,8 @@ def _save(path: Path, rows: _Rows) -> None:
         descriptor, own = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                told = {str(index): reason for index, reason in rows.broken.items()}
-                kept: dict[str, Any] = {**rows.arrays(), "broken": np.array(json.dumps(told))}
+                kept: dict[str, Any] = rows.arrays()
+                kept |= {"blank": np.array(rows.blank, np.int64), "broken": np.array(list(rows.broken), np.int64)}
                 np.savez(file, **kept)
             os.replace(own, path)
         except OSError:

@@ -19,6 +19,7 @@ MAX_BITS = 14
 """Hashes that differ in more of their 64 bits are of different images; two at random differ in 32 on average."""
 _SIDE, _KEPT = 32, 8
 _ROWS = 2048  # of hashes that are compared with all at once
+_MAX_CELLS = 1 << 26  # and pairs, 256 MiB of them
 MIN_CONTRAST = 3.0
 """Standard deviation of grey values, 0..255, under which a picture is blank: only equal pixels count then."""
 MAX_DIFFERENCE = 0.3
@@ -121,8 +122,9 @@ def _near(hashes: np.ndarray, group: np.ndarray, is_clear: np.ndarray) -> Iterat
     clear = np.flatnonzero(is_clear)
     bits = np.unpackbits(hashes[clear].astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)
     signs = bits.astype(np.float32) * 2 - 1
-    for start in range(0, len(clear), _ROWS):
-        part = signs[start : start + _ROWS] @ signs.T
+    n_rows = max(1, min(_ROWS, _MAX_CELLS // max(1, len(clear))))
+    for start in range(0, len(clear), n_rows):
+        part = signs[start : start + n_rows] @ signs.T
         at_first, at_second = np.nonzero(part >= 64 - 2 * MAX_BITS)
         for i, j in zip((at_first + start).tolist(), at_second.tolist(), strict=True):
             if i < j and group[clear[i]] != group[clear[j]]:

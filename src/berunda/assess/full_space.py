@@ -6,14 +6,16 @@ own images have a neighbour within. IoT(S1, S2) is the share of the images of S2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from berunda.assess.embedding import nearest_distances
 from berunda.assess.overlap import Overlap
+from berunda.assess.support import MIN_IMAGES
 
 __all__ = ["FullSpace", "measure_full_space"]
 
@@ -26,7 +28,7 @@ class FullSpace:
 
     Attributes:
         distance: (N, S) from each image to the nearest image of each site, itself left out; inf for a site without any.
-        radius: (S,) within which a site covers; NaN for a site of fewer than two images.
+        radius: (S,) within which a site covers; NaN for a site of fewer than `MIN_IMAGES` images, which covers nothing.
         site_of: (N,) site of each image.
     """
 
@@ -34,23 +36,32 @@ class FullSpace:
     radius: FloatArray
     site_of: npt.NDArray[np.int64]
 
-    @property
+    @cached_property
     def is_covered(self) -> npt.NDArray[np.bool_]:
-        """Whether each image lies in the support of each site, (N, S)."""
+        """Whether each image lies in the support of each site, (N, S); computed once."""
         with np.errstate(invalid="ignore"):
             inside: npt.NDArray[np.bool_] = self.distance <= self.radius
         return inside
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Which sites have enough images for a support, (S,)."""
+        return np.isfinite(self.radius)
 
     def covered_by(self, sites: Sequence[int] | np.ndarray) -> npt.NDArray[np.bool_]:
         """Return whether each image (N,) lies in the union of some sites' supports."""
         return np.asarray(self.is_covered[:, np.asarray(sites, np.int64)].any(axis=1))
 
-    def share_covered(self, sites: Sequence[int] | np.ndarray, target: np.ndarray) -> float:
-        """Return the share of the images `target` that the union of some sites covers; NaN without images."""
-        return float(self.covered_by(sites)[target].mean()) if len(target) else float("nan")
+    def covered_by_others(self) -> FloatArray:
+        """Return the share (S,) of each site's images that all other sites cover; NaN for sites of too few images."""
+        n_covering = self.is_covered.sum(axis=1) - self.is_covered[np.arange(len(self.site_of)), self.site_of]
+        n_sites = len(self.radius)
+        n_images = np.bincount(self.site_of, minlength=n_sites)
+        n_shared = np.bincount(self.site_of, weights=n_covering > 0, minlength=n_sites)
+        return np.where(self.is_known & (n_sites > 1), n_shared / np.maximum(n_images, 1), np.nan)
 
-    def overlap(self, rows: dict[str, list[int]], cols: dict[str, list[int]]) -> Overlap:
-        """Return the overlaps of unions of sites, counted in images.
+    def overlap(self, rows: Mapping[str, Sequence[int]], cols: Mapping[str, Sequence[int]]) -> Overlap:
+        """Return the overlaps of unions of sites, counted in images of sites that have a support.
 
         IoU counts the images of both unions: those in both supports over those in either.
 
@@ -59,8 +70,10 @@ class FullSpace:
             cols: name -> sites of S2.
         """
         whole, target = np.full((len(rows), len(cols)), np.nan), np.full((len(rows), len(cols)), np.nan)
-        covered = {name: self.covered_by(sites) for name, sites in (rows | cols).items()}
-        members = {name: np.isin(self.site_of, sites) for name, sites in (rows | cols).items()}
+        sets = {**rows, **cols}
+        covered = {name: self.covered_by(sites) for name, sites in sets.items()}
+        known = np.flatnonzero(self.is_known)
+        members = {name: np.isin(self.site_of, np.intersect1d(sites, known)) for name, sites in sets.items()}
         for i, first in enumerate(rows):
             for j, second in enumerate(cols):
                 if not members[first].any() or not members[second].any():
@@ -91,8 +104,9 @@ def measure_full_space(components: np.ndarray, site_of: np.ndarray, n_sites: int
         others = np.flatnonzero(site_of != site)
         if len(others):
             distance[others, site] = nearest_distances(points[others], points[mine], 1)[1][:, 0]
-        if len(mine) > 1:
+        if len(mine) > 1:  # its own distances; a radius needs more
             own = nearest_distances(points[mine], points[mine], 1, skip_self=True)[1][:, 0]
             distance[mine, site] = own
-            radius[site] = np.quantile(own.astype(np.float64), 1 - nu, method="higher")
+            if len(mine) >= MIN_IMAGES:
+                radius[site] = np.quantile(own.astype(np.float64), 1 - nu, method="higher")
     return FullSpace(distance, radius, np.asarray(site_of, np.int64))

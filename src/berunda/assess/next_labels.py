@@ -50,7 +50,8 @@ def rank_next(
         labelled: indices of images that have labels.
         candidates: indices of images that could be labelled.
         n: how many to rank; fewer where there are fewer candidates.
-        uncertainty: (N,) 0..1 of a model about each image; None without a model.
+        uncertainty: (N,) 0..1 of a model about each image; None without a model. Images of which it is NaN, as the
+            model could not be asked, are ranked after all others, and count as if the model were sure.
         weight: 0..1, how much the uncertainty counts: the score is distance * (1 - weight + weight * uncertainty).
 
     Raises:
@@ -61,9 +62,10 @@ def rank_next(
     if not len(candidates):
         raise DataError("no unlabelled image to choose from found, expected some; give sites the role unlabelled")
     points = np.asarray(components, np.float64)[candidates]
-    factor = np.ones(len(candidates))
+    factor, is_known = np.ones(len(candidates)), np.ones(len(candidates), bool)
     if uncertainty is not None:
-        factor = 1 - weight + weight * np.asarray(uncertainty, np.float64)[candidates]
+        unsure = np.asarray(uncertainty, np.float64)[candidates]
+        factor, is_known = 1 - weight + weight * np.nan_to_num(unsure, nan=0.0), np.isfinite(unsure)
     if len(labelled):
         left = nearest_distances(
             np.asarray(components, np.float32)[candidates], np.asarray(components, np.float32)[labelled], 1
@@ -72,8 +74,10 @@ def rank_next(
         left = np.full(len(candidates), np.inf)
     chosen: list[int] = []
     rows: list[tuple[float, float, float]] = []
+    is_open = np.ones(len(candidates), bool)
     for _ in range(min(n, len(candidates))):
-        pick = _next(points, left, factor, chosen)
+        pick = _next(points, left, factor, is_open & is_known if (is_open & is_known).any() else is_open)
+        is_open[pick] = False
         distance = float(left[pick])
         left = np.minimum(left, np.sqrt(((points - points[pick]) ** 2).sum(axis=1)))
         chosen.append(pick)
@@ -82,10 +86,9 @@ def rank_next(
     return Ranked(np.asarray(candidates, np.int64)[chosen], table[:, 0], table[:, 1], table[:, 2])
 
 
-def _next(points: np.ndarray, left: np.ndarray, factor: np.ndarray, chosen: list[int]) -> int:
-    """Return the position of the candidate of the highest score; the first of equal ones."""
+def _next(points: np.ndarray, left: np.ndarray, factor: np.ndarray, is_open: np.ndarray) -> int:
+    """Return the position of the open candidate of the highest score; the first of equal ones."""
     if not np.isfinite(left).all():
-        return int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))
-    score = left * factor
-    score[chosen] = -1.0
-    return int(np.argmax(score))
+        squares = ((points - points.mean(axis=0)) ** 2).sum(axis=1)
+        return int(np.argmin(np.where(is_open, squares, np.inf)))
+    return int(np.argmax(np.where(is_open, left * factor, -1.0)))

@@ -39,6 +39,7 @@ __all__ = [
     "class_colors",
     "comparison_dots",
     "confusion_heat",
+    "confusion_image",
     "figure_png",
     "figure_svg",
     "loss_curves",
@@ -164,27 +165,32 @@ def confusion_heat(
         class_names: C names.
         predicted: title of the columns.
     """
-    counts = np.asarray(matrix, dtype=np.float64)
-    rows = counts.sum(1, keepdims=True)
-    share = np.divide(counts, rows, out=np.full_like(counts, np.nan), where=rows > 0)
     n = len(class_names)
     side = min(5.2, 1.9 + 0.6 * n + 0.05 * max(map(len, class_names)))
     figure, axes = new_figure(side, side)
     ax: Axes = axes[0, 0]
-    ax.imshow(share, cmap="GnBu", vmin=0, vmax=1)
-    for i, j in np.ndindex(n, n):
-        if np.isfinite(share[i, j]):
-            color = "white" if share[i, j] > 0.6 else INK
-            weight = "bold" if i == j else "normal"
-            text = f"{100 * share[i, j]:.0f}"
-            ax.text(j, i, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight)
+    confusion_image(ax, matrix)
     ax.set_xticks(range(n), class_names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(n), class_names)
     ax.set(xlabel=predicted, ylabel="in the reference")
     ax.set_title("% of each reference class")
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     return figure
+
+
+def confusion_image(ax: Axes, matrix: npt.ArrayLike, *, fontsize: float = 9) -> None:
+    """Draw the cells of a confusion matrix (C, C), truth in rows, in percent of each true class."""
+    counts = np.asarray(matrix, dtype=np.float64)
+    rows = counts.sum(1, keepdims=True)
+    share = np.divide(counts, rows, out=np.full_like(counts, np.nan), where=rows > 0)
+    ax.imshow(share, cmap="GnBu", vmin=0, vmax=1)
+    for i, j in np.ndindex(*share.shape):
+        if np.isfinite(share[i, j]):
+            color = "white" if share[i, j] > 0.6 else INK
+            weight = "bold" if i == j else "normal"
+            text = f"{100 * share[i, j]:.0f}"
+            ax.text(j, i, text, ha="center", va="center", color=color, fontsize=fontsize, fontweight=weight)
+    ax.spines[:].set_visible(False)
 
 
 @styled

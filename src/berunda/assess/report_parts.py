@@ -34,6 +34,7 @@ METHOD_TITLES = {
     "supervised": "Supervised net",
     "features_logreg": "Logistic regression on frozen features",
     "features_propagate": "Label propagation on frozen features",
+    "features_propagate_transductive": "Label propagation on frozen features, test images in the graph",
 }
 PART_TITLES = {
     "train": "training",
@@ -125,10 +126,11 @@ def _tint(color: tuple[int, int, int], share: float) -> str:
 
 
 def comparison_groups(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Group comparison rows by method, methods in order of their first row."""
+    """Group comparison rows by method and variant ("method, variant"), in order of their first row."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(str(row["method"]), []).append(row)
+        name = ", ".join(str(row[key]) for key in ("method", "variant") if row.get(key))
+        groups.setdefault(name, []).append(row)
     return groups
 
 

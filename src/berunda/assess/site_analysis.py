@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,8 @@ DISAGREE = 0.35
 MAX_SHOWN = 40
 """So many sites are compared pair by pair; of more, only unions and single sites are."""
 _MAX_SENTENCES = 12
+BOTH = "labelled + unlabelled"
+GROUP = "data set "
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Overlaps:
         unions, unions_full: of unions of sites by role or by data set (rows) with these and single sites (columns).
         others: (S,) share of each site's support, on the plane, that all other sites cover.
         others_full: (S,) likewise in the full space.
+        names: which union (a role, "labelled + unlabelled" or "data set X") -> its name in `unions`, that of no site.
     """
 
     pairs: Overlap | None
@@ -44,6 +47,19 @@ class Overlaps:
     unions_full: Overlap | None
     others: np.ndarray
     others_full: np.ndarray
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def least(self) -> np.ndarray:
+        """The smaller one of `others` and `others_full`, (S,); NaN where neither is known."""
+        return np.fmin(self.others, self.others_full)
+
+    def iot_of(self, first: str, second: str) -> tuple[float, float]:
+        """Return IoT of a union with a site, or with another union by its name, on the plane and in the full space."""
+        assert self.unions is not None
+        assert self.unions_full is not None
+        at = self.unions.rows.index(self.names[first]), self.unions.cols.index(second)
+        return float(self.unions.iot[at]), float(self.unions_full.iot[at])
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,7 @@ class SiteAnalysis:
         classes: of the images; None where they are not known.
         class_figures: of the sites; None likewise.
         ranked: which images to label next; None where that was not asked for, or there are none.
-        uncertainty: (N,) 0..1 of a model about each image; None without a model.
+        uncertainty: (N,) 0..1 of a model about each image, NaN where it was not asked; None without a model.
         settings: label -> text.
         timing: seconds by stage.
         notes: what a reader should know of the data.
@@ -90,11 +106,32 @@ def unions_of(sites: SiteSet) -> dict[str, list[int]]:
     unions = {role: members for role, members in by_role.items() if members}
     if by_role["labelled"] and by_role["unlabelled"]:
         together = sorted(by_role["labelled"] + by_role["unlabelled"])
-        unions = {"labelled": unions["labelled"], "labelled + unlabelled": together} | unions
+        unions = {"labelled": unions["labelled"], BOTH: together} | unions
     groups = dict.fromkeys(site.group for site in sites.sites if site.group)
     return unions | {
-        f"data set {name}": [i for i, site in enumerate(sites.sites) if site.group == name] for name in groups
+        f"{GROUP}{name}": [i for i, site in enumerate(sites.sites) if site.group == name] for name in groups
     }
+
+
+def _free_names(unions: Iterable[str], taken: Sequence[str]) -> dict[str, str]:
+    """Return a name for each union that no site has: its own, or "all ..."."""
+    names = {}
+    for union in unions:
+        name = union
+        while name in taken:
+            name = f"all {name}"
+        names[union] = name
+    return names
+
+
+def smaller(plane: float, full: float) -> tuple[float, str]:
+    """Return the smaller one of two shares and where it was counted; NaN where neither is known.
+
+    A plane may show as one what lies apart in the full space, and may part what is one: a verdict rests on the less
+    favourable of the two.
+    """
+    is_plane = np.isfinite(plane) and not full < plane
+    return (plane, "on the plane") if is_plane else (full, "in the full space")
 
 
 def find_overlaps(sites: SiteSet, support: Support, space: FullSpace) -> Overlaps:
@@ -109,14 +146,15 @@ def find_overlaps(sites: SiteSet, support: Support, space: FullSpace) -> Overlap
         pairs = overlap_of({names[i]: support.masks[i] for i in rows}, {names[i]: support.masks[i] for i in cols})
         pairs_full = space.overlap({names[i]: [i] for i in rows}, {names[i]: [i] for i in cols})
     unions = unions_of(sites)
+    called = _free_names(unions, names)
     of_unions = of_unions_full = None
     if unions:
-        singles = {names[i]: [i] for i in (test or range(n))}
-        targets = {name: members for name, members in unions.items() if name != "labelled + unlabelled"} | singles
-        masks = {name: support.union(members) for name, members in (unions | targets).items()}
-        of_unions = overlap_of({k: masks[k] for k in unions}, {k: masks[k] for k in targets})
-        of_unions_full = space.overlap(unions, targets)
-    others = [[j for j in range(n) if j != i] for i in range(n)]
+        first = {called[union]: members for union, members in unions.items()}
+        second = {called[union]: members for union, members in unions.items() if union != BOTH}
+        second |= {names[i]: [i] for i in (test or range(n))}
+        masks = {name: support.union(members) for name, members in (first | second).items()}
+        of_unions = overlap_of({k: masks[k] for k in first}, {k: masks[k] for k in second})
+        of_unions_full = space.overlap(first, second)
     n_covering = support.masks.sum(axis=0)
     return Overlaps(
         pairs,
@@ -124,7 +162,8 @@ def find_overlaps(sites: SiteSet, support: Support, space: FullSpace) -> Overlap
         of_unions,
         of_unions_full,
         np.array([_share(support.masks[i], n_covering) for i in range(n)]),
-        np.array([space.share_covered(others[i], sites.items_of([i])) if others[i] else np.nan for i in range(n)]),
+        space.covered_by_others(),
+        called,
     )
 
 
@@ -147,28 +186,26 @@ def _coverage(analysis: SiteAnalysis) -> Iterator[tuple[float, str]]:
     """Yield (coverage, sentence) of each site that is to be covered."""
     sites, overlaps = analysis.sites, analysis.overlaps
     labelled, test = sites.of_role("labelled"), sites.of_role("test")
-    if len(labelled) and len(test) and overlaps.unions is not None and overlaps.unions_full is not None:
-        row = overlaps.unions.rows.index("labelled")
-        both = overlaps.unions.rows
-        wide = both.index("labelled + unlabelled") if "labelled + unlabelled" in both else None
+    if len(labelled) and len(test):
         for site in test:
             name = sites.site_names[site]
-            col = overlaps.unions.cols.index(name)
-            share, full = overlaps.unions.iot[row, col], overlaps.unions_full.iot[row, col]
-            more = None if wide is None else float(overlaps.unions.iot[wide, col])
-            if np.isfinite(share):
-                yield float(share), _sentence(f"Site {name}", float(share), float(full), more)
+            plane, full = overlaps.iot_of("labelled", name)
+            more = smaller(*overlaps.iot_of(BOTH, name))[0] if BOTH in overlaps.names else float("nan")
+            if np.isfinite(smaller(plane, full)[0]):
+                yield smaller(plane, full)[0], _sentence(f"Site {name}", (plane, full), more)
         return
     for site, name in enumerate(sites.site_names):
-        share, full = overlaps.others[site], overlaps.others_full[site]
-        if np.isfinite(share):
-            text = _sentence(f"Site {name}", float(share), float(full), None, "the other sites")
-            yield float(share), text
+        if np.isfinite(overlaps.least[site]):
+            shares = float(overlaps.others[site]), float(overlaps.others_full[site])
+            yield float(overlaps.least[site]), _sentence(f"Site {name}", shares, float("nan"), "the other sites")
 
 
-def _sentence(what: str, share: float, full: float, more: float | None, by: str = "the labelled sites") -> str:
-    beside = f" ({full:.0%} of its images in the full space)" if np.isfinite(full) else ""
-    text = f"{what} is covered to {share:.0%} by {by}{beside}: "
+def _sentence(what: str, shares: tuple[float, float], more: float, by: str = "the labelled sites") -> str:
+    """Return what the shares of a site that is covered, on the plane and in the full space, mean."""
+    share, where = smaller(*shares)
+    told = {"on the plane": shares[0], "in the full space": shares[1]}
+    beside = [f" ({value:.0%} {place})" for place, value in told.items() if place != where and np.isfinite(value)]
+    text = f"{what} is covered to {share:.0%} by {by} {where}{''.join(beside)}: "
     if share < POOR:
         text += "a model trained on these labels will be extrapolating there"
         text += "." if by == "the labelled sites" else " if this site is not labelled."
@@ -176,9 +213,9 @@ def _sentence(what: str, share: float, full: float, more: float | None, by: str 
         text += "expect weaker results in the part that is not covered."
     else:
         text += "its appearance is known."
-    if more is not None and more - share >= 0.1:
+    if more - share >= 0.1:
         text += f" With the unlabelled sites it is {more:.0%}: methods that learn from them can use that."
-    if np.isfinite(full) and abs(share - full) > DISAGREE:
+    if abs(shares[0] - shares[1]) > DISAGREE:
         text += " Plane and full space disagree: look at the images."
     return text
 
@@ -206,14 +243,14 @@ def _class_findings(analysis: SiteAnalysis) -> Iterator[str]:
 
 
 def _group_findings(analysis: SiteAnalysis) -> Iterator[str]:
-    unions = analysis.overlaps.unions
-    groups = [] if unions is None else [name for name in unions.rows if name.startswith("data set ")]
-    if unions is None or len(groups) != 2:
+    overlaps = analysis.overlaps
+    groups = [union for union in overlaps.names if union.startswith(GROUP)]
+    if len(groups) != 2:
         return
     for first, second in (groups, groups[::-1]):
-        share = unions.iot[unions.rows.index(first), unions.cols.index(second)]
+        share, where = smaller(*overlaps.iot_of(first, overlaps.names[second]))
         if np.isfinite(share):
-            yield f"{first.capitalize()} covers {share:.0%} of the appearance of {second}."
+            yield f"{first[0].upper()}{first[1:]} covers {share:.0%} of the appearance of {second} {where}."
 
 
 def warnings_of(analysis: SiteAnalysis) -> list[str]:
@@ -228,6 +265,16 @@ def warnings_of(analysis: SiteAnalysis) -> list[str]:
         told.append(
             f"{_list(few)} have fewer than {MIN_IMAGES} images: they have no support, and their overlaps are not "
             "stated."
+        )
+    empty_names = [
+        sites.site_names[i]
+        for i in np.flatnonzero(~analysis.support.masks.any(axis=1))
+        if sites.counts[i] >= MIN_IMAGES
+    ]
+    if empty_names:
+        told.append(
+            f"The support of {_list(empty_names)} on the plane is empty: images lie too far from each other, or too "
+            "close together, for the grid. Overlaps there are not stated; try another --gamma or a larger --nu."
         )
     rough = [s.name for s, n in zip(sites.sites, sites.counts, strict=True) if MIN_IMAGES <= n < ROUGH_IMAGES]
     if rough:

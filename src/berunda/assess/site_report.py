@@ -18,8 +18,18 @@ from berunda.assess.page import json_text, render_page
 from berunda.assess.plots import figure_svg
 from berunda.assess.report_parts import timing_view
 from berunda.assess.representativeness import class_shares_on_plane, histogram_distances, role_histograms, shares
-from berunda.assess.site_analysis import MAX_SHOWN, SiteAnalysis, findings_of, warnings_of
+from berunda.assess.site_analysis import (
+    BOTH,
+    GROUP,
+    MAX_SHOWN,
+    Overlaps,
+    SiteAnalysis,
+    findings_of,
+    smaller,
+    warnings_of,
+)
 from berunda.assess.site_plots import Frame
+from berunda.assess.support import MIN_IMAGES
 from berunda.assess.verdicts import NOT_AVAILABLE, percent
 from berunda.data.order import Randomness
 from berunda.data.sites import ROLES
@@ -60,7 +70,13 @@ def site_report_json(analysis: SiteAnalysis, provenance: Mapping[str, str]) -> d
         "findings": findings_of(analysis),
         "warnings": warnings_of(analysis),
         "sites": [
-            {"name": s.name, "role": s.role, "images": int(n), "covered_by_others": overlaps.others[i]}
+            {
+                "name": s.name,
+                "role": s.role,
+                "images": int(n),
+                "covered_by_others": overlaps.others[i],
+                "covered_by_others_full": overlaps.others_full[i],
+            }
             for i, (s, n) in enumerate(zip(sites.sites, sites.counts, strict=True))
         ],
         "overlap": {
@@ -81,8 +97,8 @@ def site_report_json(analysis: SiteAnalysis, provenance: Mapping[str, str]) -> d
             "by_role": figures.by_role,
             "distance_by_role": {f"{a} to {b}": d for (a, b), d in figures.role_distance.items()},
             "distance_by_site": figures.site_distance,
-            "missing_from_labelled": list(figures.missing),
-            "rare_in_labelled": list(figures.rare),
+            "missing_from_labelled": list(figures.missing) if "labelled" in figures.by_role else None,
+            "rare_in_labelled": list(figures.rare) if "labelled" in figures.by_role else None,
             "only_in_one_site": figures.only_in_one,
         },
         "colours": _colours_json(analysis),
@@ -121,7 +137,7 @@ def _view(analysis: SiteAnalysis) -> dict[str, Any]:
         "plane": _plane_view(analysis, colors),
         "supports": _supports(analysis, colors),
         "heats": list(_heats(analysis)),
-        "union_rows": list(_union_rows(overlaps.unions, overlaps.unions_full)),
+        "union_rows": list(_union_rows(overlaps)),
         "site_rows": list(_site_rows(analysis, colors)),
         "classes": _classes_view(analysis),
         "colours": _colours_view(analysis),
@@ -133,26 +149,30 @@ def _view(analysis: SiteAnalysis) -> dict[str, Any]:
 
 
 def _tiles(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
-    sites, unions = analysis.sites, analysis.overlaps.unions
+    sites, overlaps = analysis.sites, analysis.overlaps
     counts = ", ".join(f"{len(sites.of_role(role))} {role}" for role in ROLES if len(sites.of_role(role)))
     yield {"label": "Sites", "value": str(len(sites.sites)), "range": "", "note": counts or "no roles given"}
     yield {"label": "Images", "value": f"{len(sites):,}", "range": "", "note": "described by the encoder"}
-    if unions is not None and "labelled" in unions.rows and "test" in unions.cols:
-        at = unions.rows.index("labelled"), unions.cols.index("test")
-        yield {
-            "label": "Test covered by labels",
-            "value": _share(float(unions.iot[at])),
-            "range": "",
-            "note": "IoT of all labelled with all test sites",
-        }
+    if "labelled" in overlaps.names and "test" in overlaps.names:
+        share, where = smaller(*overlaps.iot_of("labelled", overlaps.names["test"]))
+        note = f"IoT of all labelled with all test sites, {where}"
+        yield {"label": "Test covered by labels", "value": _share(share), "range": "", "note": note}
     else:
-        least = analysis.overlaps.others
-        worst = float(np.nanmin(least)) if np.isfinite(least).any() else float("nan")
-        yield {"label": "Least covered site", "value": _share(worst), "range": "", "note": "by all other sites"}
+        known = overlaps.least[np.isfinite(overlaps.least)]
+        worst = float(known.min()) if len(known) else float("nan")
+        note = "by all other sites, on the plane or in the full space"
+        yield {"label": "Least covered site", "value": _share(worst), "range": "", "note": note}
+    yield {"label": "Missing from the labels", "range": "", **_missing(analysis)}
+
+
+def _missing(analysis: SiteAnalysis) -> dict[str, str]:
+    """Return how many classes the labelled sites lack, and of how many; nothing where that is not known."""
     figures = analysis.class_figures
-    value = NOT_AVAILABLE if figures is None else str(len(figures.missing))
-    note = "classes are not known" if figures is None else f"of {len(figures.classes)} classes"
-    yield {"label": "Missing from the labels", "value": value, "range": "", "note": note}
+    if figures is None or not figures.by_site.any():
+        return {"value": NOT_AVAILABLE, "note": "classes are not known"}
+    if "labelled" not in figures.by_role:
+        return {"value": NOT_AVAILABLE, "note": "no class of a labelled site is known"}
+    return {"value": str(len(figures.missing)), "note": f"of {len(figures.classes)} classes"}
 
 
 def _share(value: float) -> str:
@@ -239,12 +259,14 @@ def _heats(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
             yield {"uri": _svg(chart), "title": f"{what} {where}", "wide": str(len(pair.cols) > 12)}
 
 
-def _union_rows(plane: Overlap | None, full: Overlap | None) -> Iterator[dict[str, str]]:
+def _union_rows(overlaps: Overlaps) -> Iterator[dict[str, str]]:
+    plane, full = overlaps.unions, overlaps.unions_full
     if plane is None or full is None:
         return
+    unions = {name: union for union, name in overlaps.names.items()}
     for i, first in enumerate(plane.rows):
         for j, second in enumerate(plane.cols[:MAX_SHOWN]):
-            if not _is_told(first, second, plane.rows):
+            if not _is_told(unions[first], unions.get(second)):
                 continue
             yield {
                 "first": first,
@@ -256,28 +278,31 @@ def _union_rows(plane: Overlap | None, full: Overlap | None) -> Iterator[dict[st
             }
 
 
-def _is_told(first: str, second: str, unions: tuple[str, ...]) -> bool:
-    """Say whether the overlap of two sets is worth a line: no set with its own part, no test as what covers."""
-    if first == second or first == "test":
+def _is_told(first: str, second: str | None) -> bool:
+    """Say whether the overlap of a union with another, or with a single site (None), is worth a line.
+
+    No set with its own part, no test as what covers.
+    """
+    if first in (second, "test"):
         return False
-    is_group = first.startswith("data set ")
-    if second in unions:
-        return (is_group == second.startswith("data set ") and first != "labelled + unlabelled") or second == "test"
+    is_group = first.startswith(GROUP)
+    if second is not None:
+        return (is_group == second.startswith(GROUP) and first != BOTH) or second == "test"
     return not is_group
 
 
 def _site_rows(analysis: SiteAnalysis, colors: list[str]) -> Iterator[dict[str, str]]:
     overlaps = analysis.overlaps
-    order = np.argsort(np.nan_to_num(overlaps.others, nan=2.0), kind="stable")[:MAX_SHOWN]
+    order = np.argsort(np.nan_to_num(overlaps.least, nan=2.0), kind="stable")[:MAX_SHOWN]
     for i in order.tolist():
-        site = analysis.sites.sites[i]
+        site, has_few = analysis.sites.sites[i], analysis.sites.counts[i] < MIN_IMAGES
         yield {
             "name": site.name,
             "color": colors[i],
             "role": site.role or "none",
             "images": f"{int(analysis.sites.counts[i]):,}",
-            "others": _share(float(overlaps.others[i])),
-            "others_full": _share(float(overlaps.others_full[i])),
+            "others": "too few images" if has_few else _share(float(overlaps.others[i])),
+            "others_full": "too few images" if has_few else _share(float(overlaps.others_full[i])),
             "width": f"{100 * np.nan_to_num(overlaps.others[i]):.1f}",
         }
 
@@ -327,6 +352,10 @@ def _colours_view(analysis: SiteAnalysis) -> dict[str, Any]:
     return {"chart": _svg(chart), "heads": list(distances), "rows": rows if distances else []}
 
 
+def _unsure_text(share: float) -> str:
+    return "the model could not be asked" if np.isnan(share) else f"uncertainty {share:.0%}"
+
+
 def _next_view(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
     ranked = analysis.ranked
     for rank in range(0 if ranked is None else min(_MAX_NEXT, len(ranked.index))):
@@ -342,5 +371,5 @@ def _next_view(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
             "note": f"distance {ranked.distance[rank]:.2f}"
             if np.isfinite(ranked.distance[rank])
             else "the middle of all images",
-            "unsure": "" if sure is None else f"uncertainty {sure[index]:.0%}",
+            "unsure": "" if sure is None else _unsure_text(float(sure[index])),
         }

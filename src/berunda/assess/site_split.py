@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from berunda.assess.full_space import FullSpace
 from berunda.assess.representativeness import jensen_shannon
@@ -30,6 +32,7 @@ WEIGHT_MISSING = 0.5
 WEIGHT_HIDDEN = 2.0
 """What test appearance that no other site covers costs: such sites cannot be mapped by any method."""
 _N_RANDOM = 200
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,43 @@ class Candidates:
     counts: np.ndarray | None = None
     classes: tuple[str, ...] = ()
 
-    def images(self, sites: Sequence[int]) -> np.ndarray:
-        """Return the images of some sites."""
-        return np.flatnonzero(np.isin(self.space.site_of, list(sites)))
+    @property
+    def has_classes(self) -> bool:
+        """Whether the class of anything is known."""
+        return self.counts is not None and bool(self.counts.any())
+
+    @cached_property
+    def _covered(self) -> npt.NDArray[np.uint8]:
+        """Which images each site covers, (S, bytes), a bit an image: a union of sites is one "or" of a few rows."""
+        return np.packbits(self.space.is_covered.T, axis=1)
+
+    @cached_property
+    def _members(self) -> npt.NDArray[np.uint8]:
+        """Which images each site has, (S, bytes) likewise."""
+        return np.packbits(self.space.site_of == np.arange(len(self.names))[:, None], axis=1)
 
     def uncovered(self, sites: Sequence[int], target: Sequence[int]) -> float:
-        """Return the share of the images of `target` that `sites` do not cover."""
-        if not sites:
+        """Return the share of the images of `target` that `sites` do not cover; 1 where there is no image."""
+        of_target = np.bitwise_or.reduce(self._members[list(target)], axis=0)
+        n_images = _n_bits(of_target)
+        if not len(sites) or not n_images:
             return 1.0
-        share = self.space.share_covered(list(sites), self.images(target))
-        return 1.0 if math.isnan(share) else 1.0 - share
+        covered = np.bitwise_or.reduce(self._covered[list(sites)], axis=0)
+        return 1.0 - _n_bits(covered & of_target) / n_images
 
     def class_distance(self, first: Sequence[int], second: Sequence[int]) -> float:
-        """Return the Jensen-Shannon distance between the classes of two groups of sites; 0 where they are not known."""
+        """Return the Jensen-Shannon distance between the classes of two groups of sites, 0..1.
+
+        0 where no class is known at all, 1 where those of one group are not.
+        """
+        distance = self.known_distance(first, second)
+        return (1.0 if self.has_classes else 0.0) if math.isnan(distance) else distance
+
+    def known_distance(self, first: Sequence[int], second: Sequence[int]) -> float:
+        """Return that distance; NaN where the classes of one group are not known."""
         if self.counts is None:
-            return 0.0
-        distance = jensen_shannon(self.counts[list(first)].sum(axis=0), self.counts[list(second)].sum(axis=0))
-        return 1.0 if math.isnan(distance) else distance
+            return math.nan
+        return jensen_shannon(self.counts[list(first)].sum(axis=0), self.counts[list(second)].sum(axis=0))
 
     def missing(self, first: Sequence[int], second: Sequence[int]) -> tuple[str, ...]:
         """Return the classes that `second` has and `first` lacks."""
@@ -72,6 +95,10 @@ class Candidates:
             return ()
         lacks = (self.counts[list(first)].sum(axis=0) == 0) & (self.counts[list(second)].sum(axis=0) > 0)
         return tuple(name for name, is_missing in zip(self.classes, lacks, strict=True) if is_missing)
+
+
+def _n_bits(packed: npt.NDArray[np.uint8]) -> int:
+    return int(_BITS[packed].sum(dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -104,9 +131,9 @@ def choose_split(
     *,
     n_labelled: int,
     n_test: int,
-    labelled: Sequence[int] = (),
-    test: Sequence[int] = (),
+    given: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
+    beside_test: Callable[[tuple[int, ...]], Candidates] | None = None,
 ) -> SplitChoice:
     """Choose the sites to label and those to keep for the test.
 
@@ -114,55 +141,60 @@ def choose_split(
         candidates: the sites.
         n_labelled: how many to label, those given included.
         n_test: how many to test on, those given included.
-        labelled: sites that are labelled in any case.
-        test: sites that are for the test in any case.
+        given: role -> sites that have it in any case.
         seed: of the random choices that the choice is compared with, and of the exchanges' order.
+        beside_test: from the sites chosen for the test to the candidates as they are then, without images that lie too
+            near to the test; the labels are chosen from those, and all figures are theirs. None leaves nothing out.
 
     Raises:
         ConfigError: there are not so many sites, or none would be left.
     """
-    n = len(candidates.names)
+    labelled, unlabelled, test = (tuple((given or {}).get(role, ())) for role in ("labelled", "unlabelled", "test"))
     n_labelled, n_test = max(n_labelled, len(labelled)), max(n_test, len(test))
-    if n_labelled < 1 or n_test < 1 or n_labelled + n_test > n:
+    everything = [s for s in range(len(candidates.names)) if s not in unlabelled]
+    if n_labelled < 1 or n_test < 1 or n_labelled + n_test > len(everything):
+        kept = f" ({len(unlabelled)} of them stay unlabelled)" if unlabelled else ""
         raise ConfigError(
-            f"{n} sites found, {n_labelled} to label and {n_test} to test on asked for, expected at least one of each "
-            "and "
-            "no more than there are; change --n-labelled and --n-test, or cut the scene into smaller sites (--site-px)"
+            f"{len(candidates.names)} sites found{kept}, {n_labelled} to label and {n_test} to test on asked for, "
+            "expected at least one of each and no more than there are; change --n-labelled and --n-test, or cut the "
+            "scene into smaller sites (--site-px)"
         )
-    everything = list(range(n))
-    free = [s for s in everything if s not in labelled]
     rng = Randomness(seed).numpy("choose split")
-    chosen_test = _search(lambda t: _test_cost(candidates, t, everything), free, n_test, test, rng)
-    rest = [s for s in everything if s not in chosen_test]
-    cost = _label_cost(candidates, chosen_test)
-    chosen = _search(cost, rest, n_labelled, labelled, rng)
-    drawn = [
-        cost(tuple(sorted(rng.choice(rest, n_labelled, replace=False).tolist()))) for _ in range(_N_RANDOM)
-    ]
-    unlabelled = tuple(s for s in rest if s not in chosen)
-    figures = _figures(candidates, chosen, unlabelled, chosen_test)
-    made = SplitChoice(chosen, unlabelled, chosen_test, cost(chosen), float(np.mean(drawn)), figures)
-    reasons = tuple(_reasons(candidates, made, cost))
-    return SplitChoice(chosen, unlabelled, chosen_test, made.cost, made.random_cost, figures, reasons)
+    free = [s for s in everything if s not in labelled]
+    chosen_test = _search(_test_cost(candidates), free, n_test, test, rng)
+    left = candidates if beside_test is None else beside_test(chosen_test)
+    beside = [s for s in everything if s not in chosen_test]
+    open_sites = [s for s in beside if s in labelled or (left.space.site_of == s).any()]
+    if len(open_sites) < n_labelled:  # sites without an image that is left would be labelled in vain
+        open_sites = beside
+    cost = _label_cost(left, chosen_test)
+    chosen = _search(cost, open_sites, n_labelled, labelled, rng)
+    drawn = [cost(tuple(sorted(rng.choice(open_sites, n_labelled, replace=False).tolist()))) for _ in range(_N_RANDOM)]
+    rest = tuple(s for s in range(len(candidates.names)) if s not in {*chosen, *chosen_test})
+    figures = _figures(left, chosen, rest, chosen_test)
+    made = SplitChoice(chosen, rest, chosen_test, cost(chosen), float(np.mean(drawn)), figures)
+    return replace(made, reasons=tuple(_reasons(left, made, cost)))
 
 
-def _test_cost(candidates: Candidates, test: Sequence[int], everything: Sequence[int]) -> float:
-    rest = [s for s in everything if s not in test]
-    return (
-        candidates.class_distance(test, everything)
-        + candidates.uncovered(test, everything)
-        + WEIGHT_HIDDEN * candidates.uncovered(rest, test)
-    )
+def _test_cost(candidates: Candidates) -> Callable[[tuple[int, ...]], float]:
+    everything = range(len(candidates.names))
+
+    def cost(test: tuple[int, ...]) -> float:
+        chosen = set(test)
+        rest = [s for s in everything if s not in chosen]
+        return (
+            candidates.class_distance(test, everything)
+            + candidates.uncovered(test, everything)
+            + WEIGHT_HIDDEN * candidates.uncovered(rest, test)
+        )
+
+    return cost
 
 
 def _label_cost(candidates: Candidates, test: Sequence[int]) -> Callable[[tuple[int, ...]], float]:
     def cost(chosen: tuple[int, ...]) -> float:
         n_missing = len(candidates.missing(chosen, test))
-        return (
-            candidates.class_distance(chosen, test)
-            + candidates.uncovered(chosen, test)
-            + WEIGHT_MISSING * n_missing
-        )
+        return candidates.class_distance(chosen, test) + candidates.uncovered(chosen, test) + WEIGHT_MISSING * n_missing
 
     return cost
 
@@ -211,36 +243,36 @@ def _exchanged(
 def _figures(
     candidates: Candidates, labelled: Sequence[int], unlabelled: Sequence[int], test: Sequence[int]
 ) -> dict[str, float]:
+    """Return the figures of a choice; those of classes only where these are known."""
     everything = range(len(candidates.names))
-    return {
-        "class_distance_labelled_test": candidates.class_distance(labelled, test),
-        "class_distance_test_all": candidates.class_distance(test, everything),
+    of_classes = {
+        "class_distance_labelled_test": candidates.known_distance(labelled, test),
+        "class_distance_test_all": candidates.known_distance(test, everything),
+    }
+    found = {name: value for name, value in of_classes.items() if not math.isnan(value)}
+    if len(found) == len(of_classes):
+        found["n_classes_missing"] = float(len(candidates.missing(labelled, test)))
+    return found | {
         "test_covered_by_labelled": 1 - candidates.uncovered(labelled, test),
         "test_covered_by_all_training": 1 - candidates.uncovered([*labelled, *unlabelled], test),
         "all_covered_by_test": 1 - candidates.uncovered(test, everything),
-        "n_classes_missing": float(len(candidates.missing(labelled, test))),
     }
 
 
-def _reasons(
-    candidates: Candidates, made: SplitChoice, cost: Callable[[tuple[int, ...]], float]
-) -> Sequence[str]:
+def _reasons(candidates: Candidates, made: SplitChoice, cost: Callable[[tuple[int, ...]], float]) -> Sequence[str]:
     figures, names = made.figures, candidates.names
     test, labelled = (", ".join(names[s] for s in group) for group in (made.test, made.labelled))
     told = [
         f"Test: {test}. Together these look like {figures['all_covered_by_test']:.0%} of all images, and "
         f"{figures['test_covered_by_all_training']:.0%} of their images have a like in the other sites."
     ]
-    if candidates.counts is not None:
-        distance = figures["class_distance_test_all"]
+    distance = figures.get("class_distance_test_all")
+    if distance is not None:
         told[0] += f" The distance of their classes from those of all sites is {distance:.2f}."
     told.append(f"Labels: {labelled}. They cover {figures['test_covered_by_labelled']:.0%} of the test's appearance.")
-    if candidates.counts is not None:
-        told[1] += (
-            f" The distance of their classes from the test's is {figures['class_distance_labelled_test']:.2f} (0 "
-            "equal, "
-            "1 nothing in common)."
-        )
+    distance = figures.get("class_distance_labelled_test")
+    if distance is not None:
+        told[1] += f" The distance of their classes from the test's is {distance:.2f} (0 equal, 1 nothing in common)."
     if len(made.labelled) > 1:
         told += [_share_of(candidates, made, site, cost) for site in made.labelled]
     told.append(
@@ -254,9 +286,7 @@ def _reasons(
     return told
 
 
-def _share_of(
-    candidates: Candidates, made: SplitChoice, site: int, cost: Callable[[tuple[int, ...]], float]
-) -> str:
+def _share_of(candidates: Candidates, made: SplitChoice, site: int, cost: Callable[[tuple[int, ...]], float]) -> str:
     """Return what a labelled site adds to the others."""
     without = tuple(s for s in made.labelled if s != site)
     lost = candidates.uncovered(without, made.test) - candidates.uncovered(made.labelled, made.test)

@@ -132,7 +132,11 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "strong": Recipe(turns=True, shift=1 / 16, photometry=_STRONG),
     }
 )
-"""The recipes by name: unchanged, geometric only, geometric with mild and with strong photometric changes."""
+"""The recipes by name: unchanged, geometric only, geometric with mild and with strong photometric changes.
+
+None of them scales or rotates freely. On EuroSAT (validation part, 5 labels per class, one seed) zooms in strong views
+up to exp(.2) and rotations up to 20 degrees cost FixMatch 2.3 points of accuracy and propagation 1.3.
+"""
 
 
 def recipe_named(name: str, strength: float = 1.0) -> Recipe:

@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from berunda.bench.suite import KNOWN_FLOORS
+
 __all__ = [
     "HEADLINE",
     "LEAST_SEEDS",
     "Cell",
     "Setting",
     "cells_of",
+    "file_name",
     "labels_order",
     "markdown_table",
     "scalar_metrics",
@@ -54,7 +57,8 @@ class Cell:
 
     Attributes:
         setting: data set, task, encoder and unit of the labels.
-        method: name with its variant, and whether it saw the test images without labels.
+        method: name with its variant, the encoder whose frozen features a floor rests on, and whether it saw the test
+            images without labels.
         labels: how many, as text.
         rows: one a seed, by seed.
     """
@@ -94,18 +98,18 @@ class Cell:
 def cells_of(rows: Iterable[Row]) -> list[Cell]:
     """Group rows by setting, method and labels, in a fixed order; rows without their headline are left out.
 
-    Rows without an encoder belong to the setting of every encoder on the same data.
+    Rows that train no net (floors on frozen features, a forest on pixels) stand beside every net on the same data.
     """
     groups: dict[tuple[Setting, str, str], list[Row]] = {}
     judged = [row for row in rows if row["metrics"].get(HEADLINE.get(row["task"], ("",))[0]) is not None]
     encoders: dict[tuple[str, ...], set[str]] = {}
     for row in judged:
-        if row["encoder"]:
+        if not _is_floor(row):
             encoders.setdefault(_beside_encoder(row), set()).add(str(row["encoder"]))
     for row in judged:
         dataset, task, unit = _beside_encoder(row)
-        # What has no encoder (a forest on pixels) stands beside every net on the same data.
-        for encoder in {str(row["encoder"])} if row["encoder"] else encoders.get((dataset, task, unit), {""}):
+        own = {str(row["encoder"])}
+        for encoder in encoders.get((dataset, task, unit), own) if _is_floor(row) else own:
             setting = Setting(dataset, task, encoder, unit)
             groups.setdefault((setting, _method(row), str(row["labels"])), []).append(row)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], labels_order(item[0][2])))
@@ -115,14 +119,24 @@ def cells_of(rows: Iterable[Row]) -> list[Cell]:
     ]
 
 
+def _is_floor(row: Row) -> bool:
+    return not row["encoder"] or row["method"] in KNOWN_FLOORS
+
+
 def _beside_encoder(row: Row) -> tuple[str, str, str]:
     return str(row["dataset"]), str(row["task"]), str(row["labels_unit"])
 
 
 def _method(row: Row) -> str:
     words = [str(row["method"]).replace("_", " "), str(row.get("variant") or "")]
+    words.append(f"({row['encoder']})" if row["method"] in KNOWN_FLOORS else "")
     words.append("(transductive)" if row.get("is_transductive") else "")
     return " ".join(word for word in words if word)
+
+
+def file_name(text: str) -> str:
+    """Return `text` as a part of a file's name: letters, digits, and "._-"; other signs become "_"."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
 
 
 def labels_order(labels: str) -> float:

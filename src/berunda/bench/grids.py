@@ -17,7 +17,7 @@ import numpy as np
 from berunda.assess.page import json_text
 from berunda.assess.pictures import shrink_step
 from berunda.assess.plots import figure_png, new_figure, styled
-from berunda.bench.cells import labels_order
+from berunda.bench.cells import file_name, labels_order
 from berunda.errors import DataError
 from berunda.files import write_text
 
@@ -35,9 +35,9 @@ _NO_DATA, _NO_LABEL = (255, 255, 255), (40, 40, 40)
 _FIRST = ("random_forest", "supervised")
 
 
-def shown_folder(rows_path: Path) -> Path:
-    """Return the folder of the kept pictures of a file of rows."""
-    return rows_path.with_name(f"{rows_path.stem}_shown")
+def shown_folder(rows_path: Path, dataset: str) -> Path:
+    """Return the folder of the kept pictures of a data set, beside the file of rows."""
+    return rows_path.with_name(f"{rows_path.stem}_shown") / file_name(dataset)
 
 
 @dataclass(frozen=True)
@@ -93,23 +93,27 @@ class Shown:
 
 
 def write_grids(rows: Sequence[Mapping[str, Any]], rows_path: Path, folder: Path) -> list[Path]:
-    """Draw a grid for each number of labels, from the first seed of each method, and return the files.
+    """Draw a grid for each data set and number of labels, from the first seed of each method, and return the files.
 
     Args:
         rows: of the benchmark; those without kept pictures are left out.
         rows_path: their file, beside which the pictures lie.
         folder: for the grids.
     """
-    kept = shown_folder(rows_path)
-    if not (kept / ABOUT).is_file():
-        return []
+    with_pictures = [row for row in rows if row.get("shown")]
+    datasets = sorted({str(row["dataset"]) for row in with_pictures})
     written = []
-    for labels in sorted({str(row["labels"]) for row in rows if row.get("shown")}, key=labels_order):
-        runs = list(_runs([row for row in rows if str(row["labels"]) == labels and row.get("shown")], kept))
-        if runs:
-            path = folder / f"{rows_path.stem}_grid_{labels}.png"
-            path.write_bytes(grid_picture(kept, runs))
-            written.append(path)
+    for dataset in datasets:
+        kept = shown_folder(rows_path, dataset)
+        if not (kept / ABOUT).is_file():
+            continue
+        own = [row for row in with_pictures if str(row["dataset"]) == dataset]
+        for labels in sorted({str(row["labels"]) for row in own}, key=labels_order):
+            runs = list(_runs([row for row in own if str(row["labels"]) == labels], kept))
+            if runs:
+                words = [rows_path.stem, *([file_name(dataset)] if len(datasets) > 1 else []), "grid", labels]
+                written.append(folder / f"{'_'.join(words)}.png")
+                written[-1].write_bytes(grid_picture(kept, runs))
     return written
 
 
@@ -134,16 +138,18 @@ def _about(path: Path) -> Mapping[str, Any]:
 
 
 def _runs(rows: Sequence[Mapping[str, Any]], kept: Path) -> Iterator[tuple[str, str, float]]:
-    """Yield (title, folder, mean IoU) of the first seed of each method: floor and supervised net first."""
-    first: dict[tuple[str, str], Mapping[str, Any]] = {}
+    """Yield (title, folder, mean IoU) of the first seed of each method and net: floor and supervised net first."""
+    first: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    encoders = {str(row["encoder"]) for row in rows if row["encoder"]}
     for row in sorted(rows, key=lambda row: int(row["seed"])):
         if (kept / str(row["shown"])).is_dir():
-            first.setdefault((str(row["method"]), str(row.get("variant") or "")), row)
+            encoder = str(row["encoder"]) if len(encoders) > 1 else ""
+            first.setdefault((str(row["method"]), str(row.get("variant") or ""), encoder), row)
     order = sorted(first, key=lambda key: (_FIRST.index(key[0]) if key[0] in _FIRST else len(_FIRST), key))
-    for method, variant in order:
-        row = first[method, variant]
-        title = "\n".join(text for text in (method.replace("_", " "), variant) if text)
-        yield title, str(row["shown"]), float(row["metrics"]["miou"])
+    for key in order:
+        method, *rest = key
+        title = "\n".join(text for text in (method.replace("_", " "), *rest) if text)
+        yield title, str(first[key]["shown"]), float(first[key]["metrics"]["miou"])
 
 
 @styled

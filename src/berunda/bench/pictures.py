@@ -12,32 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 from berunda.assess.classify import N_BINS
-from berunda.assess.plots import confusion_heat, figure_png, new_figure, percent, styled
-from berunda.bench.cells import Cell, Setting, labels_order
+from berunda.assess.plots import confusion_heat, confusion_image, figure_png, new_figure, percent, styled
+from berunda.bench.cells import Cell, Setting, file_name, labels_order
 from berunda.bench.mask_tables import sweep_lines, swept
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_lines", "pooled_bins", "reliability_panels", "write_pictures"]
+__all__ = ["accuracy_lines", "confusion_panels", "half_interval", "pooled_bins", "reliability_panels", "write_pictures"]
 
 _COLORS = ("#0b6e69", "#c26a1b", "#4a5fa5", "#a23b72", "#6f7a75", "#b8a11f", "#2f9e44", "#7a4b2a", "#0f89b8", "#8f5fbf")
 _MARKERS = "osD^vPX<>*"
-_N_COLUMNS = 4
+_N_COLUMNS, _N_CONFUSIONS = 4, 3
 
 
 def write_pictures(cells: Sequence[Cell], folder: Path, stem: str) -> list[Path]:
     """Write all pictures of the cells and return their files.
 
     For each setting: accuracy against labels where there are two numbers of labels or more; for each number of labels
-    the reliability of every method, and the confusion matrix of the method with the highest mean.
+    the reliability and the confusion matrix of every method.
     """
     written = []
     groups = [(setting, list(group)) for setting, group in groupby(cells, key=lambda cell: cell.setting)]
     for setting, group in groups:
-        for name, figure in _figures(setting, group):
+        for name, figure in _figures(group):
             words = [stem, *(_distinct(setting, [s for s, _ in groups])), name]
-            path = folder / f"{_file_name('_'.join(words))}.png"
+            path = folder / f"{file_name('_'.join(words))}.png"
             path.write_bytes(figure_png(figure))
             written.append(path)
     return written
@@ -49,30 +49,25 @@ def _distinct(setting: Setting, settings: Sequence[Setting]) -> list[str]:
     return [str(getattr(setting, name)) for name in names if len({getattr(s, name) for s in settings}) > 1]
 
 
-def _file_name(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
-
-
-def _figures(setting: Setting, cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
+def _figures(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
     if len({cell.labels for cell in cells}) > 1:
         yield "accuracy", accuracy_lines(cells)
-    if swept(cells):
-        yield "weights", sweep_lines(cells, "supervised")
-    key = setting.headline[0]
-    for labels in sorted({cell.labels for cell in cells}, key=labels_order):
+    numbers = sorted({cell.labels for cell in cells}, key=labels_order)
+    for labels in numbers:
         here = [cell for cell in cells if cell.labels == labels]
+        if swept(here):
+            yield "weights" if len(numbers) == 1 else f"weights_{labels}", sweep_lines(here, "supervised")
         with_bins = [cell for cell in here if all("reliability" in row["metrics"] for row in cell.rows)]
         if with_bins:
             yield f"reliability_{labels}", reliability_panels(with_bins)
         with_matrix = [cell for cell in here if all("confusion" in row["metrics"] for row in cell.rows)]
         if with_matrix:
-            best = max(with_matrix, key=lambda cell: statistics.mean(cell.values(key)))
-            yield f"confusion_{labels}", _confusion(best)
+            yield f"confusion_{labels}", confusion_panels(with_matrix)
 
 
 @styled
 def accuracy_lines(cells: Sequence[Cell]) -> Figure:
-    """Draw the headline metric of each method against the number of labels, bars of one standard deviation over seeds.
+    """Draw the headline metric of each method against the number of labels, with 95% t-intervals over the seeds.
 
     Numbers of labels stand at equal distances, "all" last.
     """
@@ -88,7 +83,7 @@ def accuracy_lines(cells: Sequence[Cell]) -> Figure:
         ax.errorbar(
             [ticks.index(cell.labels) + shift for cell in own],
             [statistics.mean(v) for v in values],
-            yerr=[statistics.stdev(v) if len(v) > 1 else 0.0 for v in values],
+            yerr=[half_interval(v) for v in values],
             color=_COLORS[number % len(_COLORS)],
             marker=_MARKERS[number % len(_MARKERS)],
             markersize=5,
@@ -100,8 +95,22 @@ def accuracy_lines(cells: Sequence[Cell]) -> Figure:
     ax.set(xlabel=f"labels ({cells[0].setting.labels_unit.replace('_', ' ')})", ylabel=title)
     ax.yaxis.set_major_formatter(percent)
     ax.grid(axis="y", color="#eceeeb")
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    title = "mean and 95% t-interval over seeds (none of one seed)"
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, title=title, title_fontsize=8)
     return figure
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Return half the width of the 95% interval of a mean over seeds, by Student's t; NaN of fewer than two.
+
+    Example:
+        >>> round(half_interval([0.0, 1.0, 2.0]), 3)
+        2.484
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    return float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else float("nan")
 
 
 def pooled_bins(tables: Sequence[Sequence[Mapping[str, Any]]]) -> npt.NDArray[np.float64]:
@@ -151,7 +160,38 @@ def _eces(cell: Cell) -> list[list[float]]:
     return [values for values in found if values]
 
 
-def _confusion(cell: Cell) -> Figure:
-    matrix = np.sum([row["metrics"]["confusion"] for row in cell.rows], axis=0)
-    names = list(cell.rows[0]["metrics"].get("recall") or map(str, range(1, len(matrix) + 1)))
-    return confusion_heat(matrix, names, predicted=f"predicted by {cell.method}, {len(cell.rows)} seeds")
+@styled
+def confusion_panels(cells: Sequence[Cell]) -> Figure:
+    """Draw the confusion matrix of every method, seeds pooled: in percent of each true class."""
+    if len(cells) == 1:
+        predicted = f"predicted by {cells[0].method}, {_seeds(cells[0])}"
+        return confusion_heat(_pooled(cells[0]), _class_names(cells[0]), predicted=predicted)
+    n_columns = min(_N_CONFUSIONS, len(cells))
+    n_rows = -(-len(cells) // n_columns)
+    figure, axes = new_figure(2.4 * n_columns + 1.3, 2.75 * n_rows + 1.3, nrows=n_rows, ncols=n_columns)
+    for ax in axes.flat[len(cells) :]:
+        ax.set_axis_off()
+    for number, (ax, cell) in enumerate(zip(axes.flat, cells, strict=False)):
+        confusion_image(ax, _pooled(cell), fontsize=5.5)
+        names = _class_names(cell)
+        is_lowest, is_left = number // n_columns == n_rows - 1, number % n_columns == 0
+        ax.set_xticks(range(len(names)), names if is_lowest else [], rotation=90)
+        ax.set_yticks(range(len(names)), names if is_left else [])
+        ax.tick_params(length=0, labelsize=7)
+        ax.set_title(f"{cell.method}\n{_seeds(cell)}", fontsize=8.5)
+    figure.supxlabel("predicted, in % of each true class", fontsize=9)
+    figure.supylabel("in the reference", fontsize=9)
+    return figure
+
+
+def _pooled(cell: Cell) -> npt.NDArray[np.float64]:
+    return np.sum([row["metrics"]["confusion"] for row in cell.rows], axis=0, dtype=np.float64)
+
+
+def _class_names(cell: Cell) -> list[str]:
+    metrics = cell.rows[0]["metrics"]
+    return list(metrics.get("recall") or map(str, range(1, len(metrics["confusion"]) + 1)))
+
+
+def _seeds(cell: Cell) -> str:
+    return f"{len(cell.rows)} seed{'s' if len(cell.rows) > 1 else ''}"

@@ -6,20 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from berunda.bench.rows import variant_of
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "MASK_FLOORS", "REFERENCE", "Arm", "Suite"]
+__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite"]
 
 Plain = bool | int | float | str
 
 FLOORS = ("features_logreg", "features_propagate")
 """What learns on frozen features: a logistic regression, and labels that spread over the graph of their neighbours."""
 
+KNOWN_FLOORS = (*FLOORS, "features_propagate_transductive")
+"""With those that have to be asked for: labels that spread over a graph in which the test images are too, unlabelled.
+What sees the test images is another task than what does not, so no suite compares them by itself."""
+
 MASK_FLOORS = ("random_forest",)
 """What learns on the bands of single pixels, for images with masks."""
 
 REFERENCE = "fixmatch"
 """The method, with its defaults, whose image passes every net of a suite gets."""
+
+
+SMALL_BATCH = "small batch"
+"""Variant of a method without unlabelled images whose steps are small and many, at as many passes of crops."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Arm:
         decoder: of the net; "" for the benchmark's, or what the method asks for.
         labels: on whole images, numbers of labels for this arm alone, as texts; empty for the suite's.
         search: on whole images, values of options among which validation images choose, each trained.
+        small_batch: with masks, of a method without unlabelled images: its passes go into small batches and many steps.
+        from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
     """
 
     method: str
@@ -41,13 +52,16 @@ class Arm:
     decoder: str = ""
     labels: tuple[str, ...] = ()
     search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
+    small_batch: bool = False
+    from_scratch: bool = False
 
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
-        told = [f"{name}={value}" for name, value in sorted(self.options.items())]
-        told += [f"{name} searched" for name in sorted(self.search)]
-        return ", ".join(told + ([f"decoder={self.decoder}"] if self.decoder else []))
+        told = [variant_of(self.options), *(f"{name} searched" for name in sorted(self.search))]
+        told += [f"decoder={self.decoder}" if self.decoder else ""]
+        told += [SMALL_BATCH if self.small_batch else "", "from scratch" if self.from_scratch else ""]
+        return ", ".join(text for text in told if text)
 
     def __str__(self) -> str:
         return f"{self.method} {self.variant}".strip()

@@ -17,6 +17,7 @@ from berunda.assess.classify import N_BINS, right_of
 from berunda.assess.intervals import Interval, accuracy_difference
 from berunda.assess.label_intervals import auprc_difference
 from berunda.bench.cells import (
+    HEADLINE,
     LEAST_SEEDS,
     Cell,
     Setting,
@@ -30,11 +31,11 @@ from berunda.bench.grids import write_grids
 from berunda.bench.mask_tables import mask_parts
 from berunda.bench.pictures import write_pictures
 from berunda.bench.published import Published, published_for
-from berunda.bench.rows import RowFile
+from berunda.bench.rows import WALL_TIME, RowFile
 from berunda.bench.search_tables import search_part
 from berunda.errors import DataError
 
-__all__ = ["BASELINE", "write_tables"]
+__all__ = ["BASELINE", "published_parts", "write_tables"]
 
 BASELINE = "supervised"
 """The method that the others are compared with, image by image."""
@@ -80,8 +81,8 @@ def _markdown(cells: Sequence[Cell], rows_path: Path, pictures: Sequence[Path]) 
     parts = [f"# Benchmark {rows_path.stem}", f"Generated from `{rows_path.name}`. {_NOTE}"]
     for setting, group in groupby(cells, key=lambda cell: cell.setting):
         parts += _setting_part(setting, list(group))
-    for setting in {(c.setting.dataset, c.setting.task): c.setting for c in cells}.values():
-        parts += _published_part(setting)
+    for dataset, task in dict.fromkeys((cell.setting.dataset, cell.setting.task) for cell in cells):
+        parts += published_parts(dataset, task)
     if pictures:
         parts.append("## Pictures")
         parts += [f"![{path.stem.replace('_', ' ')}]({path.name})" for path in pictures]
@@ -107,13 +108,13 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
     if unlike:
         parts += [_OOD, markdown_table(["method", "labels", "against", "score", "AUROC", "AUPR", "FPR95"], unlike)]
     if setting.task == "segmentation":
-        return [*parts, *mask_parts(cells, BASELINE), "**Cost of a run** (means)", _cost(cells)]
+        return [*parts, *mask_parts(cells, BASELINE), _COST, _cost(cells)]
     differences = list(_differences(cells))
     if differences:
         paired = _PAIRED.format(title=_headline_words(setting))
         parts += [paired, markdown_table(["method", "labels", "difference", "95% interval"], differences)]
     parts += search_part(cells)
-    return [*parts, "**Cost of a run** (means)", _cost(cells)]
+    return [*parts, _COST, _cost(cells)]
 
 
 _CALIBRATION = (
@@ -124,6 +125,7 @@ _OOD = (
     "**Images unlike the training ones**, %: AUROC and AUPR (of finding them) are better high, FPR95 (those that pass "
     "where 95% of the others pass) low"
 )
+_COST = f"**Cost of a run** (means; {WALL_TIME})"
 _PAIRED = (
     f"**Difference in {{title}} to {BASELINE}**, in points: paired bootstrap over the test images, of the "
     "mean over the seeds"
@@ -147,6 +149,8 @@ def _protocol(cells: Sequence[Cell]) -> str:
     facts = [said("protocol")]
     facts += [f"test images: {', '.join(map(str, tested))}"] if tested else []
     facts += [f"validation labels used: {', '.join(map(str, held))}"] if held else []
+    skipped = sorted({int(row["n_skipped"]) for row in rows if row.get("n_skipped")})
+    facts += [f"broken images left out: {', '.join(map(str, skipped))}"] if skipped else []
     facts += [f"hardware: {said('hardware')}", f"version {said('version')}"]
     return "Protocol: " + "; ".join(fact for fact in facts if fact) + "."
 
@@ -175,15 +179,30 @@ def _calibration(cells: Sequence[Cell]) -> str:
 
 
 def _cost(cells: Sequence[Cell]) -> str:
-    head = ["method", "labels", "seeds", "wall time, s", "images/s", "image passes", "hardware"]
+    """Return wall time and passes of each cell, and where rows tell them the net, its steps and its batch."""
+    has_steps = any(cell.fields("steps") for cell in cells)
+    head = ["method", "labels", "seeds", "wall time, s", "training, s", "images/s", "image passes"]
+    head += ["steps", "crops a step, labelled + unlabelled", "decoder, stages"] if has_steps else []
     lines = (
         [
             *(cell.method, cell.labels, ", ".join(str(row["seed"]) for row in cell.rows)),
-            *(cell.mean("wall_s"), cell.mean("images_per_s"), cell.mean("image_passes"), cell.texts("hardware")),
+            *(cell.mean(name) for name in ("wall_s", "training_s", "images_per_s", "image_passes")),
+            *(_steps(cell) if has_steps else ()),
+            cell.texts("hardware"),
         ]
         for cell in cells
     )
-    return markdown_table(head, lines)
+    return markdown_table([*head, "hardware"], lines)
+
+
+def _steps(cell: Cell) -> list[str]:
+    """Return steps, crops a step and net of a cell; empty texts where nothing is trained step by step."""
+    if not cell.fields("steps"):
+        return ["", "", ""]
+    batch = " + ".join(cell.mean(f"{kind}_a_step") for kind in ("labelled", "unlabelled"))
+    net = f"{cell.texts('decoder')}, {cell.mean('encoder_depth')}"
+    from_scratch = not all(row.get("is_pretrained", True) for row in cell.rows)
+    return [cell.mean("steps"), batch, net + (", from scratch" if from_scratch else "")]
 
 
 def _differences(cells: Sequence[Cell]) -> Iterable[list[str]]:
@@ -222,15 +241,15 @@ def _difference(cell: Cell, other: Cell) -> Interval | None:
     return accuracy_difference(right[:n], right[n:])
 
 
-def _published_part(setting: Setting) -> list[str]:
-    """Return the tables of what others published on a data set, with the protocol of each."""
+def published_parts(dataset: str, task: str) -> list[str]:
+    """Return the tables, in Markdown, of what others published on a data set, with protocols and sources."""
     parts = []
-    for metric, title in ((setting.headline[0], setting.headline[1]), ("ece", "ECE before scaling")):
-        found = published_for(setting.dataset, metric)
+    for metric, title in (HEADLINE.get(task, ("", "")), ("ece", "ECE before scaling")):
+        found = published_for(dataset, metric)
         if found:
             parts += [f"**{title}, %**, by labels per class", _published(found)]
     if parts:
-        parts.insert(0, f"## Published on {setting.dataset}, under other protocols")
+        parts.insert(0, f"## Published on {dataset}, under other protocols")
     return parts
 
 
@@ -252,7 +271,7 @@ def _csv(cells: Sequence[Cell]) -> str:
     metrics = scalar_metrics(cells)
     head = ["dataset", "task", "encoder", "method", "labels", "labels_unit", "n_seeds", "seeds"]
     head += [f"{name}_{what}" for name in metrics for what in ("mean", "sd")]
-    head += ["wall_s_mean", "images_per_s_mean", "hardware", "version", "protocol"]
+    head += ["wall_s_mean", "training_s_mean", "images_per_s_mean", "hardware", "version", "protocol"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -261,7 +280,7 @@ def _csv(cells: Sequence[Cell]) -> str:
         line = [setting.dataset, setting.task, setting.encoder, cell.method, cell.labels, setting.labels_unit]
         line += [str(len(cell.rows)), " ".join(str(row["seed"]) for row in cell.rows)]
         line += [figure for name in metrics for figure in _mean_sd(cell.values(name))]
-        line += [_mean_sd(cell.fields(name))[0] for name in ("wall_s", "images_per_s")]
+        line += [_mean_sd(cell.fields(name))[0] for name in ("wall_s", "training_s", "images_per_s")]
         writer.writerow([*line, *(cell.texts(name) for name in ("hardware", "version", "protocol"))])
     return text.getvalue()
 

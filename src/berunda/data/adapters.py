@@ -40,6 +40,7 @@ def from_dataset(
     test: Dataset | None = None,
     unlabelled: Dataset | None = None,
     name: str = "dataset",
+    bands: Sequence[str] = (),
 ) -> ImageSet:
     """Return the images of a data set of torchvision, torchgeo or one's own, held in memory.
 
@@ -50,13 +51,21 @@ def from_dataset(
         test: items with labels.
         unlabelled: items; their labels are not looked at.
         name: of the new set.
+        bands: names of the bands; if not given those that `train` has as `bands`, else red, green, blue where there are
+            three of them, else b1, b2, ...
 
     Returns:
         Float images as float32, whole numbers as they are where uint8, uint16 or int16 holds them. Class names are
         those that `train` has as `classes`, else numbers.
 
     Raises:
-        DataError: an item is neither of the two forms, or images or labels differ in shape; the message names items.
+        DataError: an item is neither of the two forms, images or labels differ in shape (the message names items), or
+            there are not as many bands as names.
+
+    Example:
+        >>> import berunda, torchvision  # doctest: +SKIP
+        >>> images = from_dataset(torchvision.datasets.EuroSAT("data"), name="mine")  # doctest: +SKIP
+        >>> berunda.train(berunda.TrainOptions(dataset="mine"), "out", images=images)  # doctest: +SKIP
     """
     given = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
     names, pixels, labels, parts = [], [], [], []
@@ -79,8 +88,8 @@ def from_dataset(
     for array in (stack, values, of_part):
         digest.update(array.tobytes())
         array.flags.writeable = False
-    bands = tuple(f"b{i}" for i in range(1, stack.shape[1] + 1))
-    return ImageSet(name, task, stack, values, classes, bands, of_part, tuple(names), digest.hexdigest())
+    named = _band_names(train, name, bands, stack.shape[1])
+    return ImageSet(name, task, stack, values, classes, named, of_part, tuple(names), digest.hexdigest())
 
 
 def _item(item: Any, where: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -132,6 +141,17 @@ def _values(name: str, names: Sequence[str], labels: Sequence[np.ndarray | None]
     for i, label in known:
         several[i] = label
     return "multilabel", several, shape[0]
+
+
+def _band_names(train: Dataset, name: str, given: Sequence[str], n_bands: int) -> tuple[str, ...]:
+    if given and len(given) != n_bands:
+        raise DataError(f"data set {name}: {n_bands} bands found, {len(given)} names given: {', '.join(given)}")
+    own = getattr(train, "bands", None) or ()
+    if not given and not isinstance(own, str) and len(own) == n_bands:
+        given = [str(band) for band in own]
+    if not given and n_bands == 3:
+        given = ("red", "green", "blue")
+    return tuple(given) or tuple(f"b{i}" for i in range(1, n_bands + 1))
 
 
 def _class_names(train: Dataset, n_classes: int) -> tuple[str, ...]:

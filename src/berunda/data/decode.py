@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ import numpy as np
 from berunda.cache import cache_folder
 from berunda.data.images import ImageSet
 from berunda.data.listing import Blobs, Listing, Sample
-from berunda.data.photo import Decoded, Undecodable, decode_image, resampled
+from berunda.data.photo import Decoded, Undecodable, decode_image, decode_window, resampled
 from berunda.data.store import FileReader, content_key, folder_name, locked_folder, writing_store
 from berunda.errors import DataError, OutputError
 from berunda.geo.fingerprint import fingerprint_files
@@ -65,6 +66,7 @@ def decoded(
         SecurityError: a file was refused by policy.
         OutputError: the cache cannot be written.
     """
+    start, decoding_s = time.perf_counter(), 0.0
     store = (cache or cache_folder()) / "images"
     progress = progress or Silent()
     with writing_store(store):
@@ -73,9 +75,12 @@ def decoded(
         folder = store / folder_name(listing.name, key)
         stored = _read(folder, len(listing.samples))
         if stored is None:
+            missing_at = time.perf_counter()
             with locked_folder(folder, progress):
                 stored = _read(folder, len(listing.samples)) or _fill(folder, listing, progress)
-    return _image_set(listing, key, stored, skip_broken)
+            decoding_s = time.perf_counter() - missing_at
+    images = _image_set(listing, key, stored, skip_broken)
+    return replace(images, opening_s=time.perf_counter() - start - decoding_s)
 
 
 def _image_set(listing: Listing, key: str, stored: _Stored, skip_broken: bool) -> ImageSet:
@@ -245,7 +250,7 @@ def _images(listing: Listing) -> Iterator[list[Decoded | str]]:
     samples = listing.samples
     waiting: deque[Future[list[Decoded | str]]] = deque()
     with FileReader() as files, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
-        load = listing.load or (lambda samples: [files.read(sample.file) for sample in samples])
+        load = listing.load or (lambda samples: [_blob(files, sample) for sample in samples])
         for start in range(0, len(samples), _CHUNK):
             chunk = samples[start : start + _CHUNK]
             waiting.append(pool.submit(_decode_chunk, chunk, load(chunk), listing.side_px))
@@ -255,6 +260,11 @@ def _images(listing: Listing) -> Iterator[list[Decoded | str]]:
             yield waiting.popleft().result()
 
 
+def _blob(files: FileReader, sample: Sample) -> bytes | str:
+    """Return a file's bytes; none of a raster of which a window is wanted, as that is read by itself."""
+    return files.read(sample.file) if sample.file.window is None else b""
+
+
 def _decode_chunk(samples: Sequence[Sample], blobs: Blobs, side_px: int | None) -> list[Decoded | str]:
     done: list[Decoded | str] = []
     for sample, blob in zip(samples, blobs, strict=True):
@@ -262,7 +272,9 @@ def _decode_chunk(samples: Sequence[Sample], blobs: Blobs, side_px: int | None) 
             done.append(blob)
             continue
         try:
-            if isinstance(blob, np.ndarray):
+            if sample.file.window is not None:
+                image = decode_window(sample.file.path, sample.file.window)
+            elif isinstance(blob, np.ndarray):
                 image = Decoded(blob, tuple(f"b{i}" for i in range(1, len(blob) + 1)), is_raster=False)
             else:
                 image = decode_image(blob, sample.name, None if sample.file.member else sample.file.path)

@@ -94,6 +94,12 @@ class ImageSource:
         for start in range(0, len(index), n):
             yield self._gather(index, np.arange(start, min(start + n, len(index))), labels)
 
+    def twins(self) -> torch.Tensor:
+        """Return where each labelled image stands in the unlabelled stream, (k,) int64; -1 where it does not."""
+        place = np.full(len(self.images), -1, np.int64)
+        place[self.unlabelled_index] = np.arange(len(self.unlabelled_index))
+        return torch.from_numpy(place[self.labelled_index])
+
     def _gather(self, stream: np.ndarray, position: np.ndarray, labels: np.ndarray | None) -> RawImages:
         pixels, valid = self.images.scaled_and_valid(stream[position], self.scaling)
         return RawImages(

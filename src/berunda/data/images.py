@@ -6,7 +6,9 @@ anew from the data set each time, which is quick. Nothing here needs torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import time
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +73,7 @@ class ImageSet:
         skipped: broken images that were left out because that was asked for.
         zero_is_missing: whether a pixel that is 0 in all bands is no data (rasters), or black (photographs). Pixels of
             float images that are not finite are no data in any case.
+        opening_s: seconds that opening it took, without the decoding of images that were not in the cache yet.
     """
 
     name: str
@@ -84,6 +87,7 @@ class ImageSet:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     zero_is_missing: bool = False
+    opening_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Check that the arrays fit each other.
@@ -114,6 +118,23 @@ class ImageSet:
     def of(self, part: int) -> np.ndarray:
         """Return the indices (k,) int64 of the images of a part, ascending."""
         return np.flatnonzero(self.parts == part)
+
+    @cached_property
+    def repeats(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of another and a test image with the same pixels, bit by bit, each test image once; looked for once.
+
+        The others are those that train, with labels or without, or calibrate.
+
+        It is not a search for similar images: one that was resampled or compressed anew is not found.
+        """
+        # One row of each image tells nearly all of them apart; only those that agree in it are read whole.
+        row = self.size[0] // 2
+        others = {int(i): _key_of(self.pixels[i, :, row]) for i in np.flatnonzero(self.parts != TEST)}
+        test = {int(i): _key_of(self.pixels[i, :, row]) for i in self.of(TEST)}
+        both = set(others.values()) & set(test.values())
+        twin = {_key_of(self.pixels[i]): i for i, key in reversed(others.items()) if key in both}
+        whole = ((i, _key_of(self.pixels[i])) for i, key in test.items() if key in both)
+        return tuple((twin[key], i) for i, key in whole if key in twin)
 
     def scaling(self) -> Scaling:
         """Return `low` and `high` of every band, each (B,), in the units of the pixels; measured once.
@@ -187,6 +208,10 @@ class ImageSet:
         return is_valid
 
 
+def _key_of(pixels: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+
+
 def open_images(
     dataset: str,
     *,
@@ -215,6 +240,10 @@ def open_images(
     from berunda.data.catalog import find
     from berunda.data.decode import decoded
 
+    start = time.perf_counter()
     entry, root = find(dataset, None if folder is None else Path(folder))
     listing = entry.listing(root, task)
-    return decoded(listing, skip_broken=skip_broken, cache=None if cache is None else Path(cache), progress=progress)
+    listing_s = time.perf_counter() - start
+    place = None if cache is None else Path(cache)
+    images = decoded(listing, skip_broken=skip_broken, cache=place, progress=progress)
+    return replace(images, opening_s=listing_s + images.opening_s)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from berunda.data.archive import Archive
 from berunda.data.images import NO_LABEL, TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.errors import DataError
 from berunda.models.spec import Task
+
+if TYPE_CHECKING:
+    from berunda.geo.grid import Window
 
 __all__ = [
     "PHOTO_SUFFIXES",
@@ -47,6 +50,7 @@ class File(NamedTuple):
         size: of the image in bytes (of the table: of all of it).
         mtime_ns: when `path` was changed last.
         crc: CRC-32 of a member of an archive; None otherwise.
+        window: the pixels of the raster `path` that are the image; None for all of them.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class File(NamedTuple):
     size: int
     mtime_ns: int
     crc: int | None = None
+    window: Window | None = None
 
 
 class Sample(NamedTuple):

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from berunda.errors import GeoError
+from berunda.errors import BerundaError, GeoError
+
+if TYPE_CHECKING:
+    from berunda.geo.grid import Window
 
 __all__ = [
     "TIFF_MAGIC",
     "Decoded",
     "Undecodable",
     "decode_image",
+    "decode_window",
+    "header_values",
     "is_photograph",
     "open_photo",
     "reason_of",
@@ -77,6 +82,16 @@ def decode_image(content: bytes, name: str, path: Path | None) -> Decoded:
     return Decoded(pixels, ("grey",) if len(pixels) == 1 else ("red", "green", "blue"), False)
 
 
+def decode_window(path: Path, window: Window) -> Decoded:
+    """Return the part of a raster that `window` says; no more of the file is read.
+
+    Raises:
+        Undecodable: it is damaged, or the window does not lie in it.
+        SecurityError: it was refused by policy.
+    """
+    return _read_raster(path, window)
+
+
 def reason_of(error: Exception) -> str:
     """Return in one line why a decoder failed."""
     from PIL import UnidentifiedImageError
@@ -119,6 +134,28 @@ def _photograph(content: bytes) -> np.ndarray:
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
+def header_values(path: Path) -> int:
+    """Return how many values an image file decodes to, all bands together, from its header; 0 where that fails."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            n_bands = 1 if image.mode in _GREY else 3
+            return int(image.width * image.height * n_bands)
+    except Exception:  # of another format, or damaged, as those know who decode it
+        return _raster_values(path)
+
+
+def _raster_values(path: Path) -> int:
+    from berunda.geo.raster import describe
+
+    try:
+        facts = describe(path)
+    except (BerundaError, OSError):
+        return 0
+    return facts.grid.shape.n_pixels * len(facts.data_indexes)
+
+
 def is_photograph(content: bytes) -> bool:
     """Say whether a TIFF is a photograph rather than a raster, from the tags of its first image alone."""
     from PIL import TiffImagePlugin
@@ -151,15 +188,18 @@ def _raster(content: bytes, suffix: str, path: Path | None) -> Decoded:
         return _read_raster(own)
 
 
-def _read_raster(path: Path) -> Decoded:
+def _read_raster(path: Path, window: Window | None = None) -> Decoded:
     from berunda.geo.raster import open_scenes
 
     try:
         with open_scenes([path])[0] as scene:
-            rows, cols = scene.grid.shape.rows, scene.grid.shape.cols
-            if rows * cols > MAX_PIXELS:
-                raise Undecodable(f"{rows}x{cols} pixels, at most {MAX_PIXELS} expected of a patch")
-            block = scene.read(scene.grid.full_window)
+            whole = scene.grid.full_window
+            part = window or whole
+            if part.intersect(whole) != part:
+                raise Undecodable(f"{part} found, expected one inside its {whole.n_rows}x{whole.n_cols} pixels")
+            if part.shape.n_pixels > MAX_PIXELS:
+                raise Undecodable(f"{part.n_rows}x{part.n_cols} pixels, at most {MAX_PIXELS} expected of a patch")
+            block = scene.read(part)
             kinds = {np.dtype(band.dtype) for band in scene.bands}
             names = scene.band_names
     except GeoError as error:

@@ -54,6 +54,10 @@ class ResampledSource:
         """Yield all images of a stream in their order, `n` at a time."""
         return map(self._resampled, self._source.every(stream, n))
 
+    def twins(self) -> Tensor:
+        """Return where each labelled image stands in the unlabelled stream, (k,) int64; -1 where it does not."""
+        return self._source.twins()
+
     def _resampled(self, images: RawImages) -> RawImages:
         side = (self._side_px, self._side_px)
         if images.pixels.shape[2:] == side:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from berunda.data.sites import Item, SiteSet
-from berunda.errors import DataError
-from berunda.geo.grid import Shape
-from berunda.geo.labelraster import label_grid, read_label_raster
+from berunda.errors import DataError, GeoError
+from berunda.geo.features import is_vector
+from berunda.geo.grid import Shape, crs_name
+from berunda.geo.labelraster import label_grid, read_label_raster, read_under
+from berunda.geo.resolve import resolve_inputs
 from berunda.geo.vector import Labels, rasterize, read_labels
 
 __all__ = ["ClassCounts", "count_classes"]
@@ -84,6 +86,9 @@ def _of_scenes(sites: SiteSet, path: str, field: str, zero_is_class: bool) -> Cl
             "column "
             "label in the table, one folder a class in each site, or a folder labels with a raster for each image"
         )
+    files = resolve_inputs([path])
+    if len(files) == 1 and not is_vector(files[0]):
+        return _of_label_raster(sites, files[0], zero_is_class)
     grids = [scene.grid for scene in sites.scenes]
     found: Labels = read_labels(path, field, grids=grids, zero_is_class=zero_is_class)
     counts = np.zeros((len(sites), len(found.class_names)))
@@ -96,10 +101,49 @@ def _of_scenes(sites: SiteSet, path: str, field: str, zero_is_class: bool) -> Cl
     return ClassCounts(found.class_names, counts, "pixels")
 
 
+def _of_label_raster(sites: SiteSet, path: Path, zero_is_class: bool) -> ClassCounts:
+    """Return the classes of a raster's pixels in which those of the images have their middles.
+
+    Only what lies under each image is read, so that a raster of any size and detail will do.
+
+    Raises:
+        GeoError: it is no raster of classes, or none of its labelled pixels lies under an image.
+    """
+    own = label_grid(path)
+    tallies: list[Mapping[str, int]] = []
+    for item in sites.items:
+        if item.window is None:
+            tallies.append({})
+        else:
+            raster = read_under(path, own, sites.scenes[item.scene].grid, item.window, zero_is_class)
+            tallies.append(_counted(raster.values, raster.names))
+    if not any(tallies):
+        first = sites.scenes[0].grid
+        raise GeoError(
+            f"label raster {path} has no labelled pixel on the scene: it covers {own.bounds} in {crs_name(own.crs)}, "
+            f"the scene {first.bounds} in {crs_name(first.crs)}; expected the same ground, and class numbers besides "
+            "nodata (0 and 255 unless one is declared); see --zero-is-class"
+        )
+    return _of_tallies(tallies)
+
+
+def _counted(values: np.ndarray, names: Mapping[int, str]) -> dict[str, int]:
+    """Return how often each class occurs; two numbers may have one name."""
+    tally: dict[str, int] = {}
+    for value, n in zip(*np.unique(values[values >= 0], return_counts=True), strict=True):
+        name = names[int(value)]
+        tally[name] = tally.get(name, 0) + int(n)
+    return tally
+
+
 def _of_rasters(sites: SiteSet, zero_is_class: bool) -> ClassCounts:
     tallies: list[Mapping[str, int]] = []
     for item in sites.items:
         tallies.append({} if item.truth is None else _tally(sites, item, item.truth, zero_is_class))
+    return _of_tallies(tallies)
+
+
+def _of_tallies(tallies: Sequence[Mapping[str, int]]) -> ClassCounts:
     names = tuple(sorted({name for tally in tallies for name in tally}))
     counts = np.array([[tally.get(name, 0) for name in names] for tally in tallies], float)
     return ClassCounts(names, counts.reshape(len(tallies), len(names)), "pixels")
@@ -115,8 +159,7 @@ def _tally(sites: SiteSet, item: Item, truth: Path, zero_is_class: bool) -> dict
                 f"{item.path.name}; give a raster on the image's grid"
             )
     raster = read_label_raster(truth, zero_is_class, item.window)
-    values, n = np.unique(raster.values[raster.values >= 0], return_counts=True)
-    return {raster.names[int(value)]: int(count) for value, count in zip(values, n, strict=True)}
+    return _counted(raster.values, raster.names)
 
 
 @lru_cache(maxsize=64)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from berunda.data import catalog
 from berunda.data.images import ImageSet, open_images
-from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, files_of
-from berunda.data.order import Randomness
+from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, File, files_of
+from berunda.data.site_maker import Blocks, Cutting, Known, SiteMaker, drawn, left_out_note
 from berunda.data.sites import NO_ROLE, Item, Site, SiteSet, role_of
-from berunda.errors import DataError, GeoError, SecurityError
+from berunda.data.tables import FILES_JOINT, WINDOW_COLUMNS, window_of, without_left_out
+from berunda.errors import DataError, SecurityError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 
@@ -26,33 +26,10 @@ IMAGE_FOLDERS = ("bdortho", "images", "image", "img")
 """Folders of a site that hold its images, where it has one of them; MiniFrance's is BDORTHO."""
 TRUTH_FOLDERS = ("urbanatlas", "labels", "masks", "gt", "truth")
 """Folders of a site that hold a raster of classes for each image; MiniFrance's is UrbanAtlas."""
-LARGE_BLOCKS = 2
-"""A raster of at least so many blocks along both sides is cut into them."""
 SITES_A_SIDE = 4
 _ROLE_OF_PART = ("labelled", "labelled", "test", "unlabelled")
 _PATH_COLUMNS = ("path", "file", "image", "filename")
 _MAX_TABLE = 1 << 28
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How large rasters become images.
-
-    Attributes:
-        block_px: side of a block.
-        site_px: side of a site where one scene is all there is; None cuts it into about four by four.
-        max_per_site: images of a site that are kept, drawn by seed; the others are left out and counted.
-        seed: of that draw.
-        bands: names of bands to use, in order; None for all.
-        skip_broken: leave out files that cannot be read, where the whole data set is decoded at once.
-    """
-
-    block_px: int = 64
-    site_px: int | None = None
-    max_per_site: int = 2000
-    seed: int = 0
-    bands: tuple[str, ...] | None = None
-    skip_broken: bool = False
 
 
 def find_sites(inputs: Sequence[str], cutting: Cutting) -> SiteSet:
@@ -67,49 +44,31 @@ def find_sites(inputs: Sequence[str], cutting: Cutting) -> SiteSet:
     """
     first = Path(inputs[0]).expanduser()
     if len(inputs) == 1 and inputs[0] in catalog.names() and not first.exists():
-        return _thinned(_parts(open_images(inputs[0], skip_broken=cutting.skip_broken)), cutting)
+        return _parts(open_images(inputs[0], skip_broken=cutting.skip_broken), cutting)
     if len(inputs) == 1 and first.suffix.lower() == ".csv":
-        return _thinned(_table(first, cutting), cutting)
+        return _table(first, cutting)
     if len(inputs) == 1 and first.is_dir() and any(_folders(first)):
-        return _thinned(_site_folders(first, cutting), cutting)
+        return _site_folders(first, cutting)
     if len(inputs) == 1 and first.is_dir() and not any(p.suffix.lower() in RASTER_SUFFIXES for p in first.iterdir()):
         raise DataError(
             f"{first}: found neither sub-directories nor rasters, expected one folder a site, a .csv table with the "
             "columns site and path, or scenes; put the images of each site into a folder of its own"
         )
-    return _thinned(_scenes(open_scenes(list(inputs), bands=cutting.bands), cutting), cutting)
+    return _scenes(open_scenes(list(inputs), bands=cutting.bands), cutting)
 
 
-def _thinned(found: SiteSet, cutting: Cutting) -> SiteSet:
-    """Return the set with at most `max_per_site` images of each site."""
-    kept, left_out = [], 0
-    for site in range(len(found.sites)):
-        mine = found.items_of([site])
-        if len(mine) > cutting.max_per_site:
-            draw = Randomness(cutting.seed).numpy("images of a site", site)
-            left_out += len(mine) - cutting.max_per_site
-            mine = np.sort(draw.choice(mine, cutting.max_per_site, replace=False))
-        kept.append(mine)
-    if not left_out:
-        return found
-    note = (
-        f"{left_out} of {len(found)} images were left out by a draw (seed {cutting.seed}): at most "
-        f"{cutting.max_per_site} of each site are looked at, see --max-per-site."
-    )
-    return replace(found.subset(np.concatenate(kept)), notes=(*found.notes, note))
-
-
-def _parts(images: ImageSet) -> SiteSet:
+def _parts(images: ImageSet, cutting: Cutting) -> SiteSet:
     names = ("train", "validation", "test", "unlabelled")
     present = [part for part in range(len(names)) if (images.parts == part).any()]
     sites = tuple(Site(names[part], _ROLE_OF_PART[part]) for part in present)
     scene = images.task == "scene"
-    items = tuple(
-        _row_of(images, number, int(row), scene)
-        for number, part in enumerate(present)
-        for row in np.flatnonzero(images.parts == part)
-    )
-    return SiteSet(images.name, sites, items, arrays=(images,))
+    items: list[Item] = []
+    rows_of = [np.flatnonzero(images.parts == part) for part in present]
+    for number, chosen in enumerate(drawn(cutting, [len(rows) for rows in rows_of])):
+        items += [_row_of(images, number, int(row), scene) for row in rows_of[number][chosen]]
+    n_all = sum(len(rows) for rows in rows_of)
+    notes = left_out_note(cutting, n_all - len(items), n_all)
+    return SiteSet(images.name, sites, tuple(items), arrays=(images,), notes=notes)
 
 
 def _row_of(images: ImageSet, site: int, row: int, is_scene: bool) -> Item:
@@ -144,21 +103,27 @@ def _site_folders(root: Path, cutting: Cutting) -> SiteSet:
 
 
 def _from_places(root: Path, places: Sequence[tuple[Site, Path]], cutting: Cutting) -> SiteSet:
-    made = _Maker(root.resolve().name, root, cutting)
-    empty = []
+    made = SiteMaker(root.resolve().name, root, cutting)
+    empty: list[str] = []
+    lost: list[str] = []
     for site, place in places:
-        files = files_of(_image_folder(place), SUFFIXES)
+        files = _images_of(place)
         if not files:
             empty.append(site.name)
             continue
         number = made.add_site(site)
         is_by_class = all(name.count("/") >= 1 for name in files) and _image_folder(place) == place
-        truth = _truth_of(place)
+        truth = _truth_of(place, files)
+        lost += [f"{site.name}/{key}" for key in sorted({*truth} - {_key(name) for name in files})]
         for name, file in files.items():
             label = name.split("/")[0] if is_by_class else ""
-            made.add_file(number, file.path, label=label, truth=truth.get(Path(name).stem))
+            made.add_file(number, file.path, Known(label, truth.get(_key(name))))
     if empty:
         made.notes.append(f"{len(empty)} folders without an image are left out: {', '.join(empty[:5])}.")
+    if lost:
+        made.notes.append(
+            f"{len(lost)} rasters of classes have no image of their path and name: {', '.join(lost[:5])}."
+        )
     return made.done()
 
 
@@ -166,24 +131,49 @@ def _image_folder(place: Path) -> Path:
     return next((p for p in _folders(place) if p.name.lower() in IMAGE_FOLDERS), place)
 
 
-def _truth_of(place: Path) -> dict[str, Path]:
-    """Return the rasters of classes by the stem of their image; a suffix such as _UA2012 behind it is dropped."""
-    folder = next((p for p in _folders(place) if p.name.lower() in TRUTH_FOLDERS), None)
-    found: dict[str, Path] = {}
-    for name, file in files_of(folder, (*RASTER_SUFFIXES, ".png")).items() if folder else ():
-        stem = Path(name).stem
-        found[stem] = file.path
-        found.setdefault(stem.rpartition("_")[0] or stem, file.path)
+def _truth_folder(place: Path) -> Path | None:
+    return next((p for p in _folders(place) if p.name.lower() in TRUTH_FOLDERS), None)
+
+
+def _images_of(place: Path) -> dict[str, File]:
+    """Return the images of a site by their path in it; a folder of rasters of classes beside them holds none."""
+    folder, truth = _image_folder(place), _truth_folder(place)
+    files = files_of(folder, SUFFIXES)
+    if folder != place or truth is None:
+        return files
+    return {name: file for name, file in files.items() if name.split("/")[0] != truth.name}
+
+
+def _key(name: str) -> str:
+    """Return what an image and its raster of classes have in common: the path in their folder, without suffix."""
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _truth_of(place: Path, images: Iterable[str]) -> dict[str, Path]:
+    """Return the rasters of classes by the key of their image.
+
+    It is their own, or what is left of it without a suffix such as _UA2012, where no other image bears the whole name.
+    """
+    folder, keys = _truth_folder(place), {_key(name) for name in images}
+    files = files_of(folder, (*RASTER_SUFFIXES, ".png")) if folder else {}
+    found = {_key(name): file.path for name, file in files.items() if _key(name) in keys}
+    for name, file in files.items():
+        path = PurePosixPath(_key(name))
+        if path.as_posix() not in keys and "_" in path.name.strip("_"):
+            found.setdefault(path.with_name(path.name.rpartition("_")[0]).as_posix(), file.path)
+        else:
+            found.setdefault(path.as_posix(), file.path)
     return found
 
 
 def _table(path: Path, cutting: Cutting) -> SiteSet:
-    """Read a table of images: site, path, and perhaps role (or split), label (or class) and truth."""
+    """Read a table of images: site, path, and perhaps role (or split), label (or class), truth and a window."""
     columns, rows = read_columns(path)
     if columns.get("site") is None or columns.get("path") is None:
         found = ", ".join(columns) or "(none)"
         raise DataError(f"{path}: columns {found} found, expected site and path (and perhaps role, label, truth)")
-    made = _Maker(path.resolve().stem, path.resolve().parent, cutting)
+    made = SiteMaker(path.resolve().stem, path.resolve().parent, cutting)
+    has_windows = all(name in columns for name in WINDOW_COLUMNS)
     numbers: dict[str, int] = {}
     for line, row in enumerate(rows, 2):
         where = f"{path} row {line}"
@@ -197,15 +187,21 @@ def _table(path: Path, cutting: Cutting) -> SiteSet:
             raise DataError(f"{where}: site {name!r} has role {role!r}, above {made.sites[numbers[name]].role!r}; one")
         label = row[columns["label"]].strip() if "label" in columns else ""
         truth = row[columns["truth"]].strip() if "truth" in columns else ""
-        file = file_below(path, row[columns["path"]], where)
-        made.add_file(numbers[name], file, label=label, truth=file_below(path, truth, where) if truth else None)
+        files = tuple(file_below(path, text, where) for text in row[columns["path"]].split(FILES_JOINT))
+        more = Known(label, file_below(path, truth, where) if truth else None)
+        window = window_of([row[columns[name]] for name in WINDOW_COLUMNS], where) if has_windows else None
+        if window is None and len(files) == 1:
+            made.add_file(numbers[name], files[0], more)
+        else:
+            made.add_window(numbers[name], files, window, more)
     return made.done()
 
 
 def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     """Return the columns of a table of images, name -> position, and its rows.
 
-    Path, role and label are found under their usual names (file, image; split, part; class).
+    Path, role and label are found under their usual names (file, image; split, part; class). Rows that a split leaves
+    out are not among them.
 
     Raises:
         DataError: it cannot be read, is empty or ragged.
@@ -224,11 +220,11 @@ def read_columns(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     if bad is not None:
         raise DataError(f"{path} row {bad}: {len(rows[bad - 1])} cells found, expected {len(header)} as in the header")
     columns = {name: header.index(name) for name in header}
-    for key, others in (("path", _PATH_COLUMNS), ("role", ("split", "part", "role")), ("label", ("label", "class"))):
+    for key, others in (("path", _PATH_COLUMNS), ("role", ("role", "split", "part")), ("label", ("label", "class"))):
         found = next((columns[name] for name in others if name in columns), None)
         if found is not None:
             columns[key] = found
-    return columns, rows[1:]
+    return columns, without_left_out(header, rows[1:])
 
 
 def file_below(table: Path, name: str, where: str) -> Path:
@@ -247,91 +243,23 @@ def file_below(table: Path, name: str, where: str) -> Path:
     return path
 
 
-class _Maker:
-    """Gathers sites and images; rasters of several blocks are cut into them."""
-
-    def __init__(self, name: str, root: Path, cutting: Cutting) -> None:
-        self.name, self.root, self.cutting = name, root, cutting
-        self.sites: list[Site] = []
-        self.items: list[Item] = []
-        self.scenes: list[Scene] = []
-        self.notes: list[str] = []
-
-    def add_site(self, site: Site) -> int:
-        """Add a site and return its number."""
-        self.sites.append(site)
-        return len(self.sites) - 1
-
-    def add_file(self, site: int, path: Path, *, label: str, truth: Path | None) -> None:
-        """Add an image, or the blocks of a large raster."""
-        name = os.path.relpath(path, self.root).replace(os.sep, "/")
-        scene = self._large(path)
-        if scene is None:
-            self.items.append(Item(name, site, path, label=label, truth=truth))
-            return
-        number = len(self.scenes)
-        self.scenes.append(scene)
-        whole = scene.grid.full_window
-        for window in _blocks(whole, self.cutting.block_px):
-            self.items.append(_item_of(f"{name}", site, number, window, (path, truth, label)))
-
-    def _large(self, path: Path) -> Scene | None:
-        if path.suffix.lower() not in RASTER_SUFFIXES:
-            return None
-        try:
-            scene = open_scenes([path], bands=self.cutting.bands)[0]
-        except GeoError:
-            return None  # it is counted among those that cannot be read, when it comes to that
-        shape = scene.grid.shape
-        is_large = min(shape.rows, shape.cols) >= LARGE_BLOCKS * self.cutting.block_px
-        if not is_large:
-            scene.close()
-        return scene if is_large else None
-
-    def done(self) -> SiteSet:
-        """Return the set."""
-        order = sorted(range(len(self.items)), key=lambda i: self.items[i].site)
-        items = tuple(self.items[i] for i in order)
-        notes = tuple(self.notes)
-        return SiteSet(self.name, tuple(self.sites), items, tuple(self.scenes), root=self.root, notes=notes)
-
-
-def _item_of(
-    name: str, site: int, scene: int, window: Window, more: tuple[Path, Path | None, str]
-) -> Item:
-    path, truth, label = more
-    title = f"{name}@{window.row},{window.col}"
-    return Item(title, site, path, scene=scene, window=window, label=label, truth=truth)
-
-
-def _blocks(part: Window, block_px: int) -> Iterator[Window]:
-    """Yield the whole blocks of a part of a grid, row by row; what is left at its edges belongs to none."""
-    for row in range(part.row, part.row_stop - block_px + 1, block_px):
-        for col in range(part.col, part.col_stop - block_px + 1, block_px):
-            yield Window(row, col, block_px, block_px)
-
-
 def _scenes(scenes: Sequence[Scene], cutting: Cutting) -> SiteSet:
     """Return each scene as a site, or the squares of a single one."""
-    sites: list[Site] = []
-    items: list[Item] = []
+    made = SiteMaker(scenes[0].name if len(scenes) == 1 else f"{len(scenes)} scenes", None, cutting)
+    made.scenes = list(scenes)
     for number, scene in enumerate(scenes):
         for name, part in _site_windows(scene, len(scenes) == 1, cutting):
-            blocks = list(_blocks(part, cutting.block_px))
-            if not blocks:
-                continue
-            site = len(sites)
-            sites.append(Site(name))
-            more = (scene.paths[0], None, "")
-            items += [_item_of(scene.name, site, number, window, more) for window in blocks]
-    if not items:
+            blocks = Blocks(scene.name, len(made.sites), number, part, cutting.block_px, scene.paths[0])
+            if len(blocks):
+                made.add_site(Site(name))
+                made.add_blocks(blocks)
+    if not made.sites:
         shape = scenes[0].grid.shape
         raise DataError(
             f"scene {scenes[0].name}: {shape.rows} x {shape.cols} px found, expected at least one block of "
             f"{cutting.block_px} px; give a smaller --block-px"
         )
-    name = scenes[0].name if len(scenes) == 1 else f"{len(scenes)} scenes"
-    return SiteSet(name, tuple(sites), tuple(items), tuple(scenes))
+    return made.done()
 
 
 def _site_windows(scene: Scene, is_alone: bool, cutting: Cutting) -> Iterator[tuple[str, Window]]:

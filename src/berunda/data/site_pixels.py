@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,19 +13,33 @@ import numpy as np
 
 from berunda.data.listing import RASTER_SUFFIXES
 from berunda.data.order import Randomness
-from berunda.data.photo import Undecodable, decode_image, resampled
+from berunda.data.photo import Undecodable, decode_image, header_values, resampled
 from berunda.data.scaling import Scaling
 from berunda.data.sites import Item, SiteSet
 from berunda.errors import DataError, GeoError
 from berunda.geo.grid import Grid
 from berunda.geo.raster import describe
 
-__all__ = ["Broken", "Ground", "Patch", "SitePixels", "measure_site_scaling", "place_of", "resolution_of"]
+__all__ = [
+    "SAME_RESOLUTION",
+    "Broken",
+    "Ground",
+    "Patch",
+    "SitePixels",
+    "measure_site_scaling",
+    "place_of",
+    "resolution_of",
+]
 
 N_SCALING = 512  # images that the radiometry is measured on, at most
 _N_VALUES = 2048  # and values of each
 _PERCENTILES = (1.0, 99.0)
 _CHUNK = 64
+SAME_RESOLUTION = 0.05
+"""Share of a resolution within which another counts as the same."""
+READ_AHEAD_BYTES = 256 << 20
+"""Of images that are held at once, as float32; a single larger one is read all the same."""
+_AHEAD = 3  # pieces that this is shared by: the one that is looked at, and two that are read meanwhile
 MAX_THREADS = 8
 
 
@@ -63,7 +78,11 @@ class SitePixels:
         sites: the images.
         bands: names of the bands wanted, in order; None for those of the first image that can be read.
         ground: bring all images to one resolution and extent; None leaves them as they are.
+        names: names for all bands of images of as many bands that bear none of these names; None leaves theirs.
         source: what asks for `bands`, for messages.
+
+    Attributes:
+        renamed: bands that got `names`, as they were called before; empty where none did.
     """
 
     def __init__(
@@ -72,12 +91,16 @@ class SitePixels:
         *,
         bands: Sequence[str] | None = None,
         ground: Ground | None = None,
+        names: Sequence[str] | None = None,
         source: str = "--bands",
     ) -> None:
         self.sites = sites
         self.ground = ground
         self._bands = None if bands is None else tuple(bands)
+        self._names = None if names is None else tuple(names)
+        self._is_asked = bands is not None
         self._band_source = source
+        self.renamed: tuple[str, ...] = ()
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -109,17 +132,47 @@ class SitePixels:
         return patch if self.ground is None else self._on_ground(item, patch, self.ground)
 
     def every(self, index: Sequence[int] | np.ndarray) -> Iterator[list[Patch | Broken]]:
-        """Yield images in the order of `index`, up to 64 at a time; at most three such pieces are held."""
-        numbers = [int(i) for i in index]
+        """Yield images in the order of `index`, some at a time; three such pieces are held, of `READ_AHEAD_BYTES`.
+
+        How many a piece holds follows from the sizes of the images alone: 64 or fewer. Files that were opened are
+        closed at the end.
+        """
         _ = self.bands  # settled before threads ask for them
         n_threads = min(MAX_THREADS, os.cpu_count() or 1)
-        pieces = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="read") as pool:
-            waiting = [[pool.submit(self.read, i) for i in piece] for piece in pieces[:2]]
-            for turn in range(len(pieces)):
-                if turn + 2 < len(pieces):
-                    waiting.append([pool.submit(self.read, i) for i in pieces[turn + 2]])
-                yield [future.result() for future in waiting.pop(0)]
+        pieces = self._pieces(int(i) for i in index)
+        waiting: deque[list[Future[Patch | Broken]]] = deque()
+        try:
+            with ThreadPoolExecutor(n_threads, thread_name_prefix="read") as pool:
+                for piece in pieces:
+                    waiting.append([pool.submit(self.read, i) for i in piece])
+                    if len(waiting) == _AHEAD:
+                        yield [future.result() for future in waiting.popleft()]
+                while waiting:
+                    yield [future.result() for future in waiting.popleft()]
+        finally:
+            for scene in self.sites.scenes:
+                scene.close()
+
+    def _pieces(self, numbers: Iterable[int]) -> Iterator[list[int]]:
+        piece: list[int] = []
+        room = limit = READ_AHEAD_BYTES // _AHEAD
+        for number in numbers:
+            size = self._n_bytes(self.sites.items[number])
+            if piece and (size > room or len(piece) == _CHUNK):
+                yield piece
+                piece, room = [], limit
+            piece.append(number)
+            room -= size
+        if piece:
+            yield piece
+
+    def _n_bytes(self, item: Item) -> int:
+        """Return the bytes of an image as float32, from its header; 0 where that cannot be read."""
+        if item.row >= 0:
+            return int(self.sites.arrays[item.scene].pixels[0].size) * 4
+        if item.window is not None:
+            return item.window.shape.n_pixels * len(self.sites.scenes[item.scene].bands) * 4
+        return header_values(item.path) * 4
 
     def _raw(self, item: Item) -> Patch:
         if item.row >= 0:
@@ -134,19 +187,25 @@ class SitePixels:
         return _patch(decoded.pixels, zero_is_missing, decoded.bands)
 
     def _with_bands(self, item: Item, patch: Patch) -> Patch:
+        """Return an image with the bands wanted, in their order; more than them are cut where they were asked for.
+
+        Raises:
+            DataError: it has others.
+        """
         if self._bands is None:
             self._bands, self._band_source = patch.bands, self._where(item)
         wanted = self._bands
         if patch.bands == wanted:
             return patch
-        if set(wanted) <= set(patch.bands):
-            return Patch(patch.pixels[[patch.bands.index(name) for name in wanted]], patch.valid, wanted)
-        if len(patch.bands) == len(wanted) and self._band_source == "--bands":
-            return Patch(patch.pixels, patch.valid, wanted)
+        given = patch.bands
+        if self._names is not None and len(given) == len(self._names) and not set(given) & set(self._names):
+            self.renamed, given = given, self._names
+        if set(wanted) == set(given) or (self._is_asked and set(wanted) <= set(given)):
+            return Patch(patch.pixels[[given.index(name) for name in wanted]], patch.valid, wanted)
         raise DataError(
             f"{self._where(item)} has {len(patch.bands)} bands ({', '.join(patch.bands)}), {self._band_source} has "
             f"{len(wanted)} ({', '.join(wanted)}); expected the same bands in all sites: choose those that all have "
-            "with --bands"
+            "with --bands, or give with it names for all bands that no image bears yet"
         )
 
     def _where(self, item: Item) -> str:
@@ -155,6 +214,11 @@ class SitePixels:
     def _on_ground(self, item: Item, patch: Patch, ground: Ground) -> Patch:
         """Return the middle of an image, `side_m` wide, averaged to the common resolution where it is finer."""
         own = resolution_of(self.sites, item)
+        if own > (1 + SAME_RESOLUTION) * ground.resolution_m:
+            raise DataError(
+                f"{self._where(item)} has pixels of {own:g} m, expected at most the {ground.resolution_m:g} m at which "
+                f"all images are shown, as what is coarser cannot be made finer; give --common-resolution {own:g}"
+            )
         rows, cols = patch.valid.shape
         side = min(rows, cols, max(1, round(ground.side_m / own)))
         top, left = (rows - side) // 2, (cols - side) // 2
@@ -169,16 +233,16 @@ class SitePixels:
 
 
 def resolution_of(sites: SiteSet, item: Item) -> float:
-    """Return the side of an image's pixels in metres.
+    """Return the side of an image's pixels in metres: as its georeference tells, else as was said of its site.
 
     Raises:
         DataError: it has no georeference in metres and none was given.
     """
-    said = sites.sites[item.site].resolution_m
-    if said is not None:
-        return said
     grid = place_of(sites, item)
     area = None if grid is None else grid.pixel_area_m2()
+    said = sites.sites[item.site].resolution_m
+    if area is None and said is not None:
+        return said
     if area is None:
         raise DataError(
             f"image {item.name!r} of {sites.name}: no resolution in metres found, expected a georeference in a "
@@ -244,4 +308,3 @@ def _patch(pixels: np.ndarray, zero_is_missing: bool, bands: tuple[str, ...]) ->
     if not valid.all():
         values[:, ~valid] = 0
     return Patch(values, valid, bands)
-

@@ -24,7 +24,17 @@ ROLES = ("labelled", "unlabelled", "test")
 NO_ROLE = ""
 
 _WORDS = {
-    "labelled": ("labelled", "labeled", "train", "training", "labelled_train", "labeled_train", "val", "validation"),
+    "labelled": (
+        "labelled",
+        "labeled",
+        "train",
+        "training",
+        "labelled_train",
+        "labeled_train",
+        "val",
+        "valid",
+        "validation",
+    ),
     "unlabelled": ("unlabelled", "unlabeled", "unlabelled_train", "unlabeled_train"),
     "test": ("test", "testing"),
 }
@@ -146,13 +156,16 @@ class SiteSet:
         """
         return replace(self, items=tuple(self.items[int(i)] for i in index))
 
-    def with_roles(self, roles: Mapping[str, Sequence[str]], option: str = "--") -> SiteSet:
+    def with_roles(
+        self, roles: Mapping[str, Sequence[str]], option: str = "--", *, others: str = "unlabelled"
+    ) -> SiteSet:
         """Return the set with sites assigned to roles.
 
         Args:
-            roles: role -> names of sites, or patterns with * and ?; sites that none names keep their role, or are
-                "unlabelled" where any is named.
+            roles: role -> names of sites, or patterns with * and ?. Of two data sets, a name that no site has stands
+                for the sites that had it before they were joined.
             option: how the reader gives them, for messages.
+            others: role of sites that none names and that have none, in data sets of which a site is named.
 
         Raises:
             ConfigError: a name is that of no site, or a site is named in two roles.
@@ -168,7 +181,11 @@ class SiteSet:
                         )
         if not wanted:
             return self
-        sites = (replace(s, role=wanted.get(i, s.role or "unlabelled")) for i, s in enumerate(self.sites))
+        groups = {self.sites[i].group for i in wanted}
+        sites = []
+        for index, site in enumerate(self.sites):
+            default = site.role or (others if site.group in groups else NO_ROLE)
+            sites.append(replace(site, role=wanted.get(index, default)))
         return replace(self, sites=tuple(sites))
 
     def joined(self, other: SiteSet) -> SiteSet:
@@ -204,7 +221,9 @@ class SiteSet:
         )
 
     def _named(self, name: str, option: str) -> list[int]:
-        found = [i for i, site in enumerate(self.sites) if fnmatch.fnmatchcase(site.name, name)]
+        own = [site.name.removeprefix(f"{site.group}/") for site in self.sites]
+        found = [i for i, site in enumerate(self.site_names) if fnmatch.fnmatchcase(site, name)]
+        found = found or [i for i, site in enumerate(own) if fnmatch.fnmatchcase(site, name)]
         if not found:
             near = difflib.get_close_matches(name, self.site_names, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""

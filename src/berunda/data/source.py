@@ -50,3 +50,6 @@ class ListedSource(Source, Protocol):
 
     def every(self, stream: Literal["labelled", "unlabelled"], n: int) -> Iterator[RawImages]:
         """Yield all images of a stream in their order, `n` at a time."""
+
+    def twins(self) -> Tensor:
+        """Return where each labelled image stands in the unlabelled stream, (k,) int64; -1 where it does not."""

@@ -37,17 +37,21 @@ def content_key(head: str, named: Sequence[tuple[str, File]], store: Path) -> st
     """
     if all(file.crc is not None for _, file in named):
         return _hashed(head, (f"{name}|{file.size}|{file.crc}" for name, file in named))
-    stamps = _hashed(head, (f"{n}|{f.path.absolute()}|{f.member}|{f.size}|{f.mtime_ns}" for n, f in named))
+    stamps = _hashed(head, (f"{n}|{f.path.absolute()}|{f.member}|{f.size}|{f.mtime_ns}{_part(f)}" for n, f in named))
     note = store / "stamps" / f"{stamps}.txt"
     if note.is_file() and re.fullmatch(r"[0-9a-f]{64}", known := note.read_text(encoding="ascii", errors="replace")):
         return known
     digests = {path: fingerprint_files([path]) for path in dict.fromkeys(file.path for _, file in named)}
-    key = _hashed(head, (f"{name}|{file.member}|{digests[file.path]}" for name, file in named))
+    key = _hashed(head, (f"{name}|{file.member}|{digests[file.path]}{_part(file)}" for name, file in named))
     note.parent.mkdir(parents=True, exist_ok=True)
     own = note.with_name(f"{note.name}.{os.getpid()}")
     own.write_text(key, encoding="ascii")
     os.replace(own, note)
     return key
+
+
+def _part(file: File) -> str:
+    return "" if file.window is None else f"|{file.window}"
 
 
 def folder_name(dataset: str, key: str) -> str:

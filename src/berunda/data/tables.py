@@ -11,8 +11,20 @@ from pathlib import Path, PurePosixPath
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES
 from berunda.errors import DataError
+from berunda.geo.grid import Window
 
-__all__ = ["PART_WORDS", "Table", "part_of", "read_table", "rows_by_image"]
+__all__ = [
+    "FILES_JOINT",
+    "LEFT_OUT",
+    "PART_WORDS",
+    "WINDOW_COLUMNS",
+    "Table",
+    "part_of",
+    "read_table",
+    "rows_by_image",
+    "window_of",
+    "without_left_out",
+]
 
 MAX_BYTES = 1 << 29
 PART_WORDS = {
@@ -27,10 +39,16 @@ PART_WORDS = {
     "unlabelled": UNLABELLED,
     "unlabeled": UNLABELLED,
 }
+LEFT_OUT = "left out"
+"""What the split column says of an image that stands in the table and is used for nothing."""
 _FILE_COLUMNS = ("file", "path", "image", "filename", "image\\label")
 _CLASS_COLUMNS = ("class", "label")
 _PART_COLUMNS = ("split", "part")
-_OTHER_COLUMNS = ("sha256", "md5", "crc32", "site", "role", "row", "col", "n_rows", "n_cols")
+FILES_JOINT = ";"
+"""Stands between the rasters of one image, whose bands lie in several files."""
+WINDOW_COLUMNS = ("row", "col", "n_rows", "n_cols")
+"""Columns that say which pixels of a raster an image is; empty where it is all of its file."""
+_OTHER_COLUMNS = ("sha256", "md5", "crc32", "site", "role", "truth", *WINDOW_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,10 @@ class Table:
         parts: what the split column says; empty without such a column.
         classes: the columns that are classes of their own (several labels an image).
         values: for each row the value of each class column: 1, 0 or NaN (an empty cell: unknown).
+        windows: for each row the pixels of its file that are the image; None for all of them.
+        truths: for each row the raster of classes on the grid of its file, "" for none.
+        sites: for each row the place it comes from, "" where that is unknown.
+        listed: the image of every row, with those that are left out, of which no other field speaks.
     """
 
     path: Path
@@ -52,6 +74,16 @@ class Table:
     parts: tuple[int, ...]
     classes: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
+    windows: tuple[Window | None, ...]
+    truths: tuple[str, ...]
+    sites: tuple[str, ...]
+    listed: tuple[str, ...]
+
+    @property
+    def names_of_images(self) -> tuple[str, ...]:
+        """A name for each row: its file, and where in it a window begins."""
+        places = zip(self.files, self.windows, strict=True)
+        return tuple(file if at is None else f"{file}@{at.row},{at.col}" for file, at in places)
 
 
 def read_table(path: Path, *, with_values: bool) -> Table:
@@ -65,7 +97,8 @@ def read_table(path: Path, *, with_values: bool) -> Table:
         DataError: it cannot be read, has no column for the file, or a value is not as it should be (row and column are
             named).
     """
-    header, rows = _rows(path)
+    header, listed = _rows(path)
+    rows = without_left_out(header, listed)
     lower = [name.strip().lower() for name in header]
     file = _column(lower, _FILE_COLUMNS)
     if file is None:
@@ -77,11 +110,15 @@ def read_table(path: Path, *, with_values: bool) -> Table:
     own = [index for index, text in enumerate(lower) if with_values and text not in known]
     return Table(
         path,
-        tuple(row[file].strip().replace("\\", "/") for row in rows),
+        _cells(lower, lower[file], rows),
         () if name is None else tuple(row[name].strip() for row in rows),
         () if part is None else tuple(part_of(row[part], f"{path} row {i}") for i, row in enumerate(rows, 2)),
         tuple(header[index].strip() for index in own),
         tuple(_values(header, own, row, f"{path} row {i}") for i, row in enumerate(rows, 2)) if own else (),
+        _windows(path, lower, rows),
+        _cells(lower, "truth", rows),
+        _cells(lower, "site", rows),
+        _cells(lower, lower[file], listed),
     )
 
 
@@ -124,6 +161,44 @@ def rows_by_image(names: Sequence[str], table: Table) -> list[tuple[float, ...]]
 def _stem(name: str) -> str:
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in (*PHOTO_SUFFIXES, *RASTER_SUFFIXES) else path.name
+def _cells(names: Sequence[str], name: str, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    if name not in names:
+        return ("",) * len(rows)
+    return tuple(row[names.index(name)].strip().replace("\\", "/") for row in rows)
+
+
+def _windows(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Window | None, ...]:
+    at = [names.index(name) for name in WINDOW_COLUMNS if name in names]
+    if len(at) < len(WINDOW_COLUMNS):
+        return (None,) * len(rows)
+    return tuple(window_of([row[i] for i in at], f"{path} row {number}") for number, row in enumerate(rows, 2))
+
+
+def window_of(cells: Sequence[str], where: str) -> Window | None:
+    """Return the window that four cells of a table mean, None where all are empty.
+
+    Args:
+        cells: of the columns `WINDOW_COLUMNS`, in pixels of the file.
+        where: the row, for messages.
+
+    Raises:
+        DataError: they are no window.
+
+    Example:
+        >>> window_of(["0", "64", "32", "32"], "split.csv row 2")
+        Window(row=0, col=64, n_rows=32, n_cols=32)
+    """
+    texts = [cell.strip() for cell in cells]
+    if not any(texts):
+        return None
+    is_whole = all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts)
+    numbers = [int(text) for text in texts] if is_whole else [0] * 4
+    if numbers[2] < 1 or numbers[3] < 1:
+        raise DataError(
+            f"{where}: window {', '.join(texts)} found, expected whole numbers in {', '.join(WINDOW_COLUMNS)}: rows "
+            "and columns from 0, at least one of each; or nothing for the whole file"
+        )
+    return Window(*numbers)
 
 
 def part_of(word: str, where: str) -> int:
@@ -155,6 +230,15 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     if bad is not None:
         raise DataError(f"{path} row {bad}: {len(rest[bad - 2])} cells found, expected {len(header)} as in the header")
     return header, rest
+
+
+def without_left_out(header: Sequence[str], rows: list[list[str]]) -> list[list[str]]:
+    """Return the rows of a table without those whose split column says that they are left out.
+
+    `split` writes them last, so that the others keep their numbers.
+    """
+    part = _column([name.strip().lower() for name in header], _PART_COLUMNS)
+    return rows if part is None else [row for row in rows if row[part].strip().lower() != LEFT_OUT]
 
 
 def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:

@@ -13,8 +13,9 @@ from rasterio.windows import Window as RasterioWindow
 from berunda.errors import GeoError
 from berunda.geo.grid import Grid, Window
 from berunda.geo.raster import RasterFile, describe, environment, open_raster, reading_errors
+from berunda.geo.resample import nearest_indices
 
-__all__ = ["LabelRaster", "category_names", "known_names", "label_grid", "read_label_raster"]
+__all__ = ["LabelRaster", "category_names", "known_names", "label_grid", "read_label_raster", "read_under"]
 
 MAX_PIXELS = 400_000_000
 MAX_CLASSES = 255
@@ -92,6 +93,35 @@ def read_label_raster(path: Path, zero_is_class: bool = False, window: Window | 
         )
     named = category_names(path, dict(facts.tags))
     return LabelRaster(path, facts.grid.crop(window), values, {v: named.get(v, str(v)) for v in sorted(known)})
+
+
+def read_under(path: Path, own: Grid, grid: Grid, window: Window, zero_is_class: bool = False) -> LabelRaster:
+    """Read the classes in which the middles of a window's pixels lie; no more of the raster is read than lies there.
+
+    Args:
+        path: a raster as for `read_label_raster`.
+        own: its grid, see `label_grid`.
+        grid: another one, of any system and resolution.
+        window: of `grid`.
+        zero_is_class: whether 0 is a class in any case.
+
+    Returns:
+        The classes on the window, -1 where it lies beside the raster.
+
+    Raises:
+        GeoError: as `read_label_raster`, or the grids cannot be compared.
+    """
+    rows, cols, is_inside = nearest_indices(grid, own, window)
+    values = np.full(is_inside.shape, -1, np.int32)
+    if not is_inside.any():
+        return LabelRaster(path, grid.crop(window), values, {})
+    rows, cols = rows[is_inside], cols[is_inside]
+    top, left = int(rows.min()), int(cols.min())
+    part = Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
+    raster = read_label_raster(path, zero_is_class, part)
+    values[is_inside] = raster.values[rows - top, cols - left]
+    names = {int(value): raster.names[int(value)] for value in np.unique(values) if value >= 0}
+    return LabelRaster(path, grid.crop(window), values, names)
 
 
 def category_names(path: Path, tags: dict[str, str]) -> dict[int, str]:

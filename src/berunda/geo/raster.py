@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import rasterio
@@ -47,6 +49,11 @@ __all__ = [
 
 CACHE_MB = 256
 """GDAL's block cache; its default is 5% of the machine's memory, which would grow with the machine."""
+
+MAX_OPEN = 32
+"""Datasets that a thread keeps open, at most: with 8 threads a quarter of what many systems let a process open."""
+
+_Key = tuple[int, int, Path]
 
 REMOTE_DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """A remote file's suffix says which driver may open it, GTiff otherwise."""
@@ -111,12 +118,18 @@ def describe(path: Path, allow_remote: bool = False) -> RasterFile:
 
 
 class Handles:
-    """Open datasets, one per thread and process and file: GDAL handles must not be shared between threads."""
+    """Open datasets, one per thread and process and file: GDAL handles must not be shared between threads.
+
+    A thread keeps at most `MAX_OPEN` datasets open, of all scenes together; the one it asked for longest ago is closed
+    when another is opened, and opened anew when it is asked for again.
+    """
+
+    _recent: ClassVar[threading.local] = threading.local()
 
     def __init__(self, allow_remote: bool = False) -> None:
         """Open nothing yet."""
         self.allow_remote = allow_remote
-        self._open: dict[tuple[int, int, Path], Any] = {}
+        self._open: dict[_Key, Any] = {}
         self._lock = threading.Lock()
 
     def get(self, path: Path) -> Any:
@@ -124,10 +137,34 @@ class Handles:
         key = (os.getpid(), threading.get_ident(), path)
         dataset = self._open.get(key)
         if dataset is None or dataset.closed:
+            self._make_room()
             dataset = open_raster(path, self.allow_remote)
             with self._lock:
                 self._open[key] = dataset
+        queue = self._queue()
+        queue[id(self), key] = weakref.ref(self)
+        queue.move_to_end((id(self), key))
         return dataset
+
+    @classmethod
+    def _queue(cls) -> OrderedDict[tuple[int, _Key], weakref.ref[Handles]]:
+        """Return which datasets this thread asked for, the last one last; they may be closed since."""
+        if getattr(cls._recent, "pid", None) != os.getpid():  # those of the process that this one was forked from
+            cls._recent.pid, cls._recent.queue = os.getpid(), OrderedDict()
+        queue: OrderedDict[tuple[int, _Key], weakref.ref[Handles]] = cls._recent.queue
+        return queue
+
+    @classmethod
+    def _make_room(cls) -> None:
+        queue = cls._queue()
+        while len(queue) >= MAX_OPEN:
+            (_, key), of = queue.popitem(last=False)
+            owner = of()
+            if owner is not None:
+                with owner._lock:
+                    dataset = owner._open.pop(key, None)
+                if dataset is not None:
+                    dataset.close()
 
     def close(self) -> None:
         """Close the datasets of this process; using one afterwards opens it anew."""

@@ -9,6 +9,7 @@ in float32 or better, whatever comes in.
 from berunda.losses.consistency import positions_of, squared_error_masked
 from berunda.losses.masked import (
     balanced_cross_entropy_masked,
+    balancing_weights,
     binary_cross_entropy_masked,
     cross_entropy_masked,
     is_labelled,
@@ -35,7 +36,7 @@ from berunda.losses.pseudo import (
     used_shares,
 )
 from berunda.losses.puzzle import inpainting, jigsaw
-from berunda.losses.rebuild import l1, l2, mumford_shah, relaxed_kmeans, relaxed_kmeans_loss
+from berunda.losses.rebuild import l1, l2, mumford_shah, relaxed_kmeans
 from berunda.losses.several import (
     N_LOGIT_BINS,
     believed_presence,
@@ -51,6 +52,7 @@ __all__ = [
     "N_LOGIT_BINS",
     "align_distribution",
     "balanced_cross_entropy_masked",
+    "balancing_weights",
     "believed_presence",
     "binary_cross_entropy_masked",
     "class_counts",
@@ -80,7 +82,6 @@ __all__ = [
     "ramp_up",
     "real",
     "relaxed_kmeans",
-    "relaxed_kmeans_loss",
     "running_distribution",
     "sharpen",
     "smooth_masked",

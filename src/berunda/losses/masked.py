@@ -13,6 +13,7 @@ from berunda.losses.shared import over_ranks
 __all__ = [
     "IGNORE",
     "balanced_cross_entropy_masked",
+    "balancing_weights",
     "binary_cross_entropy_masked",
     "cross_entropy_masked",
     "is_labelled",
@@ -99,12 +100,25 @@ def balanced_cross_entropy_masked(logits: Tensor, labels: Tensor, valid: Tensor 
     """
     logits = real(logits)
     losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    known = is_labelled(labels, valid)
+    return masked_mean(losses, balancing_weights(labels, is_labelled(labels, valid), logits))
+
+
+def balancing_weights(labels: Tensor, known: Tensor, logits: Tensor) -> Tensor:
+    """Return the weight of each position, in the shape of `labels`, with which every class of a batch counts once.
+
+    Args:
+        labels: (N, ...) int64, 0 to C - 1 where known.
+        known: (N, ...) bool, which positions count; the others have the weight 0.
+        logits: (N, C, ...), for the number of classes and the type.
+
+    Returns:
+        1 / the number of known positions of the same class, on all ranks.
+    """
     n_classes = logits.shape[1]
-    index = torch.where(known, labels, n_classes).flatten()
-    counts = over_ranks(losses.new_zeros(n_classes + 1).index_add(0, index, torch.ones_like(losses).flatten()))
-    weights = torch.where(known, 1 / counts.clamp(min=1)[torch.where(known, labels, n_classes)], 0.0)
-    return masked_mean(losses, weights)
+    index = torch.where(known, labels, n_classes)
+    ones = logits.new_ones(labels.shape).flatten()
+    counts = over_ranks(logits.new_zeros(n_classes + 1).index_add(0, index.flatten(), ones))
+    return torch.where(known, 1 / counts.clamp(min=1)[index], 0.0)
 
 
 def binary_cross_entropy_masked(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:

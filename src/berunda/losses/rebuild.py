@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from berunda.losses.masked import masked_mean, real
 from berunda.losses.shared import over_ranks
 
-__all__ = ["l1", "l2", "mumford_shah", "relaxed_kmeans", "relaxed_kmeans_loss"]
+__all__ = ["l1", "l2", "mumford_shah", "relaxed_kmeans"]
 
 _TINY = 1e-6
 """A cluster of less mass than a millionth of a pixel is empty: its centre is near 0 and rebuilds nothing."""
@@ -51,16 +50,10 @@ def relaxed_kmeans(pixels: Tensor, assignment: Tensor, valid: Tensor) -> tuple[T
     """
     x, y = _inside(pixels, valid), _inside(assignment, valid)
     sums, mass = _moments(x, y, valid)
-    rebuilt = torch.bmm(sums / mass.clamp(min=_TINY)[:, None], y.flatten(2)).view_as(x)
+    rebuilt = _product(sums / mass.clamp(min=_TINY)[:, None], y.flatten(2)).view_as(x)
     # sum_k y (1 - y) over all pixels is the mass of all clusters less the sum of squares: one pass instead of four.
     indecision = _mean_of_sum(mass.sum() - y.square().sum(), valid)
     return masked_mean((x - rebuilt).abs(), valid[:, None]), indecision
-
-
-def relaxed_kmeans_loss(pixels: Tensor, logits: Tensor, valid: Tensor, regularisation: float = 1.0) -> Tensor:
-    """Return reconstruction + regularisation * indecision of `relaxed_kmeans` for softmax(logits)."""
-    reconstruction, indecision = relaxed_kmeans(pixels, F.softmax(real(logits), dim=1), valid)
-    return reconstruction + regularisation * indecision
 
 
 def mumford_shah(pixels: Tensor, assignment: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,8 +120,17 @@ def _inside(values: Tensor, valid: Tensor) -> Tensor:
 def _moments(x: Tensor, y: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sums (N, B, K) of x (N, B, H, W) in each cluster of y (N, K, H, W), and its mass (N, K)."""
     ones = valid[:, None].to(x.dtype)
-    sums = torch.bmm(torch.cat([x, ones], dim=1).flatten(2), y.flatten(2).transpose(1, 2))
+    sums = _product(torch.cat([x, ones], dim=1).flatten(2), y.flatten(2).transpose(1, 2))
     return sums[:, :-1], sums[:, -1]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matrix products of a (N, i, j) and b (N, j, k) in their own type, under autocast too.
+
+    Autocast would sum thousands of pixels in bfloat16, and differences of such sums lose all their digits.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.bmm(a, b)
 
 
 def _mean_of_sum(total: Tensor, valid: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from berunda.data.resampling import resample_images
 from berunda.data.scaling import Scaling
 from berunda.errors import DataError
 from berunda.mapping.bundle import Bundle
-from berunda.mapping.predictor import DistanceLayer, Precision, deterministic, resolve_precision
-from berunda.models.device import resolve_device
+from berunda.mapping.predictor import DistanceLayer, Precision, resolve_precision
+from berunda.models.device import deterministic, resolve_device
 from berunda.models.fold import fold_batch_norms
 
 __all__ = ["PatchAnswers", "ScenePredictor", "symmetries"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from berunda.data.scaling import Scaling, scale_pixels
 from berunda.errors import CheckpointError, DataError
 from berunda.mapping.bundle import Bundle
 from berunda.methods.contract import Method
-from berunda.models.device import computes_bf16, resolve_device
+from berunda.models.device import computes_bf16, deterministic, resolve_device
 from berunda.models.fold import fold_batch_norms, fuse_activations
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Planes",
     "Precision",
     "Predictor",
-    "deterministic",
     "resolve_precision",
 ]
 
@@ -284,10 +283,3 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp
     if precision != "auto":
         return precision
     return "bf16" if computes_bf16(device) else "fp32"
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Let CUDA choose its algorithms without trials and only among deterministic ones, within the block."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield

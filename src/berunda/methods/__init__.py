@@ -69,6 +69,8 @@ def load_method(name: str) -> type[Method]:
 def make_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     """Return the method `name` with `options`; text is read as the option's type.
 
+    An option `other.name` is one of the method `other` that goes on after this one.
+
     Raises:
         ConfigError: if there is no such method, or naming every option that is unknown, of the wrong type
             or out of its range.
@@ -81,7 +83,12 @@ def make_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     types = typing.get_type_hints(method)
     known = tuple(item.name for item in fields(method))
     faults, values = [], {}
+    of_followers: dict[str, dict[str, Any]] = {}
     for option, value in (options or {}).items():
+        follower, dot, own = option.partition(".")
+        if dot:
+            of_followers.setdefault(follower, {})[own] = value
+            continue
         if option not in known:
             faults.append(_unknown("option", option, known))
             continue
@@ -91,7 +98,10 @@ def make_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
             faults.append(f"option '{option}' is {value!r}, expected {types[option].__name__}")
     if faults:
         raise ConfigError(f"method '{name}': " + "; ".join(faults))
-    return method(**values)
+    made = method(**values)
+    for follower, given in of_followers.items():
+        made = made.with_follower_options(follower, given)
+    return made
 
 
 def describe_method(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from berunda.methods.contract import NetSpec, SplitNet
 __all__ = [
     "CLUSTERS",
     "DENSE",
+    "TASKS",
     "EarlyHead",
     "JigsawHead",
     "LateHead",
@@ -30,6 +31,8 @@ CLUSTERS = ("kmeans", "mumford_shah")
 """Tasks that assign each pixel softly to clusters or regions."""
 DENSE = ("l1", "l2", *CLUSTERS)
 """Tasks on what a net says of every pixel of an image as it is."""
+TASKS = (*DENSE, "inpainting", "jigsaw")
+"""All tasks."""
 
 
 def n_described(aux: str, n_clusters: int, n_bands: int) -> int:
@@ -74,16 +77,21 @@ def hole_side(hole_px: int, rows: int, cols: int) -> int:
 
 
 class LateHead(nn.Module):
-    """One convolution on the decoded features that the classifier reads too."""
+    """One convolution on the decoded features that the classifier reads too, without those of a pixel path.
+
+    A pixel path hands on the very values that are to be rebuilt: with it the task would be solved past the encoder, and
+    teach it nothing.
+    """
 
     def __init__(self, net: nn.Module, n_out: int, aux: str) -> None:
         super().__init__()
         self.aux = aux
-        self.last = nn.Conv2d(cast(SplitNet, net).feature_dim, n_out, 1)
+        parts = cast(SplitNet, net)
+        self.last = nn.Conv2d(parts.feature_dim - parts.pixel_dim, n_out, 1)
 
     def describe(self, net: SplitNet, decoded: Tensor, pixels: Tensor) -> Tensor:
         """Return (N, n_out, H, W) as `auxiliary_loss` takes it."""
-        return net.restore(as_described(self.aux, self.last(decoded)), pixels)
+        return net.restore(as_described(self.aux, self.last(decoded[:, : self.last.in_channels])), pixels)
 
 
 class EarlyHead(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +23,6 @@ __all__ = [
     "unlabelled_views",
     "updates_of",
     "used_terms",
-    "with_second_pass",
 ]
 
 
@@ -48,14 +46,6 @@ def needs_of_strong(
         teacher=is_taught,
         forward_passes=1.0 if is_taught else 0.0,
         trained_passes=1.0 if is_taught else 2.0,
-    )
-
-
-def with_second_pass(needs: Needs, forward: float = 0.0) -> Needs:
-    """Return `needs` with a further trained pass of every labelled image, and so many `forward` ones, counted in."""
-    share = 1 / needs.unlabelled_ratio if needs.unlabelled_ratio else 0.0
-    return replace(
-        needs, trained_passes=needs.trained_passes + share, forward_passes=needs.forward_passes + forward * share
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,7 +19,6 @@ from berunda.methods._consistency import (
     unlabelled_views,
     updates_of,
     used_terms,
-    with_second_pass,
 )
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, setting
 from berunda.models.frozen import frozen_statistics
@@ -91,7 +90,7 @@ class AdaMatch(Method):
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
-        return with_second_pass(needs_of_strong(self.mu, self.q_from, self.strength))
+        return replace(needs_of_strong(self.mu, self.q_from, self.strength), labelled_passes=2.0)
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
         """Return the running class means of labelled and unlabelled images."""

@@ -25,13 +25,15 @@ _THESIS = "Castillo-Navarro 2022, section 3.2"
 class BerundaNet(Method):
     """Classification of labelled images and an auxiliary task on all images, by the same features.
 
-    Late: encoder and decoder are shared, each task has one convolution of its own. Early: the encoder is shared, each
-    task has a decoder. Whole images: the encoder is shared, and a light decoder of two convolutions describes the
-    pixels from its coarsest features alone, the same that are pooled and classified. The auxiliary task is to rebuild
-    the pixels (l1, l2), to cluster them softly so that the clusters' means rebuild them (kmeans), to find regions of
-    like pixels with short borders (mumford_shah), to fill a square hole (inpainting), or to tell by the encoder's
-    features how the image's nine patches were shuffled (jigsaw). It has no pseudo-labels, and only the classifying path
-    predicts. Costs one trained pass an unlabelled image (inpainting: one more a labelled image) and no teacher.
+    Late: encoder and decoder are shared, each task has one convolution of its own; that of the auxiliary task does not
+    read the pixel path, where a net has one, which is for the classifier alone: through it the pixels would rebuild
+    themselves. Early: the encoder is shared, each task has a decoder (without a pixel path). Whole images: the encoder
+    is shared, and a light decoder of two convolutions describes the pixels from its coarsest features alone, the same
+    that are pooled and classified. The auxiliary task is to rebuild the pixels (l1, l2), to cluster them softly so that
+    the clusters' means rebuild them (kmeans), to find regions of like pixels with short borders (mumford_shah), to fill
+    a square hole (inpainting), or to tell by the encoder's features how the image's nine patches were shuffled
+    (jigsaw). It has no pseudo-labels, and only the classifying path predicts. Costs one trained pass an unlabelled
+    image (inpainting: one more a labelled image) and no teacher.
 
     Source: Castillo-Navarro 2022, section 3.2, eq. 3.6 to 3.13.
     Deviations: all losses are means over valid pixels and bands where the thesis has sums, so its weights
@@ -43,9 +45,7 @@ class BerundaNet(Method):
     name: ClassVar[str] = "berunda"
 
     split: str = setting("late", "where the tasks part (whole images: late)", valid=("late", "early"), source=_THESIS)
-    aux: str = setting(
-        "kmeans", "auxiliary task", valid=(*auxiliary.DENSE, "inpainting", "jigsaw"), source=f"{_THESIS}, eq. 3.6-3.13"
-    )
+    aux: str = setting("kmeans", "auxiliary task", valid=auxiliary.TASKS, source=f"{_THESIS}, eq. 3.6-3.13")
     lambda_u: float = setting(
         1.0,
         "weight of the auxiliary task (best in the thesis for maps: l1 0.5, l2 5, kmeans 1, mumford_shah 1, "

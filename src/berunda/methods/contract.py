@@ -46,7 +46,9 @@ IGNORE = -1
 """The label of a pixel or image that carries none."""
 
 
-def setting(default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "") -> Any:
+def setting(
+    default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "", is_open: bool = False
+) -> Any:
     """Return a dataclass field for one hyper-parameter, with all that its documentation is derived from.
 
     Args:
@@ -56,8 +58,9 @@ def setting(default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "",
             switch.
         unit: "images", "share", "px", ...; "" for a pure number or a name.
         source: paper, and equation or section, that the default comes from; "" for the project's own choice.
+        is_open: of a text: `valid` says in words what it may be, and the method itself refuses all else.
     """
-    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda"}
+    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "is_open": is_open}
     return field(default=default, metadata=metadata)
 
 
@@ -68,6 +71,8 @@ class SplitNet(Protocol):
     """Channels D of what `decode` returns."""
     decoded_stride: int
     """Pixels a side that one of the decoded features stands for."""
+    pixel_dim: int
+    """Channels of them, the last ones, that come of the pixels past encoder and decoder; 0 without a pixel path."""
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
         """Return the features of `pixels` (N, B, H, W), fine to coarse."""
@@ -115,7 +120,8 @@ class Needs:
         unlabelled_ratio: unlabelled images for each labelled one (mu).
         teacher: whether the loop keeps an exponential moving average of net and extra and hands it to `loss`.
         encoder: "any", or the kind of encoder it cannot do without ("vit").
-        labelled_passes: how many forward and backward image passes one labelled image costs.
+        labelled_passes: how many forward and backward image passes one labelled image costs, at least 1; a forward-only
+            pass of it counts a third.
         forward_passes: how many forward-only image passes one unlabelled image costs (the teacher's views).
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
@@ -201,11 +207,14 @@ class Surveyed:
         features: (N, D) float32, the means of the encoder's last stages (at most three), one after the other.
         logits: (N, C) float32; of a net that was not trained yet they say nothing.
         labels: (N,) int64, or None for the unlabelled stream.
+        twins: of the labelled stream (N,) int64: where the image stands in the unlabelled stream, which may hold the
+            labelled ones too; -1 where it does not. None for the unlabelled stream.
     """
 
     features: Tensor
     logits: Tensor
     labels: Tensor | None
+    twins: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -248,12 +257,14 @@ class Stage:
         share: share of the steps, all stages adding up to 1.
         labels: "given", or "predicted" (by the model that the stage before ended with).
         method: name of the method that supplies the loss of this stage; None for the method itself.
+        options: hyper-parameters of that method that differ from its defaults.
     """
 
     name: str
     share: float
     labels: Literal["given", "predicted"] = "given"
     method: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -333,6 +344,15 @@ class Method(ABC):
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""
         return ("net",)
 
+    def with_follower_options(self, follower: str, options: Mapping[str, Any]) -> Method:
+        """Return the method with hyper-parameters of the one that goes on after it, given as `follower.name`.
+
+        Raises:
+            ConfigError: by default there is none.
+        """
+        found = ", ".join(f"{follower}.{name}" for name in options)
+        raise ConfigError(f"method '{self.name}': option {found} is unknown; no other method goes on after it")
+
     def stages(self) -> tuple[Stage, ...]:
         """Parts of the training in order; by default one."""
         return (Stage(name=self.name, share=1.0),)
@@ -341,7 +361,7 @@ class Method(ABC):
 def _fault_of(item: Field[Any], value: Any) -> str:
     """Return what is wrong with the value of a setting, "" if nothing."""
     valid = item.metadata.get("range")
-    if not valid:
+    if not valid or (item.metadata.get("is_open") and isinstance(value, str)):
         return ""
     if isinstance(item.default, (bool, str)):
         allowed = ", ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in valid)

@@ -16,7 +16,6 @@ from berunda.methods._consistency import (
     terms_of,
     unlabelled_views,
     used_terms,
-    with_second_pass,
 )
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 
@@ -51,7 +50,8 @@ class DeFixMatch(Method):
     """FixMatch made unbiased: on labelled images its unlabelled loss is taken off again.
 
     What the pseudo-labels get wrong on average then cancels out, and the expected loss is the supervised one whatever
-    the model believes. Costs one teacher pass and one trained pass an unlabelled image, and one of each a labelled one.
+    the model believes. Costs one teacher pass and one trained pass an unlabelled image; a
+    labelled one costs a teacher pass and two trained ones.
 
     Source: Schmutz et al. 2023 (Don't fear the unlabelled), eq. 5.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); the supervised loss
@@ -78,7 +78,10 @@ class DeFixMatch(Method):
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of both streams and, if it labels them, a teacher."""
         views = (View("weak", "weak"), View("strong", "strong", strength=self.strength))
-        return replace(with_second_pass(needs_of_strong(self.mu, self.q_from, self.strength), 1.0), labelled=views)
+        needs = needs_of_strong(self.mu, self.q_from, self.strength)
+        # Both views are trained on; that the weak one is labelled costs a teacher's pass, or the net's own.
+        passes = 2.0 + (1 / 3 if needs.teacher else 1.0)
+        return replace(needs, labelled=views, labelled_passes=passes)
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
         """Add nothing."""

@@ -29,7 +29,7 @@ def mixmatch_loss(
     Args:
         logits: (N, C, ...) of labelled and (M, C, ...) of unlabelled images.
         targets: their mixed distributions, in the same shapes.
-        masks: (N, ...) and (M, ...) bool.
+        masks: (N, ...) bool or weights, and (M, ...) bool.
 
     Source: Berthelot et al. 2019, eq. 3 and 4.
     """
@@ -74,7 +74,7 @@ class MixMatch(Method):
 
     Source: Berthelot et al. 2019 (MixMatch), eq. 2 to 9; for maps Hruska 2023.
     Deviations: guesses come from the averaged model (`q_from` "student" is the paper's form); the weight rises as
-        exp(-5 (1 - t)^2) instead of linearly.
+        exp(-5 (1 - t)^2) instead of linearly; classes are balanced by the labels of the larger part of each mix.
     """
 
     name: ClassVar[str] = "mixmatch"
@@ -88,6 +88,9 @@ class MixMatch(Method):
         0.4, "share of the training over which the weight rises", valid=(0, 1), unit="share", source=_PAPER
     )
     q_from: str = setting("teacher", "which model guesses", valid=("teacher", "student"))
+    balance: bool = setting(
+        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
+    )
 
     def needs(self) -> Needs:
         """Ask for several weak views of unlabelled images and, if it guesses, a teacher."""
@@ -111,7 +114,8 @@ class MixMatch(Method):
         """Return the loss of mixed labelled images + ramped weight * that of mixed unlabelled ones."""
         labelled = batch.labelled["weak"]
         views = unlabelled_views(batch, *(view.name for view in self.needs().unlabelled))
-        target, known = _given(labelled, extra.get_buffer("one_hot"))
+        labels, known = _given(labelled)
+        target = extra.get_buffer("one_hot")[labels].movedim(-1, 1)
         pixels, targets, masks, told = [labelled.pixels], [target], [known], {}
         if views[0].pixels.shape[0]:
             guesses, seen = joint_guess(self._answers((net, extra), views, step), views, self.temperature)
@@ -120,8 +124,13 @@ class MixMatch(Method):
         sizes = [x.shape[0] for x in pixels]
         mix = draw_mixup(sizes, rng.torch("mixmatch.mix", device=known.device), self.alpha)
         logits = self.predict(net, extra, mix.apply(torch.cat(pixels)))
-        mixed = (logits, mix.apply(torch.cat(targets)), mix.apply_mask(torch.cat(masks)))
-        supervised, unsupervised = mixmatch_loss(*(x.split([sizes[0], sum(sizes[1:])]) for x in mixed))
+        parts = [sizes[0], sum(sizes[1:])]
+        counting = list(mix.apply_mask(torch.cat(masks)).split(parts))
+        if self.balance:
+            counting[0] = losses.balancing_weights(labels, counting[0], losses.real(logits))
+        supervised, unsupervised = mixmatch_loss(
+            logits.split(parts), mix.apply(torch.cat(targets)).split(parts), counting
+        )
         weight = self.lambda_u * losses.ramp_up(step.progress, self.ramp)
         terms = terms_of(supervised=supervised, unsupervised=unsupervised)
         return Loss(supervised + weight * unsupervised, terms | told)
@@ -137,9 +146,9 @@ class MixMatch(Method):
         return list(losses.probabilities_of(logits).to(pixels.dtype).chunk(len(views)))
 
 
-def _given(labelled: Images, one_hot: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distributions (N, C, ...) of the labels, and where there are any."""
+def _given(labelled: Images) -> tuple[Tensor, Tensor]:
+    """Return the labels (N, ...), 0 where there is none, and where there are any."""
     labels = labelled.labels
     if labels is None:
         labels = labelled.index.new_full(labelled.pixels.shape[:1], -1, device=labelled.pixels.device)
-    return one_hot[labels.clamp(min=0)].movedim(-1, 1), losses.is_labelled(labels, labelled.valid)
+    return labels.clamp(min=0), losses.is_labelled(labels, labelled.valid)

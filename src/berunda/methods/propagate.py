@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods._consistency import terms_of, unlabelled_views
-from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Stage, Step, Surveyed, View, setting
+from berunda.methods._followed import Followed
+from berunda.methods.contract import Batch, Loss, Needs, NetSpec, Step, Surveyed, View, setting
 from berunda.models import propagation
 
 __all__ = ["Propagate", "propagate_loss"]
 
-_FOLLOWERS = (
-    *("supervised", "pseudo_label", "pi_model", "mean_teacher", "vat", "mixmatch", "fixmatch", "flexmatch"),
-    *("freematch", "softmatch", "adamatch", "defixmatch", "berunda"),
-)
 _ISCEN = "Iscen et al. 2019, section 4"
 _FIRST_PX = 96  # the packaged encoder was trained at 224 px and tells little from smaller images as they are
 
@@ -45,7 +42,7 @@ def propagate_loss(logits: Tensor, guess: Tensor, believed: Tensor, smoothing: f
 
 
 @dataclass(frozen=True)
-class Propagate(Method):
+class Propagate(Followed):
     """Cross-entropy with labels that spread along the edges of a nearest-neighbour graph of all images.
 
     Several times in the training the averaged net describes every image. Labels spread over the graph of these features
@@ -65,8 +62,6 @@ class Propagate(Method):
 
     name: ClassVar[str] = "propagate"
 
-    then: str = setting("none", "method that goes on afterwards, or none", valid=("none", *_FOLLOWERS))
-    share: float = setting(0.5, "share of the training before that method", valid=(0.05, 0.95), unit="share")
     graphs: int = setting(6, "graphs made in the training", valid=(1, 100))
     neighbours: int = setting(15, "neighbours that an image is joined to", valid=(1, 200), unit="images")
     components: int = setting(64, "principal components of the features", valid=(2, 2048))
@@ -103,12 +98,6 @@ class Propagate(Method):
         extra.register_buffer("is_pretrained", torch.tensor(float(spec.pretrained)))
         return extra
 
-    def stages(self) -> tuple[Stage, ...]:
-        """Return propagation alone, or with the method that goes on."""
-        if self.then == "none":
-            return (Stage(self.name, 1.0),)
-        return Stage(self.name, self.share), Stage(self.then, 1 - self.share, method=self.then)
-
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
         """Return supervised + lambda_u * propagated, with both streams in one forward pass."""
         del step, rng
@@ -123,24 +112,29 @@ class Propagate(Method):
         return Loss(supervised + self.lambda_u * unsupervised, terms)
 
     def survey(self, extra: nn.Module, labelled: Surveyed, unlabelled: Surveyed, step: Step) -> Mapping[str, Tensor]:
-        """Spread the labels over a new graph."""
+        """Spread the labels over a new graph, in which each image stands once: the unlabelled ones first."""
         assert labelled.labels is not None
-        given, n_classes = labelled.labels.numpy(), labelled.logits.shape[1]
+        assert labelled.twins is not None
+        given, twins, n_classes = labelled.labels.numpy(), labelled.twins.numpy(), labelled.logits.shape[1]
         shares = (np.bincount(given, minlength=n_classes) / len(given)).astype(np.float32)
-        features = torch.cat([labelled.features, unlabelled.features]).numpy()
+        n, alone = len(unlabelled.features), twins < 0
+        known = np.concatenate([np.full(n, -1), given[alone]])
+        known[twins[~alone]] = given[~alone]
+        features = torch.cat([unlabelled.features, labelled.features[alone]]).numpy()
         points, first = propagation.fit_projection(features, self.components).apply(features), extra.get_buffer("first")
         if step.index > 0:
-            points = propagation.joined(points, first.cpu().numpy())
+            points = propagation.joined(points, first[: len(points)].cpu().numpy())
         elif extra.get_buffer("is_pretrained"):
-            first = nn.functional.pad(torch.from_numpy(points), (0, self.components - points.shape[1]))
+            unused = (0, self.components - points.shape[1], 0, len(first) - len(points))
+            first = nn.functional.pad(torch.from_numpy(points), unused)
         graph = propagation.knn_graph(points, min(self.neighbours, len(points) - 1))
-        known = np.concatenate([given, np.full(len(unlabelled.features), -1)])
         if step.index == 0:
             soft = propagation.propagate(graph, known, n_classes, alpha=self.alpha)
         else:
-            answers = torch.cat([labelled.logits, unlabelled.logits]).softmax(1).numpy()
-            shares = (1 - step.progress) * shares + step.progress * answers[len(given) :].mean(axis=0)
+            answers = torch.cat([unlabelled.logits, labelled.logits[alone]]).softmax(1).numpy()
+            shares = (1 - step.progress) * shares + step.progress * answers[:n].mean(axis=0)
             soft = propagation.corrected(graph, propagation.aligned(answers, shares), known, alpha=self.alpha_later)
-        guess = propagation.aligned(soft, shares)[len(given) :]
+        guess = propagation.aligned(soft, shares)[:n]
+        guess[twins[~alone]] = np.eye(n_classes, dtype=guess.dtype)[given[~alone]]
         believed = propagation.most_trusted(guess, shares, self.believed + (1 - self.believed) * step.progress)
         return {"guess": torch.from_numpy(guess), "believed": torch.from_numpy(believed).float(), "first": first}

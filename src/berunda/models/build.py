@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
+
+from torch import nn
 
 from berunda.errors import ConfigError
 from berunda.models.encoders import build_encoder
@@ -13,7 +15,7 @@ from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
 from berunda.models.unet import PixelPath, UNet
 
-__all__ = ["Net", "build_net"]
+__all__ = ["Net", "build_net", "check_spec"]
 
 Net = UNet | SlimNet | SegNet | PooledNet
 """What the builder returns: all offer `encode`, `decode`, `classify`, `feature_dim` and `stride`."""
@@ -28,10 +30,15 @@ def build_net(spec: NetSpec) -> Net:
     Raises:
         ConfigError: a field is out of range, or the encoder cannot be had.
     """
-    _check(spec)
-    build = build_pooling_encoder if spec.task == "segmentation" and spec.decoder == "segnet" else build_encoder
-    encoder = build(spec.encoder, n_bands=spec.n_bands, depth=spec.encoder_depth, pretrained=spec.pretrained)
-    freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
+    check_spec(spec)
+    encoder: nn.Module
+    how: dict[str, Any] = {"n_bands": spec.n_bands, "depth": spec.encoder_depth, "pretrained": spec.pretrained}
+    if spec.task == "segmentation" and spec.decoder == "segnet":
+        encoder = build_pooling_encoder(spec.encoder, **how)
+        encoder.freeze(spec.frozen_stages)
+    else:
+        encoder = build_encoder(spec.encoder, **how)
+        freeze_stages(encoder, spec.n_bands, spec.frozen_stages)
     if spec.task != "segmentation":
         return PooledNet(encoder, spec.n_classes)
     pixel_path = PixelPath(spec.n_bands) if spec.pixel_path else None
@@ -42,8 +49,12 @@ def build_net(spec: NetSpec) -> Net:
     return SlimNet(encoder, spec.n_classes, pixel_path=pixel_path, stride=4 if spec.decoder == "slim4" else 2)
 
 
-def _check(spec: NetSpec) -> None:
-    """Raise one ConfigError that lists everything wrong with `spec`."""
+def check_spec(spec: NetSpec) -> None:
+    """Refuse a specification that no net is built for; nothing is built.
+
+    Raises:
+        ConfigError: listing everything wrong with it.
+    """
     faults = []
     if spec.task not in get_args(Task):
         faults.append(f"task {spec.task!r} is unknown, expected one of {', '.join(get_args(Task))}")

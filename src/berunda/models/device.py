@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from berunda.errors import ConfigError
 
-__all__ = ["computes_bf16", "resolve_device"]
+__all__ = ["computes_bf16", "deterministic", "resolve_device"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -39,3 +42,10 @@ def computes_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and ask is not None and bool(ask())
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Let CUDA choose its algorithms without trials and only among deterministic ones, within the block."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

@@ -14,9 +14,11 @@ class FullResolution:
 
     Attributes:
         decoded_stride: pixels a side that a decoded feature stands for: 1.
+        pixel_dim: channels of the decoded features that a pixel path gives: 0, unless the net has one.
     """
 
     decoded_stride: int = 1
+    pixel_dim: int = 0
 
     def restore(self, maps: Tensor, pixels: Tensor) -> Tensor:
         """Return `maps` as they are."""

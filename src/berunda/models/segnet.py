@@ -58,6 +58,11 @@ class PoolingEncoder(nn.Module):
         self.n_convolutions = [len(stage) for stage in found]
         self.out_channels = [n_bands, *(stage[-1].out_channels for stage in found)]
 
+    def freeze(self, n_stages: int) -> None:
+        """Let the first `n_stages` stages keep their weights; see `berunda.models.frozen.freeze_stages`."""
+        for stage in list(self.stages)[:n_stages]:
+            stage.requires_grad_(False)
+
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Return the places of the maxima of each stage, fine to coarse, then the coarsest features."""
         x, places = pixels, []
@@ -123,7 +128,8 @@ class SegNet(FullResolution, nn.Module):
         )
         self.pixel_path = pixel_path
         self.stride = 2 ** len(widths)
-        self.feature_dim = widths[0] + (pixel_path.width if pixel_path is not None else 0)
+        self.pixel_dim = 0 if pixel_path is None else pixel_path.width
+        self.feature_dim = widths[0] + self.pixel_dim
         self.head = nn.Conv2d(self.feature_dim, n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:

@@ -52,7 +52,8 @@ class SlimNet(nn.Module):
         self.pixel_path = pixel_path
         self.stride = 2 ** len(stages)
         self.decoded_stride = 2 ** (self.first_stage + 1)
-        self.feature_dim = WIDTH + (pixel_path.width if pixel_path is not None else 0)
+        self.pixel_dim = 0 if pixel_path is None else pixel_path.width
+        self.feature_dim = WIDTH + self.pixel_dim
         self.head = nn.Conv2d(self.feature_dim, n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:

@@ -74,7 +74,8 @@ class UNet(FullResolution, nn.Module):
         self.decoder = UnetDecoder(encoder.out_channels, widths, n_blocks=depth)
         self.pixel_path = pixel_path
         self.stride = 2**depth
-        self.feature_dim = widths[-1] + (pixel_path.width if pixel_path is not None else 0)
+        self.pixel_dim = 0 if pixel_path is None else pixel_path.width
+        self.feature_dim = widths[-1] + self.pixel_dim
         self.head = nn.Conv2d(self.feature_dim, n_classes, 1)
         initialize_decoder(self.decoder)
         initialize_head(self.head)

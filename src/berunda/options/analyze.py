@@ -24,7 +24,7 @@ class SiteOptions(Options):
 
     labelled: TextList | None = Field(None, description="Sites whose labels train.", json_schema_extra=_SITES)
     unlabelled: TextList | None = Field(
-        None, description="Sites whose images train without labels.", json_schema_extra=_SITES
+        None, description="Sites whose images train without labels; a split keeps them so.", json_schema_extra=_SITES
     )
     test: TextList | None = Field(None, description="Sites kept for the test.", json_schema_extra=_SITES)
     labels: PathText | None = Field(
@@ -59,8 +59,9 @@ class SiteOptions(Options):
         description="Side at which the encoder sees every image.",
         json_schema_extra=_PX,
     )
-    nu: float = Field(
-        0.05, gt=0, le=1, description="Share of a site's images that its support may leave out, about."
+    nu: float = Field(0.05, gt=0, le=1, description="Share of a site's images that its support may leave out, about.")
+    min_valid: float = Field(
+        0.5, ge=0, le=1, description="Share of an image's pixels that must hold data; images with less are left out."
     )
     skip_broken: bool = Field(False, description="Leave out images that cannot be read; they are counted and named.")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")
@@ -90,28 +91,28 @@ class AnalyzeOptions(SiteOptions):
     )
     compare_with: PathText | None = Field(
         None,
-        description="Another data set to show in the same plane, both at one ground resolution.",
+        description="Another data set to show in the same plane, both at one ground resolution; roles hold for both.",
         json_schema_extra={"metavar": "DATASET"},
     )
     resolution: float | None = Field(
         None,
         gt=0,
         le=100_000,
-        description="Side of a pixel of the first data set, where its files do not tell it.",
+        description="Side of a pixel of the first data set, where its files have no georeference in metres.",
         json_schema_extra={"unit": "m"},
     )
     with_resolution: float | None = Field(
         None,
         gt=0,
         le=100_000,
-        description="Side of a pixel of the data set of --with, where its files do not tell it.",
+        description="Side of a pixel of the data set of --with, where its files have no georeference in metres.",
         json_schema_extra={"unit": "m"},
     )
     common_resolution: float | None = Field(
         None,
         gt=0,
         le=100_000,
-        description="Resolution that both are brought to; the coarser one if not given.",
+        description="Resolution that both are brought to, the coarser one or more; the coarser one if not given.",
         json_schema_extra={"unit": "m"},
     )
     perplexity: float = Field(30.0, ge=2, le=500, description="Neighbours that count in the plane, about.")
@@ -134,9 +135,9 @@ class AnalyzeOptions(SiteOptions):
         """Return the problem of a resolution of nothing."""
         if data.get("compare_with") is not None:
             return []
-        given = [cls.spell(n, flags) for n in ("with_resolution", "common_resolution") if data.get(n) is not None]
+        names = ("resolution", "with_resolution", "common_resolution")
+        given = [cls.spell(name, flags) for name in names if data.get(name) is not None]
         return [f"{name}: found without {cls.spell('compare_with', flags)}, expected both" for name in given]
-
 
     def resolved(self) -> AnalyzeOptions:
         """Return a copy whose paths are absolute, so that it can be repeated from anywhere."""

@@ -29,8 +29,13 @@ class BenchOptions(Options):
     )
     methods: TextList | None = Field(
         None,
-        description="Methods to compare, the floors included: features_logreg and features_propagate, or random_forest "
-        "with masks.",
+        description="Methods to compare, the floors included: features_logreg and features_propagate (and, where it is "
+        "named here, features_propagate_transductive, whose graph holds the test images without their labels), or "
+        "random_forest with masks.",
+    )
+    variant: Text | None = Field(
+        None,
+        description="With masks: make only the runs of this variant, as the rows name it; default for those without.",
     )
     labels: TextList | None = Field(
         None,

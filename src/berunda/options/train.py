@@ -51,7 +51,11 @@ class TrainOptions(Options):
         None, ge=1, le=1_000_000, description="Labelled images of each class to train on; all if not given."
     )
     label_fraction: float | None = Field(
-        None, gt=0, le=1, description="Share of the training images whose labels are used, instead of a number."
+        None,
+        gt=0,
+        le=1,
+        description="Share of the training images whose labels are used, instead of a "
+        "number; 1 also lets the labelled images serve as those without labels, where there are no others.",
     )
     labelled_images: int | None = Field(
         None, ge=1, le=1_000_000, description="With masks: labelled images to train on; all if not given."
@@ -72,8 +76,8 @@ class TrainOptions(Options):
     skip_broken: bool = shared.SKIP_BROKEN
     compare: bool = Field(
         False,
-        description="Also train the supervised net with as many image passes, and a logistic regression on "
-        "frozen features, for comparison.",
+        description="Also train the supervised net with as many image passes, and a logistic regression on frozen "
+        "features, for comparison; with masks the net with large and with small batches, and a random forest.",
     )
     device: str = DEVICE
 
@@ -94,6 +98,11 @@ class TrainOptions(Options):
     def labels_unit(self) -> Literal["per_class", "fraction"]:
         """What `labels` counts for images with one class each."""
         return "per_class" if self.label_fraction is None else "fraction"
+
+    @property
+    def says_all(self) -> bool:
+        """Whether it was said, not only left open, that all labels are used: a share of 1."""
+        return self.label_fraction == 1
 
     @property
     def masks_unit(self) -> Literal["images", "fraction"]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["StopRequest"]
+__all__ = ["StopRequest", "alarm"]
 
 
 class StopRequest:
@@ -47,3 +50,34 @@ class StopRequest:
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[threading.Event]:
+    """Ask this process to stop (SIGTERM) after `seconds`, which the loop honours with a checkpoint.
+
+    Yields an event that tells whether it was the alarm. Its signals outside of the loop do nothing.
+    """
+    fired, over = threading.Event(), threading.Event()
+
+    def ring() -> None:
+        delay = max(0.0, seconds)
+        while not over.wait(delay):  # again and again, since the loop may not be listening yet
+            fired.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            delay = 1.0
+
+    def late(number: int, frame: object) -> None:
+        del frame
+        if not fired.is_set():
+            raise SystemExit(128 + number)
+
+    thread = threading.Thread(target=ring, daemon=True)
+    before = signal.signal(signal.SIGTERM, late)
+    thread.start()
+    try:
+        yield fired
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, before)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from berunda.errors import ConfigError
 from berunda.methods.contract import Method
 
-__all__ = ["PlannedStage", "plan_stages"]
+__all__ = ["PlannedStage", "methods_of", "plan_stages"]
 
 
 @dataclass(frozen=True)
@@ -36,29 +36,23 @@ def plan_stages(method: Method, n_steps: int) -> tuple[PlannedStage, ...]:
         ConfigError: the shares do not add up to 1, a stage would get no step, or the first one predicts
             labels.
     """
-    stages = method.stages()
+    stages, methods = method.stages(), methods_of(method)
     shares = [stage.share for stage in stages]
     if not stages or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ConfigError(
-            f"method {method.name!r}: the shares of its stages are {shares}, expected to add up to 1"
-        )
+        raise ConfigError(f"method {method.name!r}: the shares of its stages are {shares}, expected to add up to 1")
     if stages[0].labels == "predicted":
-        raise ConfigError(
-            f"method {method.name!r}: its first stage predicts labels, but no stage comes before it"
-        )
+        raise ConfigError(f"method {method.name!r}: its first stage predicts labels, but no stage comes before it")
     ends = [round(n_steps * sum(shares[: i + 1])) for i in range(len(stages))]
     planned = []
     for index, stage in enumerate(stages):
         steps = range(ends[index - 1] if index else 0, ends[index])
         if not steps:
-            raise ConfigError(
-                f"method {method.name!r}: stage {stage.name!r} gets no step of {n_steps}; train for more"
-            )
+            raise ConfigError(f"method {method.name!r}: stage {stage.name!r} gets no step of {n_steps}; train for more")
         planned.append(
             PlannedStage(
                 index=index,
                 name=stage.name,
-                method=method if stage.method is None else _named(stage.method),
+                method=methods[index],
                 steps=steps,
                 predicts_labels=stage.labels == "predicted",
             )
@@ -66,7 +60,10 @@ def plan_stages(method: Method, n_steps: int) -> tuple[PlannedStage, ...]:
     return tuple(planned)
 
 
-def _named(name: str) -> Method:
+def methods_of(method: Method) -> tuple[Method, ...]:
+    """Return the methods that supply the losses of the stages of `method`, in order."""
     from berunda.methods import make_method
 
-    return make_method(name, {})
+    return tuple(
+        method if stage.method is None else make_method(stage.method, stage.options) for stage in method.stages()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -46,6 +47,7 @@ def survey(run: Run, stage: PlannedStage, source: Source) -> None:
     is_untrained = run.state.step == 0 and run.spec.pretrained
     side_px = stage.method.needs().first_survey_px if is_untrained else 0
     labelled, unlabelled = (_all_of(run, source, stream, side_px) for stream in ("labelled", "unlabelled"))
+    labelled = replace(labelled, twins=source.twins())
     where = Step(run.state.step - stage.steps.start, len(stage.steps), run.state.averaged)
     for name, value in stage.method.survey(run.state.extra, labelled, unlabelled, where).items():
         for holder in (run.state.extra, run.state.averaged.extra):

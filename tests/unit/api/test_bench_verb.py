@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import numpy as np
 import pytest
 from toy_patches import write_folder, write_labelled_table
 
-from berunda.api import bench_runs, bench_search
+from berunda.api import bench_runs, bench_search, bench_verb, scene_fit
 from berunda.api.bench_verb import bench
+from berunda.api.drawn import draw_images
+from berunda.api.fit import train_or_resume
+from berunda.api.floor import FrozenFeatures, propagation_result, transductive_result
 from berunda.bench.rows import REQUIRED, RowFile
-from berunda.bench.suite import Arm, Suite
+from berunda.bench.suite import FLOORS, Arm, Suite
+from berunda.data.images import TEST, open_images
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.options.bench import BenchOptions
 
@@ -81,6 +86,15 @@ def test_looking_at_all_images_is_counted(images: Path, tmp_path: Path) -> None:
     assert row["variant"] == "graphs=2"
 
 
+def test_options_of_the_method_that_goes_on_are_in_the_rows(images: Path, tmp_path: Path) -> None:
+    changed = ["propagate.graphs=1", "propagate.then=fixmatch", "propagate.fixmatch.mu=1"]
+    bench(options(images, methods="propagate", steps=8, method_options=changed), tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    assert row["variant"] == "fixmatch.mu=1, graphs=1, then=fixmatch"
+    assert "--option propagate.fixmatch.mu=1" in row["command"]
+    assert row["image_passes"] == pytest.approx(row["setting"]["image_passes"], rel=0.15)
+
+
 def test_which_images_were_labelled_is_written_down_and_nested(images: Path, tmp_path: Path) -> None:
     bench(options(images, methods="features_logreg", labels="1,2,all", seeds=2), tmp_path / "out")
     told = json.loads((tmp_path / "out" / "folder_labels.json").read_text())["images"]
@@ -105,6 +119,53 @@ def test_what_is_there_is_not_done_again(images: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(bench_runs.Bench, "_result", never)
     assert bench(options(images, methods="features_logreg,features_propagate"), tmp_path / "out").n_new == 0
+
+
+def test_several_calls_make_one_table(images: Path, tmp_path: Path) -> None:
+    floors = {"methods": "features_logreg,features_propagate", "labels": "1,2", "seeds": 2}
+    bench(options(images, **floors), tmp_path / "whole")
+    for labels, seed, methods in (
+        *(("2", 1, "features_propagate"), ("1", 0, "features_logreg"), ("2", 0, "features_logreg,features_propagate")),
+        *(("1", 0, "features_propagate"), ("1,2", 1, "features_propagate,features_logreg")),
+    ):
+        bench(options(images, methods=methods, labels=labels, seed=seed), tmp_path / "pieces")
+
+    def told(out: Path) -> tuple[Any, Any]:
+        rows = [(row["method"], row["labels"], row["seed"], row["metrics"]) for row in rows_of(out)]
+        return rows, json.loads((out / "folder_labels.json").read_text())
+
+    assert told(tmp_path / "pieces") == told(tmp_path / "whole")
+
+
+def test_images_left_out_are_told(images: Path, tmp_path: Path) -> None:
+    first = sorted(images.rglob("*.png"))[0]
+    first.write_bytes(first.read_bytes()[:60])
+    with pytest.raises(DataError, match="--skip-broken"):
+        bench(options(images, methods="features_logreg"), tmp_path / "out")
+    outcome = bench(options(images, methods="features_logreg", skip_broken=True), tmp_path / "out")
+    assert outcome.is_complete
+    assert outcome.warnings == (f"1 images cannot be read and were left out: {first.relative_to(images).as_posix()}",)
+    assert [row["n_skipped"] for row in rows_of(tmp_path / "out")] == [1]
+    assert "broken images left out: 1;" in (tmp_path / "out" / "folder.md").read_text()
+
+
+def test_wall_time_counts_the_opening_and_earlier_processes(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: Any, **named: Any) -> Any:
+        return replace(open_images(*given, **named), opening_s=1000.0)
+
+    def resumed(*given: Any, **named: Any) -> Any:
+        trained = train_or_resume(*given, **named)
+        return replace(trained, seconds=trained.seconds + 500.0)
+
+    monkeypatch.setattr(bench_verb, "open_images", slow)
+    monkeypatch.setattr(scene_fit, "train_or_resume", resumed)
+    bench(options(images, methods="features_logreg,supervised"), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert 1000 < rows["features_logreg"]["wall_s"] < 1400
+    assert rows["features_logreg"]["training_s"] == 0
+    assert 500 < rows["supervised"]["training_s"] < rows["supervised"]["wall_s"] - 1000 < 900
 
 
 def test_rows_of_other_images_of_the_same_name_are_not_mixed(images: Path, tmp_path: Path) -> None:
@@ -155,6 +216,43 @@ def test_what_is_wrong_is_told_before_the_first_run(
     with pytest.raises(error, match=text):
         bench(options(images, **changes), tmp_path / "out")
     assert not (tmp_path / "out" / "folder.json").exists()
+
+
+def test_a_graph_with_the_test_images_is_asked_for_and_told_apart(images: Path, tmp_path: Path) -> None:
+    named = "features_propagate,features_propagate_transductive"
+    bench(options(images, methods=named, labels="1"), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert {name: row["is_transductive"] for name, row in rows.items()} == dict(
+        zip(named.split(","), (False, True), strict=True)
+    )
+    assert all(row["encoder"] == rows["features_propagate"]["encoder"] for row in rows.values())
+    assert rows["features_propagate_transductive"]["metrics"]["oa"] > 0.8
+    assert ["test images are in the graph" in row["protocol"] for row in rows.values()] == [False, True]
+    table = (tmp_path / "out" / "folder.md").read_text()
+    assert "| features propagate (efficientnet_lite0) |" in table
+    assert "| features propagate transductive (efficientnet_lite0) (transductive) |" in table
+    assert "features_propagate_transductive" not in FLOORS
+
+
+def test_labels_of_test_images_are_never_in_the_graph(images: Path) -> None:
+    data = open_images(str(images))
+    test = data.of(TEST)
+    answers = []
+    for labels in (data.labels, _turned(data.labels, test)):
+        changed = replace(data, labels=labels)
+        drawn = draw_images(changed, 1, "per_class", 0)
+        answers.append(transductive_result(FrozenFeatures(changed, "efficientnet_lite0", px=32), drawn).test)
+    assert np.array_equal(answers[0].logits, answers[1].logits)
+    assert not np.array_equal(answers[0].labels, answers[1].labels)
+    drawn = draw_images(data, 1, "per_class", 0)
+    alone = propagation_result(FrozenFeatures(data, "efficientnet_lite0", px=32), drawn)
+    assert not np.allclose(alone.test.logits, answers[0].logits)
+
+
+def _turned(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
+    turned = labels.copy()
+    turned[index] = (turned[index] + 1) % 3
+    return turned
 
 
 def test_the_floors_learn_what_is_easy(images: Path, tmp_path: Path) -> None:

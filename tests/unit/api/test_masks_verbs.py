@@ -58,9 +58,19 @@ def test_a_training_writes_a_bundle_that_masks_images_and_maps_scenes(folder: Pa
     assert [entry.color for entry in manifest.classes] == ["#c82828", "#28a03c", "#283cc8"]
     assert outcome.counts["training, with masks"] == 2
     told = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert [row["method"] for row in told["comparison"]] == ["random_forest", "supervised", "fixmatch"]
-    passes = {row["method"]: row["image_passes"] for row in told["comparison"]}
-    assert passes["supervised"] == pytest.approx(passes["fixmatch"], rel=0.15)
+    methods = [(row["method"], row["variant"]) for row in told["comparison"]]
+    nets = [("supervised", ""), ("supervised", "small batch"), ("fixmatch", "")]
+    assert methods == [("random_forest", ""), *nets]
+    rows = dict(zip(methods, told["comparison"], strict=True))
+    passes = [rows[name]["image_passes"] for name in nets]
+    assert passes == pytest.approx([passes[-1]] * 3, rel=0.15)
+    assert [rows[name]["steps"] > 3 for name in nets] == [False, True, False]
+    assert [rows[name]["labelled_a_step"] > 2 for name in nets] == [True, False, False]
+    assert {d["b"] for d in told["comparison_differences"]} == {
+        "random_forest",
+        "supervised",
+        "supervised, small batch",
+    }
     forest = told["comparison"][0]["metrics"]
     assert forest["oa"] > 0.95  # the classes are three colours: a forest on pixels tells them apart
 
@@ -110,23 +120,30 @@ def test_a_scene_among_images_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_bench_makes_rows_tables_and_grids_and_repeats_nothing(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome = bench(bench_options(folder), out)
-    rows = {row["method"]: row for row in RowFile(out / "folder.json").rows()}
-    assert set(rows) == {"random_forest", "supervised", "fixmatch"}
+    rows = {(row["method"], row["variant"]): row for row in RowFile(out / "folder.json").rows()}
+    nets = [("supervised", ""), ("supervised", "small batch"), ("fixmatch", "")]
+    assert set(rows) == {("random_forest", ""), *nets}
     for row in rows.values():
         assert set(REQUIRED) <= set(row)
         assert (row["task"], row["labels_unit"], row["n_labelled"]) == ("segmentation", "images", 2)
         assert np.sum(row["metrics"]["by_image"]) == row["metrics"]["n_test_px"] == 2 * 48 * 48
-    budget = rows["fixmatch"]["setting"]["image_passes"]
-    for name in ("supervised", "fixmatch"):
+    budget = rows["fixmatch", ""]["setting"]["image_passes"]
+    for name in nets:
         assert rows[name]["image_passes"] == pytest.approx(budget, rel=0.2)
+    told = {name: [rows[name][f] for f in ("steps", "labelled_a_step", "unlabelled_a_step")] for name in nets}
+    assert told["fixmatch", ""] == [2, 2, 14]
+    assert told["supervised", ""] == [2, 21, 0]
+    assert told["supervised", "small batch"] == [21, 2, 0]
     page = (out / "folder.md").read_text()
     assert "| random forest |" in page
     assert "Difference in mean IoU to supervised" in page
+    assert "| supervised small batch | 2 | 0 |" in page
+    assert "| 21 | 2 + 0 | slim, 3 |" in page
     with Image.open(out / "folder_grid_2.png") as grid:
         assert grid.width > grid.height  # five columns, two rows
     before = (out / "folder.json").read_bytes()
     again = bench(bench_options(folder), out)
-    assert (outcome.n_new, again.n_new) == (3, 0)
+    assert (outcome.n_new, again.n_new) == (4, 0)
     assert (out / "folder.json").read_bytes() == before
     with pytest.raises(ConfigError, match="its runs were trained otherwise"):
         bench(bench_options(folder, crop_px=48), out)
@@ -141,9 +158,13 @@ def test_the_study_by_site_trains_on_all_a_tenth_and_each_site(tmp_path: Path) -
     rows = RowFile(tmp_path / "out" / "sites.json").rows()
     assert sorted((str(row["labels"]), row["variant"]) for row in rows) == [
         ("0.1", ""),
+        ("0.1", "small batch"),
         ("all", ""),
         ("all", "labels of North"),
         ("all", "labels of South"),
+        ("all", "small batch"),
+        ("all", "small batch, labels of North"),
+        ("all", "small batch, labels of South"),
     ]
     assert all(set(row["metrics"]["by_site"]) == {"North", "South"} for row in rows)
     assert "Mean IoU by test site" in (tmp_path / "out" / "sites.md").read_text()

@@ -11,17 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toy_masks import scene as stripes
+from toy_masks import write_png
 from toy_sites import picture, write_site, write_sites
 
 from berunda.api.analyze_verb import analyze
 from berunda.api.split_verb import audit, split
 from berunda.cli.main import main
-from berunda.data.images import TEST, TRAIN, open_images
-from berunda.data.synthetic import Landscape, write_scene, write_truth
+from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION, open_images
+from berunda.data.masks.images import open_masks
+from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.synthetic import CLASS_NAMES, Landscape, block, write_polygons, write_scene, write_truth
 from berunda.errors import ConfigError, DataError
+from berunda.geo.grid import Window
 from berunda.options.analyze import AnalyzeOptions, SplitOptions
 
 FAST = ["--image-px", "32"]
+TABLES = {"plane.csv", "overlap.csv", "classes.csv", "label_next.csv"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,16 +64,36 @@ def test_the_verb_tells_which_site_is_not_covered(tmp_path: Path, capsys: pytest
 
 
 def test_the_same_seed_gives_the_same_figures_bit_for_bit(tmp_path: Path, cache: Path) -> None:
-    root = write_sites(tmp_path / "sites", 12)
-    first = analyze(options(root, seed=3), tmp_path / "a").analysis
+    root = tmp_path / "sites"
+    for seed, site in enumerate(("a", "b", "c")):
+        write_site(root / site / "field", seed, 6)
+        write_site(root / site / "town", 10 + seed, 6, (200, 200, 200))
+    given = options(root, seed=3, labelled=("a",), test=("c",), max_per_site=9, label_next=5)
+    first = analyze(given, tmp_path / "a").analysis
     shutil.rmtree(cache)
-    second = analyze(options(root, seed=3), tmp_path / "b").analysis
+    second = analyze(given, tmp_path / "b").analysis
     assert not second.found.from_cache
     assert first.found.features.tobytes() == second.found.features.tobytes()
     assert first.plane.tobytes() == second.plane.tobytes()
     assert first.support.masks.tobytes() == second.support.masks.tobytes()
-    for name in ("plane.csv", "overlap.csv", "label_next.csv"):
+    assert {path.name for path in (tmp_path / "a").glob("*.csv")} == TABLES
+    for name in TABLES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    reports = [json.loads((tmp_path / out / "report.json").read_text(encoding="utf-8")) for out in "ab"]
+    assert all(report.pop("timing") for report in reports)
+    assert reports[0] == reports[1]
+    other = analyze(given.replaced(seed=4), tmp_path / "c").analysis
+    assert other.plane.tobytes() != first.plane.tobytes()
+
+
+def test_the_same_seed_gives_the_same_split_bit_for_bit(tmp_path: Path, cache: Path) -> None:
+    root = write_sites(tmp_path / "sites", 6)
+    tables = []
+    for _ in range(2):
+        split(SplitOptions.make({"inputs": [str(root)], "image_px": 32, "max_per_site": 4}), root / "split.csv")
+        tables.append((root / "split.csv").read_bytes())
+        shutil.rmtree(cache)
+    assert tables[0] == tables[1]
 
 
 def test_a_scene_with_labels_and_polygons_for_qgis(tmp_path: Path) -> None:
@@ -179,6 +205,70 @@ def test_a_split_is_proposed_read_by_train_and_clean(tmp_path: Path, capsys: pyt
     assert "no leak" in capsys.readouterr().out
 
 
+QUICK = ["--task", "segmentation", "--steps", "2", "--crop-px", "32", "--device", "cpu"]
+
+
+def test_a_split_of_one_scene_with_polygons_trains_and_compares(tmp_path: Path) -> None:
+    spec = Landscape(seed=3, rows=256, cols=256, cloud_share=0.0, site="site23")
+    scene = write_scene(tmp_path / "d" / "scene.tif", spec)
+    labels = write_polygons(tmp_path / "d" / "labels.gpkg", spec, 30)
+    table = tmp_path / "d" / "split.csv"
+    words = [
+        "split",
+        str(scene),
+        "--labels",
+        str(labels),
+        "--field",
+        "class",
+        "--block-px",
+        "32",
+        "--n-labelled",
+        "8",
+        *FAST,
+    ]
+    assert main([*words, "--buffer-px", "0", "--out", str(table)]) == 0
+    masks = open_masks(str(table))
+    assert set(masks.classes) <= set(CLASS_NAMES)
+    assert masks.sizes.tolist() == [[32, 32]] * len(masks)
+    counted, expected = np.zeros(len(masks.classes)), np.zeros(len(masks.classes))
+    for index in [*masks.of(TRAIN), *masks.of(VALIDATION), *masks.of(TEST)]:
+        row, col = (int(text) for text in masks.names[index].split("@")[1].split(","))
+        truth = block(spec, Window(row, col, 32, 32))[1]
+        known = masks.labels(index)
+        for number, name in enumerate(masks.classes):
+            counted[number] += (known == number).sum()
+            expected[number] += (truth[known >= 0] == 1 + CLASS_NAMES.index(name)).sum()
+    assert all(masks.labels(index).max() >= 0 for index in masks.of(TRAIN))
+    assert counted.sum() > 100
+    assert expected == pytest.approx(counted, rel=0.1)  # polygons may cut a pixel of another class
+    assert main(["split", "--audit", str(table), "--buffer-px", "0"]) == 0
+    assert len(find_sites([str(table)], Cutting()).items) == len(masks)
+    given = ["--method", "supervised", "--labelled-images", "2", *QUICK]
+    assert main(["train", str(table), *given, "--out", str(tmp_path / "model")]) == 0
+    assert (tmp_path / "model" / "model" / "model.safetensors").is_file()
+    given = ["--methods", "supervised", "--labels", "2", "--seeds", "1", *QUICK[2:]]
+    assert main(["bench", "folder", "--data", str(table), *given, "--out", str(tmp_path / "bench")]) == 0
+
+
+def test_a_split_of_sites_with_masks_trains(tmp_path: Path) -> None:
+    for seed in range(4):
+        site = tmp_path / "sites" / f"s{seed}"
+        for k in range(4):
+            image, classes = stripes(32, 10 * seed + k)
+            write_png(site / "images" / f"{k}.png", image)
+            write_png(site / "masks" / f"{k}.png", (classes + 1).astype(np.uint8))
+    table = tmp_path / "sites" / "split.csv"
+    assert main(["split", str(tmp_path / "sites"), "--n-labelled", "2", "--out", str(table), *FAST]) == 0
+    masks = open_masks(str(table))
+    assert len(masks.of(TEST)) == 4
+    assert {masks.names[i].split("/")[0] for i in masks.of(TEST)} == {masks.sites[i] for i in masks.of(TEST)}
+    assert masks.has_mask[masks.parts != UNLABELLED].all()
+    image, classes = stripes(32, 10 * int(masks.names[0][1]) + int(masks.names[0].split("/")[-1][0]))
+    assert np.array_equal(masks.labels(0), classes)
+    given = ["--method", "supervised", "--labelled-images", "2", *QUICK]
+    assert main(["train", str(table), *given, "--out", str(tmp_path / "model")]) == 0
+
+
 def test_the_audit_finds_planted_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "d"
     names = [str(p.relative_to(root)) for p in write_site(root / "a", 1, 6)]
@@ -194,6 +284,62 @@ def test_the_audit_finds_planted_leaks(tmp_path: Path, capsys: pytest.CaptureFix
     assert "2 leaks" in said
 
 
+def write_table(path: Path, *rows: str) -> str:
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_listed_for_both_parts_is_a_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "d"
+    write_site(root / "a", 1, 3)
+    lines = ["file,split", "a/000.png,train", "a/001.png,valid", "a/000.png,test", "a/002.png,test", "a/001.png,train"]
+    assert main(["split", "--audit", write_table(root / "split.csv", *lines)]) == 1
+    said = capsys.readouterr().out
+    assert "duplicate: a/000.png (row 2) and a/000.png (row 4): the same pixels" in said
+    assert "1 leaks" in said
+
+
+def test_windows_of_one_corner_are_told_apart_by_their_rows(tmp_path: Path) -> None:
+    write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=128, cols=128, cloud_share=0.0, site="site23"))
+    lines = [
+        "file,split,row,col,n_rows,n_cols",
+        "s.tif,train,0,0,32,32",
+        "s.tif,test,0,0,64,64",
+        "s.tif,train,96,96,32,32",
+    ]
+    found = audit(write_table(tmp_path / "split.csv", *lines), buffer_px=0)
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [
+        ("overlap", "s.tif@0,0 (row 2)", "s.tif@0,0 (row 3)")
+    ]
+
+
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_links_are_other_names_of_one_file(tmp_path: Path, is_hard: bool) -> None:
+    paths = write_site(tmp_path, 1, 1, side=64)
+    link = tmp_path / "link.png"
+    (link.hardlink_to if is_hard else link.symlink_to)(paths[0])
+    lines = ["file,split,row,col,n_rows,n_cols", "000.png,train,0,0,32,32", "link.png,test,16,16,32,32"]
+    found = audit(write_table(tmp_path / "split.csv", *lines), buffer_px=0)
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [
+        ("overlap", "000.png@0,0", "link.png@16,16")
+    ]
+    lines = ["file,split,row,col,n_rows,n_cols", "000.png,train,,,,", "link.png,test,32,32,32,32"]
+    found = audit(write_table(tmp_path / "split.csv", *lines), buffer_px=0)
+    assert [leak.kind for leak in found.leaks] == ["overlap"]
+
+
+def test_images_of_different_bands_are_compared_by_their_grey_values(tmp_path: Path) -> None:
+    paths = write_site(tmp_path / "a", 1, 4)
+    Image.open(paths[0]).convert("L").save(tmp_path / "grey.png")
+    Image.fromarray(picture(77)[..., 0]).save(tmp_path / "other.png")
+    lines = ["file,split", *(f"a/{p.name},train" for p in paths), "grey.png,test", "other.png,test"]
+    found = audit(write_table(tmp_path / "split.csv", *lines))
+    assert [(leak.kind, leak.first, leak.second) for leak in found.leaks] == [
+        ("near duplicate", "a/000.png", "grey.png")
+    ]
+    assert any("by their grey values" in text for text in found.warnings)
+
+
 def test_the_audit_finds_neighbours_and_overlaps_of_windows(tmp_path: Path) -> None:
     write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=128, cols=256, cloud_share=0.0, site="site23"))
     rows = ["s.tif,train,0,0,32,32", "s.tif,train,0,90,32,32", "s.tif,unlabelled,0,36,32,32", "s.tif,test,16,16,32,32"]
@@ -205,6 +351,66 @@ def test_the_audit_finds_neighbours_and_overlaps_of_windows(tmp_path: Path) -> N
     assert len(found.transductive) == 1
     wide = audit(tmp_path / "split.csv", buffer_px=64)
     assert sorted(leak.kind for leak in wide.leaks) == ["neighbour", "overlap"]
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_sites_that_are_to_stay_unlabelled_do(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 6)
+    for unlabelled, labelled in ((("east", "north"), None), (("w*",), ("south",))):
+        given = SplitOptions.make(
+            {"inputs": [str(root)], "image_px": 32, "unlabelled": unlabelled, "labelled": labelled}
+        )
+        outcome = split(given, root / "split.csv")
+        of_role = {role: {s for s, r in outcome.roles.items() if r == role} for role in ("labelled", "test")}
+        assert len(of_role["labelled"]) == len(of_role["test"]) == 1
+        assert not {"east", "north"} & (of_role["labelled"] | of_role["test"]) or unlabelled == ("w*",)
+        assert outcome.roles["west"] == "unlabelled" or unlabelled != ("w*",)
+        assert labelled is None or of_role["labelled"] == {"south"}
+
+
+def test_sites_that_a_table_calls_unlabelled_may_be_labelled(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 4)
+    lines = [f"{p.parent.name},{p.parent.name}/{p.name},unlabelled" for p in sorted(root.rglob("*.png"))]
+    table = write_table(root / "sites.csv", "site,path,role", *lines)
+    outcome = split(SplitOptions.make({"inputs": [table], "image_px": 32}), root / "split.csv")
+    assert sorted(outcome.roles.values()) == ["labelled", "test", "unlabelled", "unlabelled"]
+
+
+def test_every_image_of_the_input_stands_in_the_table(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 9)
+    (root / "east" / "000.png").write_bytes(b"broken")
+    twin = (root / "north" / "001.png").read_bytes()
+    for site in ("east", "south", "west"):
+        (root / site / "copy.png").write_bytes(twin)
+    given = {"inputs": [str(root)], "image_px": 32, "max_per_site": 4, "skip_broken": True, "test": ("north",)}
+    outcome = split(SplitOptions.make(given), root / "split.csv")
+    rows = rows_of(outcome.table)
+    assert {row["file"] for row in rows} == {p.relative_to(root).as_posix() for p in root.rglob("*.png")}
+    left_out = [row["file"] for row in rows if row["split"] == "left out"]
+    assert sorted(left_out) == ["east/000.png", "east/copy.png", "south/copy.png", "west/copy.png"]
+    assert [row["file"] for row in rows[-4:]] == left_out
+    assert audit(outcome.table).is_clean
+    assert audit(outcome.table).n_images == len(rows) - 4
+    assert any("stand in the table too" in text for text in outcome.warnings)
+    again = analyze(options(outcome.table), tmp_path / "out").analysis
+    assert len(again.sites) == len(rows) - 4
+
+
+def test_figures_of_a_split_are_of_what_the_buffer_leaves(tmp_path: Path) -> None:
+    root = write_sites(tmp_path / "sites", 8)
+    for path in sorted((root / "north").iterdir()):  # east shows what north shows, and all of it is left out
+        (root / "east" / path.name).write_bytes(path.read_bytes())
+    given = {"inputs": [str(root)], "image_px": 32, "test": ("north",), "n_labelled": 1}
+    outcome = split(SplitOptions.make({**given, "labelled": ("east",)}), root / "split.csv")
+    assert outcome.counts == {"labelled": 0, "unlabelled": 16, "test": 8, "left out": 8}
+    assert outcome.figures["test_covered_by_labelled"] == 0.0
+    free = split(SplitOptions.make(given), root / "split.csv")
+    assert free.roles["east"] == "unlabelled"
+    assert free.counts["labelled"] == 8
 
 
 def test_blocks_of_a_scene_are_split_with_a_buffer(tmp_path: Path) -> None:

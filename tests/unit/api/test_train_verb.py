@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_patches import CLASSES, write_folder, write_labelled_table
+from PIL import Image
+from toy_patches import CLASSES, toy_image, write_folder, write_labelled_table
 
+import berunda
 from berunda.api.predict_verb import predict
 from berunda.api.train_verb import train
 from berunda.assess.multilabel import decide, label_energy, rank
@@ -67,6 +69,65 @@ def test_a_training_writes_model_report_and_options(images: Path, tmp_path: Path
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
     for word in ("Overall accuracy", "Can the confidence be believed?", "Unlike the training data", *CLASSES):
         assert word in page
+
+
+def test_options_of_the_method_that_goes_on_are_in_the_bundle(images: Path, tmp_path: Path) -> None:
+    of_method = {"then": "fixmatch", "graphs": 1, "mu": 1, "fixmatch.threshold": 0.9}
+    train(options(images, labels_per_class=2, method="propagate", method_options=of_method), tmp_path / "out")
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert (manifest.method, manifest.method_options) == ("fixmatch", {"threshold": 0.9})
+    told = manifest.training.notes["trained_by"]
+    assert told == "propagate then=fixmatch then_options=threshold=0.9 graphs=1 mu=1.0"
+    (row,) = report(tmp_path / "out")["comparison"]
+    assert "fixmatch.threshold=0.9" in row["command"]
+
+
+class Fake:
+    """A data set as torchvision's are: items of a picture and its class."""
+
+    classes = CLASSES
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(toy_image(CLASSES[i % 3], i)), i % 3
+
+
+def test_a_data_set_in_memory_is_trained_on(tmp_path: Path) -> None:
+    images = berunda.from_dataset(Fake(30), name="mine")
+    of_method = {"method": "fixmatch", "method_options": {"mu": 1}}
+    given = TrainOptions(dataset="mine", labels_per_class=2, **{**QUICK, **of_method})
+    outcome = berunda.train(given, tmp_path / "out", images=images)
+    manifest = load_bundle(tmp_path / "out").manifest
+    assert manifest.class_names == CLASSES
+    assert [band.name for band in manifest.bands] == ["red", "green", "blue"]
+    assert manifest.training.scenes[0].fingerprint == images.fingerprint
+    assert outcome.counts["test"] == 6
+    (row,) = report(tmp_path / "out")["comparison"]
+    assert (row["dataset"], row["metrics"]["n_test"]) == ("mine", 6)
+    assert row["command"].startswith("berunda.train(berunda.TrainOptions(dataset='mine', ")
+    assert row["command"].endswith('), "DIR", images=mine)')
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dataset": "other"}, "dataset 'other' found, expected 'mine'"),
+        ({"data": "somewhere"}, "data 'somewhere' found, expected none"),
+        ({"task": "segmentation"}, "task segmentation found, expected scene"),
+        ({"task": "multilabel"}, "task multilabel found, expected scene"),
+        ({"labelled_images": 2, "labels_per_class": None}, "--labelled-images: for images with masks"),
+    ],
+)
+def test_options_that_speak_of_other_images_are_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+    images = berunda.from_dataset(Fake(30), name="mine")
+    given = TrainOptions(**{"dataset": "mine", "labels_per_class": 2, **QUICK, **changes})
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        berunda.train(given, tmp_path / "out", images=images)
 
 
 def test_the_figures_are_those_of_the_bundle(images: Path, tmp_path: Path) -> None:
@@ -178,6 +239,16 @@ def test_enough_validation_labels_calibrate(tmp_path: Path) -> None:
     assert manifest.ood is not None
     assert manifest.ood.threshold is not None
     assert report(tmp_path / "out")["ood"]["n_held_out"] == 30
+    assert not any("threshold rests on" in text for text in outcome.warnings)
+
+
+@pytest.mark.parametrize(("n_labels", "is_warned"), [(6, True), (7, False)])
+def test_a_threshold_of_few_images_is_told(tmp_path: Path, n_labels: int, is_warned: bool) -> None:
+    images = write_folder(tmp_path / "many", 40)
+    outcome = train(options(images, steps=2, labels_per_class=n_labels), tmp_path / "out")
+    warned = [text for text in outcome.warnings if f"threshold rests on {3 * n_labels} labelled validation" in text]
+    assert bool(warned) is is_warned
+    assert load_bundle(tmp_path / "out").manifest.ood.n_pixels == 3 * n_labels  # type: ignore[union-attr]
 
 
 # Several labels an image

@@ -16,7 +16,7 @@ from berunda.bench.rows import RowFile
 from berunda.bench.tables import write_tables
 from berunda.data.catalog.ucmerced import UCMerced
 from berunda.data.images import TEST, ImageSet, open_images
-from berunda.errors import DataError
+from berunda.errors import ConfigError, DataError
 
 PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "classify_ood.py"
 
@@ -96,6 +96,12 @@ def test_runs_become_rows_and_a_table(script: ModuleType, folders: tuple[Path, P
     assert rows["all classes"]["metrics"]["auroc_against"] == "UC Merced"
     before = results.read_bytes()
     script.main(given)
+    assert results.read_bytes() == before
+    for row in rows.values():
+        assert 0 < row["training_s"] < row["wall_s"]
+        assert row["setting"]["steps"] == 2
+    with pytest.raises(ConfigError, match=r"trained otherwise: steps 2 \(now 3\)"):
+        script.main([*given, "--steps", "3"])
     assert results.read_bytes() == before
     write_tables(results, tmp_path)
     lines = (tmp_path / "eurosat_ood.md").read_text().splitlines()

@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tiny_eurosat import write_archive
 from berunda.bench.parts import INDEX
 from berunda.bench.rows import RowFile
 from berunda.bench.timm_net import TimmNet, load_weights, with_weights
+from berunda.data.image_source import ImageSource
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError, DataError
 from berunda.methods import make_method
@@ -73,6 +75,8 @@ def test_a_run_becomes_a_row(script: ModuleType, parts: Path, tmp_path: Path) ->
     assert [(r["method"], r["labels"], r["seed"], r["encoder"]) for r in rows] == [("fixmatch", 1, 0, ENCODER)]
     metrics = rows[0]["metrics"]
     assert (metrics["n_test"], metrics["n_validation"]) == (20, 10)
+    assert rows[0]["variant"] == "mu=2"
+    assert 0 < rows[0]["training_s"] < rows[0]["wall_s"]
     assert metrics["share_of_bare"] > 0
     assert metrics["share_of_bare"] == pytest.approx(metrics["bare_step_s"] / metrics["step_s"])
     assert rows[0]["images_per_s"] == pytest.approx((2 + 4 + 4 / 3) / metrics["step_s"], rel=0.3)
@@ -117,29 +121,87 @@ def test_packed_weights_start_the_packaged_encoder(script: ModuleType, archive: 
     options.out = tmp_path / "out"
     bench = script.Bench(options, "")
     assert bench.is_pretrained
-    net: Any = bench.method("fixmatch").build(bench.spec())
+    net: Any = bench.method("fixmatch").build(bench.spec(script.Job("fixmatch", 5, 0)))
     expected = script.packaged_weights()["conv_stem.weight"]
     assert torch.equal(net.encoder.state_dict()["conv_stem.weight"], expected)
     assert bench.config(script.Job("fixmatch", 5, 0)).optimizer == "adamw"
 
 
-def test_the_supervised_net_gets_as_many_passes(script: ModuleType, archive: Path) -> None:
-    options = script.parsed(["--labelled", "64", "--methods", "fixmatch,supervised"])
-    bench = script.Bench.__new__(script.Bench)
-    bench.options, bench.weights = options, Path()
-    bench.images = script.open_images("eurosat", folder=archive.parent)
-    passes = []
-    for name in options.methods:
-        config = bench.config(script.Job(name, 5, 0))
-        passes.append(script.images_per_step(make_method(name), config.n_labelled).passes)
-    assert passes[0] == pytest.approx(passes[1], rel=0.01)
+@pytest.fixture
+def planned(script: ModuleType, archive: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Return what plans a call without starting it."""
+
+    def plan(*more: str) -> Any:
+        options = script.parsed(["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state"), *more])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(script, "open_images", functools.partial(script.open_images, folder=archive.parent))
+            return script.Bench(options, "")
+
+    return plan
+
+
+@pytest.mark.parametrize("option", ["fixmatch.mu=7", "fixmatch.mu=2"])
+def test_every_method_gets_as_many_passes(script: ModuleType, planned: Callable[..., Any], option: str) -> None:
+    bench = planned("--steps", "400", "--labelled", "64", "--option", option)
+    jobs = [script.Job(name, 2, 0) for name in ("fixmatch", "supervised", "pi_model", "mixmatch", "propagate")]
+    for job in jobs:
+        passes = script.image_passes(bench.method(job.method), bench.config(job), bench.all_images(job))
+        assert passes == pytest.approx(bench.budget, rel=0.02), job
+
+
+def test_looking_at_all_images_is_counted_before_the_first_run(planned: Callable[..., Any]) -> None:
+    bench = planned("--steps", "1", "--labelled", "1", "--methods", "propagate")
+    with pytest.raises(ConfigError, match="propagate-5-0: looking at all images takes"):
+        bench.run()
+
+
+def test_a_method_that_remembers_images_is_told_how_many(script: ModuleType, planned: Callable[..., Any]) -> None:
+    bench = planned()
+    job = script.Job("propagate", 2, 0)
+    spec = bench.spec(job)
+    assert (spec.n_labelled, spec.n_unlabelled) == (20, 40)
+    assert bench.all_images(job).n_images == 60
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--steps", "5"), "image_passes"),
+        (("--learning-rate", "0.01"), "learning_rate"),
+        (("--labelled", "3", "--steps", "4"), "n_labelled"),
+        (("--depth", "3"), "encoder_depth"),
+    ],
+)
+def test_rows_of_other_settings_are_not_mixed(planned: Callable[..., Any], more: tuple[str, ...], told: str) -> None:
+    one = planned("--steps", "4", "--labelled", "2", "--labels", "1", "--seeds", "1")
+    (job,) = one.jobs()
+    trained: Any = SimpleNamespace(seconds=1.0)
+    one.rows.add([one.row(job, one.config(job), {"oa": 0.5}, trained) | {"wall_s": 1.0}])
+    assert one.run()
+    with pytest.raises(ConfigError, match=rf"trained otherwise: .*{told}"):
+        planned("--steps", "4", "--labelled", "2", *more).run()
+
+
+def test_weights_are_part_of_the_setting(script: ModuleType, planned: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"some weights")
+    scratch, pretrained = planned(), planned("--weights", str(tmp_path / "a.safetensors"))
+    assert scratch.setting()["weights"] == ""
+    assert len(pretrained.setting()["weights"]) == 16
+    job = script.Job("fixmatch", 5, 0)
+    assert scratch.config(job).run_key != pretrained.config(job).run_key
+
+
+def test_options_name_the_variant(script: ModuleType, planned: Callable[..., Any]) -> None:
+    bench = planned("--option", "fixmatch.mu=2", "--methods", "fixmatch,supervised", "--labels", "1", "--seeds", "1")
+    assert [job.variant for job in bench.jobs()] == ["mu=2", ""]
+    assert script.Job("fixmatch", 1, 0, "mu=2").name("timm/net") == "timm_net-fixmatch-mu=2-1-0"
 
 
 def test_resident_images_equal_those_of_the_loader(script: ModuleType, archive: Path) -> None:
     images = script.open_images("eurosat", folder=archive.parent)
     index = script.label_subset(images, 2, "per_class", 0)
     resident = script.ResidentSource(images, index, torch.device("cpu"))
-    usual = script.ImageSource(images, index, images.of(script.TRAIN), images.scaling())
+    usual = ImageSource(images, index, images.of(script.TRAIN), images.scaling())
     for draw in ("labelled", "unlabelled"):
         one, other = (getattr(source, draw)(Randomness(3), 7) for source in (resident, usual))
         torch.testing.assert_close(one.pixels, other.pixels, rtol=0, atol=1e-6)

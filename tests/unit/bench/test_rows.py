@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from berunda.bench.rows import REQUIRED, RowFile
-from berunda.errors import DataError
+from berunda.bench.rows import REQUIRED, RowFile, refuse_other_settings
+from berunda.errors import ConfigError, DataError
 
 
 def row(method: str = "m", seed: int = 0, **more: Any) -> dict[str, Any]:
@@ -71,3 +71,25 @@ def test_a_figure_that_is_no_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         rows.add([row(seed=1, metrics={"miou": float("nan")})])
     assert len(rows.rows()) == 1
+
+
+def test_rows_that_were_made_otherwise_or_do_not_say_how_are_refused(tmp_path: Path) -> None:
+    own = {"fingerprint": "aa", "steps": 5, "symmetries": 4}
+
+    def told(setting: dict[str, Any], encoder: str = "net") -> RowFile:
+        rows = RowFile(tmp_path / f"{len(list(tmp_path.iterdir()))}.json")
+        rows.path.write_text(json.dumps([{"dataset": "images", "encoder": encoder, "setting": setting}]))
+        return rows
+
+    refuse_other_settings(told(own), own, "images", "net")
+    refuse_other_settings(told({"fingerprint": "aa"}), own, "images", "net")  # of a floor
+    refuse_other_settings(told(own | {"steps": 6}, "another"), own, "images", "net")
+    for other, encoder in (
+        (own | {"steps": 6}, "net"),
+        ({"fingerprint": "aa", "steps": 5}, "net"),
+        ({"steps": 5, "symmetries": 4}, "net"),
+        ({"fingerprint": "bb"}, "net"),
+        (own | {"fingerprint": "bb"}, "another"),
+    ):
+        with pytest.raises(ConfigError, match="trained otherwise"):
+            refuse_other_settings(told(other, encoder), own, "images", "net")

@@ -9,9 +9,11 @@ import pytest
 
 from berunda.bench.suite import FLOORS
 from berunda.bench.suites import load_suite, suite_names
+from berunda.bench.suites.losses import BEST
 from berunda.data import catalog
 from berunda.errors import ConfigError
 from berunda.methods import method_names
+from berunda.methods._auxiliary import TASKS
 from berunda.options.bench import parse_labels
 
 
@@ -27,6 +29,10 @@ def test_a_suite_names_what_there_is(name: str) -> None:
     assert set(suite.methods) <= {*FLOORS, *method_names()}
     assert all(parse_labels(text) for text in suite.labels)
     assert not suite.methods or set(FLOORS) <= set(suite.methods)
+
+
+def test_suites_know_every_auxiliary_task() -> None:
+    assert set(BEST) == set(TASKS)
 
 
 def test_another_name_is_told_the_nearest() -> None:

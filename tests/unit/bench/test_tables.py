@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 from berunda.assess.classify import Classified, classifier_figures
 from berunda.bench.cells import Cell, Setting, cells_of
-from berunda.bench.pictures import pooled_bins
+from berunda.bench.pictures import accuracy_lines, confusion_panels, half_interval, pooled_bins
 from berunda.bench.published import PUBLISHED, published_for
 from berunda.bench.rows import RowFile
 from berunda.bench.tables import write_tables
@@ -43,6 +44,7 @@ def row(method: str, labels: int | str, seed: int, skill: float, **more: Any) ->
         "seed": seed,
         "metrics": classifier_figures(part(30), part(90), class_names=NAMES),
         "wall_s": 10.0 + seed,
+        "training_s": 8.0,
         "images_per_s": 1000.0,
         "image_passes": 64_000,
         "hardware": "one core",
@@ -73,6 +75,7 @@ def lines_of(text: str, title: str) -> list[list[str]]:
         if not line.startswith("|"):
             break
         lines.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    assert len({len(line) for line in lines}) == 1, "as many heads as cells"
     return [lines[0], *lines[2:]]
 
 
@@ -97,7 +100,7 @@ def test_protocol_cost_calibration_and_differences(rows: Path, tmp_path: Path) -
     write_tables(rows, tmp_path)
     text = (tmp_path / "eurosat.md").read_text()
     assert "Protocol: index.csv's split, averaged model; test images: 90; validation labels used: 30;" in text
-    assert lines_of(text, "Cost of a run")[1] == ["fixmatch", "5", "0, 1, 2", "11", "1,000", "64,000", "one core"]
+    assert lines_of(text, "Cost of a run")[1] == ["fixmatch", "5", "0, 1, 2", "11", "8", "1,000", "64,000", "one core"]
     head, *lines = lines_of(text, "**Calibration**")
     assert head[3:5] == ["ECE before", "ECE after"]
     assert len(lines) == 8
@@ -171,6 +174,63 @@ def test_settings_of_one_file_get_pictures_of_their_own(rows: Path, tmp_path: Pa
     RowFile(rows).add([row("fixmatch", 5, 0, 3.0, encoder="hf/other:net")])
     names = {path.name for path in write_tables(rows, tmp_path)}
     assert {"eurosat_net_reliability_5.png", "eurosat_hf_other_net_reliability_5.png"} <= names
+
+
+def test_floors_stand_beside_every_net_under_their_own_encoder(rows: Path, tmp_path: Path) -> None:
+    found = [row("features_logreg", n, seed, 1.0, encoder="packaged") for n in (5, 20) for seed in range(3)]
+    RowFile(rows).add([*found, row("fixmatch", 5, 0, 3.0, encoder="another")])
+    write_tables(rows, tmp_path)
+    text = (tmp_path / "eurosat.md").read_text()
+    for net in ("net", "another"):
+        methods = [line[0] for line in lines_of(text[text.index(f"## eurosat, scene, {net}") :], "Overall accuracy, %")]
+        assert "features logreg (packaged)" in methods
+        assert "fixmatch" in methods
+    assert "## eurosat, scene, packaged" not in text
+
+
+def test_floors_alone_are_a_table(tmp_path: Path) -> None:
+    RowFile(tmp_path / "eurosat.json").add([row("features_logreg", 5, 0, 1.0, encoder="packaged")])
+    (cell,) = cells_of(RowFile(tmp_path / "eurosat.json").rows())
+    assert (cell.setting.encoder, cell.method) == ("packaged", "features logreg (packaged)")
+
+
+def test_the_order_of_the_rows_does_not_matter(rows: Path, tmp_path: Path) -> None:
+    RowFile(rows).add([row("features_logreg", 5, 0, 1.0, encoder="packaged"), row("vat", 5, 0, 1.0, encoder="other")])
+    first = write_tables(rows, tmp_path / "a")
+    found = RowFile(rows).rows()
+    np.random.default_rng(3).shuffle(found)  # type: ignore[arg-type]
+    rows.write_text(json.dumps(found))
+    second = write_tables(rows, tmp_path / "b")
+    assert [p.name for p in first] == [p.name for p in second]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_images_left_out_are_counted(rows: Path, tmp_path: Path) -> None:
+    RowFile(rows).add([row("supervised", 5, 0, 1.0, n_skipped=7)])
+    write_tables(rows, tmp_path)
+    assert "validation labels used: 30; broken images left out: 7; hardware" in (tmp_path / "eurosat.md").read_text()
+
+
+def test_bars_are_intervals_of_the_mean(rows: Path) -> None:
+    assert half_interval([0.80, 0.82, 0.87]) == pytest.approx(4.302653 * statistics.stdev([0.80, 0.82, 0.87]) / 3**0.5)
+    assert np.isnan(half_interval([0.8]))
+    cells = [cell for cell in cells_of(RowFile(rows).rows()) if cell.method == "fixmatch"]
+    figure = accuracy_lines(cells)
+    ((segment, *_), *_) = (bars.get_segments() for bars in figure.axes[0].collections)
+    values = cells[0].values("oa")
+    assert segment[1, 1] - segment[0, 1] == pytest.approx(2 * half_interval(values))
+    assert "95% t-interval" in figure.legends[0].get_title().get_text()
+
+
+def test_every_method_has_its_confusion_matrix(rows: Path) -> None:
+    cells = [cell for cell in cells_of(RowFile(rows).rows()) if cell.labels == "5"]
+    figure = confusion_panels(cells)
+    titles = [ax.get_title(loc="left").split("\n") for ax in figure.axes if ax.axison]
+    assert titles == [[cell.method, f"{len(cell.rows)} seed{'s' * (len(cell.rows) > 1)}"] for cell in cells]
+    pooled = np.sum([r["metrics"]["confusion"] for r in cells[0].rows], axis=0)
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_allclose(shown, pooled / pooled.sum(1, keepdims=True))
 
 
 def test_bins_of_several_seeds_are_pooled_by_their_images() -> None:

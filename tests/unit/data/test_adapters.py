@@ -67,6 +67,21 @@ def test_a_data_set_of_torchvision() -> None:
     assert images.classes == ("0", "1")
 
 
+def test_bands_have_the_names_given_else_the_data_sets_own_else_those_of_colours() -> None:
+    def bands(n: int, own: Any = None, **given: Any) -> tuple[str, ...]:
+        items = Items([(np.zeros((n, 4, 4), np.uint8), 0)])
+        items.bands = own  # type: ignore[attr-defined]
+        return from_dataset(items, **given).bands
+
+    assert bands(3) == ("red", "green", "blue")
+    assert bands(2) == ("b1", "b2")
+    assert bands(3, ("B08", "B04", "B03")) == ("B08", "B04", "B03")
+    assert bands(3, ("B08", "B04", "B03"), bands=("x", "y", "z")) == ("x", "y", "z")
+    assert bands(3, ("B08", "B04")) == ("red", "green", "blue"), "the data set names bands that it does not show"
+    with pytest.raises(DataError, match="3 bands found, 2 names given: x, y"):
+        bands(3, bands=("x", "y"))
+
+
 @pytest.mark.parametrize(
     ("items", "told"),
     [

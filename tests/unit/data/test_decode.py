@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,19 @@ def test_the_second_time_nothing_is_decoded_and_nothing_differs(
     assert len(n_decoded) == 6
     np.testing.assert_array_equal(first.pixels, second.pixels)
     assert first.fingerprint == second.fingerprint
+
+
+def test_the_time_of_opening_leaves_decoding_out(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path / "toy", class_files(["a", "b"], 3))
+    fill = decode._fill
+
+    def slow(*given: Any) -> Any:
+        time.sleep(2.0)
+        return fill(*given)
+
+    monkeypatch.setattr(decode, "_fill", slow)
+    assert 0 < opened(tmp_path / "toy", cache).opening_s < 2.0
+    assert 0 < opened(tmp_path / "toy", cache).opening_s < 2.0
 
 
 def test_equal_content_elsewhere_is_not_decoded_again(tmp_path: Path, cache: Path, n_decoded: list[str]) -> None:

@@ -29,6 +29,18 @@ def test_arrays_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
         replace(image_set([0, 1, 0], 2), **change)
 
 
+def test_images_of_two_parts_are_found_by_all_their_pixels() -> None:
+    images = image_set([0] * 8, 1, [TRAIN] * 3 + [TEST] * 4 + [UNLABELLED])
+    pixels = images.pixels.copy()
+    pixels[1] = pixels[2]
+    pixels[4] = pixels[6] = pixels[2]
+    pixels[5] = pixels[0]
+    pixels[5, 2, 0, 0] ^= 1  # alike in the row that is looked at first, not elsewhere
+    pixels[7] = pixels[3]
+    assert replace(images, pixels=pixels).repeats == ((7, 3), (1, 4), (1, 6)), "one trains without its label"
+    assert images.repeats == ()
+
+
 def test_scaling_is_that_of_training_and_unlabelled_images_only() -> None:
     images = image_set([0] * 10 + [1] * 10, 2, [TRAIN] * 5 + [UNLABELLED] * 5 + [TEST] * 10)
     pixels = images.pixels.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_the_second_opening_decodes_nothing_and_a_damaged_store_is_made_anew(
     stored.write_bytes(bytes(content))
     np.testing.assert_array_equal(opened(folder).flat_labels, expected)
     assert len(turns) == 2
+
+
+def test_the_time_of_opening_leaves_decoding_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from berunda.data.masks import decode
+
+    folder, fill = write_folder(tmp_path / "set", n=5), decode._fill
+    monkeypatch.setattr(decode, "_fill", lambda *args: time.sleep(2.0) or fill(*args))
+    assert 0 < opened(folder).opening_s < 2.0
 
 
 def test_index_masks_need_no_table_and_ignore_0_and_255(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from toy_masks import PUBLISHED, published, scene, write_png, write_tif
 from berunda.data import catalog
 from berunda.data.catalog._france import CLASSES, LABELLED, ROLES, UNLABELLED_TOWNS
 from berunda.data.catalog.cityscapes import CATEGORIES
+from berunda.data.catalog.minifrance import MiniFrance
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.data.masks.images import MaskSet, open_masks
 from berunda.errors import DataError, SecurityError
@@ -24,7 +25,9 @@ COLOURS = {
     "dubai": ((60, 16, 152), (132, 41, 246), (110, 193, 228), (254, 221, 58), (226, 169, 41), (155, 155, 155)),
 }
 COLOURS["potsdam"] = COLOURS["vaihingen"]
-WITH_MASKS = [entry.name for entry in catalog.entries() if "segmentation" in entry.tasks and entry.name != "folder"]
+WITH_MASKS = [
+    entry.name for entry in catalog.entries() if "segmentation" in entry.tasks and entry.name not in ("csv", "folder")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +202,10 @@ def test_the_real_dubai_has_72_images_and_known_shares() -> None:
     expected = {"building": 0.133, "land (unpaved)": 0.524, "road": 0.094, "vegetation": 0.103, "water": 0.136}
     shares = masks.class_shares(range(72))
     np.testing.assert_allclose(shares, np.array([expected[name] for name in masks.classes]) / 0.99, atol=0.002)
+
+
+def test_numbers_of_urban_atlas_are_those_of_the_maps() -> None:
+    """A bundle numbers classes 1..C in the order of the schema."""
+    values = np.arange(1, 15).reshape(1, -1)
+    np.testing.assert_array_equal(MiniFrance.schema.classes_of(values, "mask") + 1, values)
+    assert MiniFrance.schema.names == tuple(name for name, _ in CLASSES)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from toy_masks import write_png
 from toy_sites import picture, write_site, write_sites
 
+from berunda.data import site_classes
+from berunda.data.order import Randomness
 from berunda.data.site_classes import count_classes
 from berunda.data.site_layouts import Cutting, find_sites
+from berunda.data.site_maker import Blocks, SiteMaker, thinned
 from berunda.data.site_pixels import Broken, Ground, Patch, SitePixels, measure_site_scaling, place_of
-from berunda.data.sites import SiteSet, role_of
+from berunda.data.sites import Site, SiteSet, role_of
 from berunda.data.synthetic import Landscape, block, write_scene, write_truth
-from berunda.errors import ConfigError, DataError, SecurityError
+from berunda.errors import ConfigError, DataError, GeoError, SecurityError
 from berunda.geo.grid import Window
 
 
@@ -123,6 +129,50 @@ def test_scenes_are_sites_and_one_scene_is_cut_into_some(tmp_path: Path) -> None
         find_sites(paths[:1], Cutting(block_px=256))
 
 
+def test_a_raster_of_classes_is_read_under_the_blocks_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Landscape(seed=3, rows=100, cols=100, cloud_share=0.0, site="site23")
+    scene, truth = write_scene(tmp_path / "s.tif", spec), write_truth(tmp_path / "t.tif", spec)
+    sites = find_sites([str(scene)], Cutting(block_px=32, site_px=64))
+    monkeypatch.setattr(site_classes, "read_labels", None)  # no region is to become a polygon
+    found = count_classes(sites, str(truth))
+    assert found is not None
+    for item, counts in zip(sites.items, found.counts, strict=True):
+        assert item.window is not None
+        expected = np.bincount(block(spec, item.window)[1].ravel(), minlength=7)[1:]
+        assert sorted(counts[counts > 0].tolist()) == sorted(expected[expected > 0].tolist())
+        assert counts.sum() == 32 * 32
+
+
+def test_a_raster_of_classes_may_have_another_grid_and_must_lie_on_the_ground(tmp_path: Path) -> None:
+    spec = Landscape(seed=3, rows=128, cols=128, cloud_share=0.0, site="site23")
+    scene, truth = write_scene(tmp_path / "s.tif", spec), write_truth(tmp_path / "t.tif", spec)
+    sites = find_sites([str(scene)], Cutting(block_px=32, site_px=64))
+    same = count_classes(sites, str(truth))
+    with rasterio.open(truth) as file:
+        values, profile = file.read(1), file.profile
+        tags = file.tags()
+    t = profile["transform"]
+
+    def moved(name: str, pixels: np.ndarray, transform: rasterio.Affine) -> str:
+        shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
+        with rasterio.open(tmp_path / name, "w", **{**profile, **shape, "transform": transform}) as file:
+            file.write(pixels, 1)
+            file.update_tags(**tags)
+        return str(tmp_path / name)
+
+    fine = moved("fine.tif", values.repeat(2, 0).repeat(2, 1), t * t.scale(0.5))
+    part = moved("part.tif", values[:, 64:], t * t.translation(64, 0))
+    finer, partly = count_classes(sites, fine), count_classes(sites, part)
+    assert same is not None
+    assert finer is not None
+    assert partly is not None
+    assert finer.classes == same.classes
+    np.testing.assert_array_equal(finer.counts, same.counts)
+    assert partly.counts.sum() == 128 * 64
+    with pytest.raises(GeoError, match="no labelled pixel on the scene"):
+        count_classes(sites, moved("far.tif", values, t * t.translation(4000, 0)))
+
+
 def test_too_many_images_are_drawn_by_seed_and_counted(tmp_path: Path) -> None:
     write_sites(tmp_path, 6)
     first, again = (find_sites([str(tmp_path)], Cutting(max_per_site=4, seed=1)) for _ in range(2))
@@ -140,6 +190,7 @@ def test_roles_are_given_by_name_or_pattern(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one role of each site"):
         sites.with_roles({"labelled": ["east"], "test": ["east"]})
     assert role_of(" Labeled_Train ", "x") == "labelled"
+    assert {role_of(word, "x") for word in ("val", "valid", "Validation")} == {"labelled"}
 
 
 def test_bands_that_differ_between_sites_are_an_error_that_names_both(tmp_path: Path) -> None:
@@ -184,3 +235,83 @@ def test_two_sets_join_with_names_told_apart(tmp_path: Path) -> None:
     assert {s.group for s in both.sites} == {"one", "two"}
     assert both.items[-1].name == "two/west/001.png"
     assert both.counts.tolist() == [2] * 8
+
+
+def test_roles_reach_both_of_two_sets(tmp_path: Path) -> None:
+    one = find_sites([str(write_sites(tmp_path / "one", 2))], Cutting())
+    two = find_sites([str(write_sites(tmp_path / "two", 2))], Cutting())
+
+    def roles_of(**roles: list[str]) -> dict[str, str]:
+        return {s.name: s.role for s in one.joined(two).with_roles(roles).sites if s.role}
+
+    only = roles_of(test=["two/west"])
+    assert only == {"two/west": "test"} | {f"two/{name}": "unlabelled" for name in ("east", "north", "south")}
+    both = roles_of(labelled=["east"], test=["one/north"])
+    assert both["one/east"] == both["two/east"] == "labelled"
+    assert both["one/north"] == "test"
+    assert both["two/north"] == "unlabelled"
+
+
+def test_others_may_stay_without_a_role(tmp_path: Path) -> None:
+    sites = find_sites([str(write_sites(tmp_path, 2))], Cutting()).with_roles({"test": ["west"]}, others="")
+    assert [s.role for s in sites.sites] == ["", "", "", "test"]
+
+
+def test_rasters_of_classes_beside_the_images_are_none_of_them_and_belong_by_their_path(tmp_path: Path) -> None:
+    place = tmp_path / "d" / "site"
+    for name in ("a/1.png", "b/1.png", "b/1_2.png", "b/3.png"):
+        write_png(place / name, picture(len(name)))
+    for name, value in {"a/1.png": 1, "b/1_2.png": 2, "b/3_UA.png": 3, "c/9.png": 4}.items():
+        write_png(place / "labels" / name, np.full((32, 32), value, np.uint8))
+    write_site(tmp_path / "d" / "other", 1, 2)
+    sites = find_sites([str(tmp_path / "d")], Cutting())
+    known = {item.name: item.truth for item in sites.items if item.name.startswith("site/")}
+    assert known == {
+        "site/a/1.png": place / "labels" / "a" / "1.png",
+        "site/b/1.png": None,
+        "site/b/1_2.png": place / "labels" / "b" / "1_2.png",
+        "site/b/3.png": place / "labels" / "b" / "3_UA.png",
+    }
+    assert [item.label for item in sites.items if item.site == 1] == ["a", "b", "b", "b"]
+    assert any("1 rasters of classes have no image of their path and name: site/c/9" in note for note in sites.notes)
+
+
+@pytest.mark.parametrize("whole_up_to", [0, 100_000])
+def test_only_the_blocks_that_are_drawn_become_images(whole_up_to: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SiteMaker("large", None, Cutting(max_per_site=100, seed=3, whole_up_to=whole_up_to))
+    for number, rows in enumerate((640_000, 6400, 640)):
+        if number < 2:
+            made.add_site(Site(f"s{number}"))
+        made.add_blocks(Blocks("scene", min(number, 1), number, Window(7, 9, rows, 320_000), 64, Path("scene.tif")))
+    built: list[int] = []
+    whole = Blocks.item
+    monkeypatch.setattr(Blocks, "item", lambda self, number: built.append(number) or whole(self, number))
+    start = time.perf_counter()
+    sites = made.done()
+    assert time.perf_counter() - start < 5
+    assert len(built) == len(sites) == 200
+    assert sites.counts.tolist() == [100, 100]
+    assert any("50549800 of 50550000 images were left out" in note for note in sites.notes)
+    assert {item.scene for item in sites.items if item.site == 1} == {1, 2}
+    for item in sites.items:
+        assert item.window is not None
+        assert (item.window.row - 7) % 64 == (item.window.col - 9) % 64 == 0
+
+
+def test_a_draw_of_blocks_is_one_of_all_blocks_in_order(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif", Landscape(seed=1, rows=160, cols=224, cloud_share=0.0, site="site23"))
+    every = find_sites([str(scene)], Cutting(block_px=32, site_px=160))
+    some = find_sites([str(scene)], Cutting(block_px=32, site_px=160, max_per_site=9, seed=5))
+    expected = []
+    for site in range(len(every.sites)):
+        mine = every.items_of([site])
+        draw = Randomness(5).numpy("images of a site", site)
+        expected += np.sort(draw.choice(mine, 9, replace=False)).tolist() if len(mine) > 9 else mine.tolist()
+    assert [item.name for item in some.items] == [every.items[i].name for i in expected]
+    assert len(some) < len(every)
+    listed = find_sites([str(scene)], Cutting(block_px=32, site_px=160, max_per_site=9, whole_up_to=len(every)))
+    assert listed.items == every.items
+    assert not listed.notes
+    again = thinned(listed, Cutting(max_per_site=9, seed=5))
+    assert again.items == some.items
+    assert again.notes == some.notes

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from berunda import losses
 from berunda.augment.geometry import Geometry, draw_geometry
 from berunda.methods import make_method
 from berunda.methods._checking.trial import make_trial
@@ -108,6 +109,25 @@ def test_without_mixing_it_is_cross_entropy_and_squared_error() -> None:
     trial = make_trial(make_method("mixmatch", {"alpha": 0.01, "mu": 2.0}), "scene")
     batch = trial.batch()
     labelled = batch.labelled["weak"]
-    expected = torch.nn.functional.cross_entropy(trial.net(labelled.pixels), labelled.labels).detach()
-    assert float(trial.loss(batch).terms["supervised"]) == pytest.approx(float(expected), rel=0.05)
+    expected = losses.supervised_loss(trial.net(labelled.pixels), labelled.labels, labelled.valid, balance=True)
+    assert float(trial.loss(batch).terms["supervised"]) == pytest.approx(float(expected.detach()), rel=0.05)
     assert trial.loss(Batch(batch.labelled)).terms["unsupervised"] == 0
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_classes_of_maps_are_balanced_as_those_of_other_methods(balance) -> None:
+    """Hardly mixed, the labelled part is the supervised method's loss of the same option."""
+    trial = make_trial(make_method("mixmatch", {"alpha": 0.01, "balance": balance}), "segmentation")
+    batch = trial.batch()
+    labelled = batch.labelled["weak"]
+    assert labelled.labels is not None
+    labelled.labels[labelled.labels == 2] = 1
+    labelled.labels[:, 6, 6] = 2  # a rare class, of which the net is sure everywhere
+    trial.net.get_parameter("head.bias").data += torch.tensor([0.0, 0.0, 5.0])
+    logits = trial.net(labelled.pixels).detach()
+    expected, other = (
+        float(losses.supervised_loss(logits, labelled.labels, labelled.valid, balance=b))
+        for b in (balance, not balance)
+    )
+    found = float(trial.loss(batch).terms["supervised"])
+    assert abs(found - expected) < abs(found - other) / 2

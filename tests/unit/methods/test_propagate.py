@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,12 @@ from toy_methods import N_LISTED, TaskSource, spec_of, tiny
 from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
 from berunda.methods.contract import NetSpec, SplitNet, Step, Surveyed
-from berunda.methods.propagate import _FOLLOWERS, Propagate, propagate_loss
+from berunda.methods.propagate import Propagate, propagate_loss
 from berunda.models.propagation import aligned, corrected, joined, knn_graph, most_trusted, smoothed
 from berunda.train import survey
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
-from berunda.train.stages import plan_stages
+from berunda.train.stages import methods_of, plan_stages
 
 
 def test_loss_equals_its_numpy_twin() -> None:
@@ -97,7 +99,8 @@ def clusters(n: int, seed: int, labelled: bool) -> Surveyed:
     labels = np.arange(n) % 3
     features = np.eye(3, 8)[labels] * 3 + draw.normal(size=(n, 8)) * 0.3
     logits = torch.zeros(n, 3)
-    return Surveyed(torch.from_numpy(features).float(), logits, torch.from_numpy(labels) if labelled else None)
+    given, twins = (torch.from_numpy(labels), torch.full((n,), -1)) if labelled else (None, None)
+    return Surveyed(torch.from_numpy(features).float(), logits, given, twins)
 
 
 def test_labels_reach_their_cluster() -> None:
@@ -109,6 +112,22 @@ def test_labels_reach_their_cluster() -> None:
     later = method.survey(extra, clusters(3, 0, True), clusters(90, 1, False), Step(9, 10))
     assert later["guess"].argmax(1).tolist() == [i % 3 for i in range(90)], "labels hold where the net says nothing"
     assert later["believed"].sum() > 80
+
+
+def test_a_labelled_image_among_the_unlabelled_ones_stands_in_the_graph_once_with_its_label() -> None:
+    method = Propagate(neighbours=5, components=4)
+    extra = method.init(torch.nn.Module(), NetSpec("scene", 3, 3, n_labelled=3, n_unlabelled=90))
+    every = clusters(90, 1, False)
+    place = torch.tensor([30, 31, 32])
+    own = Surveyed(every.features[place], every.logits[place], torch.tensor([1, 1, 2]), place)
+    apart = replace(own, twins=torch.full((3,), -1))
+    for index in (0, 9):
+        found = method.survey(extra, own, every, Step(index, 10))
+        assert found["guess"].shape == (90, 3)
+        assert found["guess"][place].tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]], "though alone"
+        assert found["believed"][place].tolist() == [1, 1, 1]
+        twice = method.survey(extra, apart, every, Step(index, 10))
+        assert not torch.equal(twice["guess"], found["guess"])
 
 
 def test_shares_move_from_those_of_the_labels_to_those_that_the_net_finds() -> None:
@@ -218,6 +237,43 @@ def test_a_source_without_a_list_is_refused() -> None:
 def test_unknown_follower_is_refused() -> None:
     with pytest.raises(ConfigError, match="fixmtach"):
         Propagate(then="fixmtach")
-    whole_image = {name for name in method_names() if "scene" in make_method(name, {}).needs().tasks}
-    assert set(_FOLLOWERS) == whole_image - {"propagate"}
 
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_of_scenes_may_follow_and_no_other(name: str) -> None:
+    serves = "scene" in make_method(name, {}).needs().tasks
+    if serves and name != "propagate":
+        assert [method.name for method in methods_of(Propagate(then=name))] == ["propagate", name]
+    else:
+        with pytest.raises(ConfigError, match=f"option 'then' is '{name}'"):
+            Propagate(then=name)
+
+
+def test_the_follower_has_options_of_its_own() -> None:
+    given = {"then": "fixmatch", "fixmatch.threshold": ".9", "graphs": 2, "fixmatch.balance": False}
+    method = make_method("propagate", given)
+    _, after = methods_of(method)
+    assert after == make_method("fixmatch", {"threshold": 0.9, "balance": False})
+    assert plan_stages(method, 8)[1].method == after
+    written_out = make_method(
+        "propagate", {"then": "fixmatch", "then_options": "balance=no,threshold=0.9", "graphs": 2}
+    )
+    assert methods_of(written_out)[1] == after
+    assert make_method("propagate", asdict(method)) == method
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("propagate", {"then": "fixmatch", "fixmatch.tau": 1}, "method 'fixmatch': option 'tau' is unknown"),
+        ("propagate", {"then": "fixmatch", "fixmatch.threshold": 2}, "option 'threshold' is 2.0, expected 0 to 1"),
+        ("propagate", {"then": "fixmatch", "mixmatch.mu": 2}, "options mixmatch.mu found, but then=fixmatch"),
+        ("propagate", {"fixmatch.threshold": 0.9}, "options fixmatch.threshold found, but then=none"),
+        ("propagate", {"then_options": "mu=1"}, "option 'then_options' is 'mu=1', expected nothing"),
+        ("propagate", {"then": "fixmatch", "then_options": "mu"}, "holds 'mu', expected NAME=VALUE"),
+        ("fixmatch", {"mixmatch.mu": 2}, "option mixmatch.mu is unknown; no other method goes on after it"),
+    ],
+)
+def test_options_that_no_follower_has_are_refused(name: str, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        make_method(name, given)

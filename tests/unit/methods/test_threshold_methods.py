@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from berunda.errors import ConfigError
-from berunda.methods import make_method
+from berunda.methods import describe_method, make_method, method_names
 from berunda.methods._checking.trial import make_trial
 from berunda.methods.adamatch import adamatch_loss, relative_threshold
 from berunda.methods.contract import Batch
@@ -208,8 +209,9 @@ def test_labels_come_from_the_teacher_or_the_student(name: str) -> None:
     for q_from, n_passes in (("teacher", 1), ("student", 2)):
         trial = make_trial(make_method(name, {"q_from": q_from}), "scene")
         assert (trial.teacher is not None) == (q_from == "teacher")
-        extra = {"adamatch": 1, "defixmatch": 1}.get(name, 0) / trial.method.needs().unlabelled_ratio
-        assert trial.method.needs().trained_passes == pytest.approx(n_passes + extra)
+        assert trial.method.needs().trained_passes == n_passes
+        of_labelled = {"adamatch": 2, "defixmatch": 2 + (1 / 3 if q_from == "teacher" else 1)}.get(name, 1)
+        assert trial.method.needs().labelled_passes == of_labelled
     trial = make_trial(make_method(name), "scene")
     trial.teacher = None
     with pytest.raises(ConfigError, match=f"method '{name}': found no teacher"):
@@ -220,3 +222,34 @@ def test_strong_views_of_whole_images_have_a_geometry_of_their_own_and_those_of_
     for task, is_shared in (("scene", False), ("segmentation", True)):
         views = make_trial(make_method("fixmatch"), task).batch().unlabelled
         assert (views["weak"].geometry is views["strong"].geometry) == is_shared
+
+
+def whole_image_cases() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every method that serves scenes, and once more with the student labelling where that is a choice."""
+    for name in method_names():
+        needs = make_method(name).needs()
+        if "scene" in needs.tasks:
+            yield name, {}
+            if any(setting["name"] == "q_from" for setting in describe_method(name)["settings"]):
+                yield name, {"q_from": "student"}
+
+
+@pytest.mark.parametrize(("name", "options"), list(whole_image_cases()))
+def test_passes_declared_are_passes_made(name: str, options: dict[str, Any]) -> None:
+    """A step is counted image by image where it goes through the net: without gradient, a third."""
+    trial = make_trial(make_method(name, options), "scene")
+    made = []
+
+    def count(_: object, __: object, out: Tensor) -> None:
+        made.append(len(out) * (1 if torch.is_grad_enabled() else 1 / 3))
+
+    for net in (trial.net, *(() if trial.teacher is None else (trial.teacher.net,))):
+        net.first.register_forward_hook(count)  # type: ignore[operator, union-attr]
+    batch = trial.batch()
+    trial.loss(batch)
+    n_labelled, n_unlabelled = (
+        sum(len(view.pixels) for view in list(views.values())[:1]) for views in (batch.labelled, batch.unlabelled)
+    )
+    needs = trial.method.needs()
+    declared = n_labelled * needs.labelled_passes + n_unlabelled * (needs.trained_passes + needs.forward_passes / 3)
+    assert sum(made) == pytest.approx(declared)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +11,6 @@ import torch
 from torch import nn
 from toy_training import ToySource
 
-from berunda.api.fit import passes_per_step
 from berunda.augment.puzzle import far_permutations
 from berunda.bench.bound import images_per_step
 from berunda.errors import ConfigError
@@ -17,10 +18,11 @@ from berunda.mapping.bundle import make_tensors
 from berunda.methods import make_method
 from berunda.methods._auxiliary import JigsawHead
 from berunda.methods._checking.trial import PointNet, Trial, make_trial, without_labels, without_pixels
-from berunda.methods.contract import Batch, NetSpec
+from berunda.methods.contract import Batch, Loss, NetSpec
 from berunda.models.build import build_net
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
+from berunda.train.passes import passes_per_step
 
 DENSE = ("l1", "l2", "kmeans", "mumford_shah")
 ALL = (*DENSE, "inpainting", "jigsaw")
@@ -61,6 +63,33 @@ def test_late_auxiliary_task_reaches_all_but_the_classifier(aux) -> None:
     trial = auxiliary_gradients("berunda", aux=aux)
     assert touched(trial.net) == {"encoder", "project", "fuse"}
     assert touched(trial.extra) == {"head"}
+
+
+@pytest.mark.parametrize("decoder", ["unet", "slim", "slim4", "segnet"])
+@pytest.mark.parametrize("aux", ["l1", "kmeans", "inpainting"])
+def test_late_auxiliary_task_does_not_read_the_pixel_path(decoder, aux) -> None:
+    """Pixels that go past the encoder would rebuild themselves; the classifier reads them still."""
+
+    def net(spec: NetSpec) -> nn.Module:
+        encoder = "vgg11_bn" if decoder == "segnet" else spec.encoder
+        kind: dict[str, Any] = {"decoder": decoder, "encoder": encoder, "encoder_depth": 2, "pretrained": False}
+        return build_net(replace(spec, pixel_path=True, **kind))
+
+    trial = make_trial(make_method("berunda", {"aux": aux}), "segmentation", net)
+    plain = touched_by(trial.loss())
+    assert "pixel_path" in plain(trial.net)
+    trial = make_trial(make_method("berunda", {"aux": aux}), "segmentation", net)
+    trial.labelled = without_labels(trial.labelled)
+    reached = touched_by(trial.loss())
+    assert "pixel_path" not in reached(trial.net)
+    assert {"encoder"} < reached(trial.net)
+    assert reached(trial.extra) == {"head"}
+
+
+def touched_by(loss: Loss) -> Callable[[nn.Module], set[str]]:
+    """Go back through a loss and return what tells the parts that it reached."""
+    loss.total.backward()
+    return touched
 
 
 def test_jigsaw_reaches_the_encoder_alone() -> None:

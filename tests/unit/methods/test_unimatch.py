@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from berunda.api.fit import passes_per_step
 from berunda.augment.mix import draw_cutmix
 from berunda.methods import make_method
 from berunda.methods._checking.trial import Trial, make_trial, without_images
 from berunda.methods.contract import NetSpec
 from berunda.methods.unimatch import drop_channels, unimatch_loss
 from berunda.models.build import build_net
+from berunda.train.passes import passes_per_step
 
 
 def twin(values: list[float], lambda_u: float) -> float:

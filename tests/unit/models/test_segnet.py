@@ -7,7 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from berunda.errors import ConfigError
+from berunda.models import build
 from berunda.models.build import build_net
+from berunda.models.frozen import to_training
 from berunda.models.segnet import pool, unpool
 from berunda.models.spec import NetSpec
 
@@ -102,3 +104,17 @@ def test_the_second_decoder_reads_the_same_features_and_shares_nothing(decoder, 
 def test_whole_images_have_no_second_decoder_for_pixels() -> None:
     net = build_net(NetSpec("scene", 4, 3, pretrained=False))
     assert not hasattr(net, "second_decoder")
+
+
+@pytest.mark.parametrize("n_frozen", [0, 1, 2])
+def test_frozen_stages_are_the_first_ones(n_frozen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretrained weights are needed to freeze; random ones stand for them here."""
+    real = build.build_pooling_encoder
+    monkeypatch.setattr(build, "build_pooling_encoder", lambda name, **how: real(name, **{**how, "pretrained": False}))
+    net = build_net(spec(pretrained=True, frozen_stages=n_frozen))
+    trained = [any(p.requires_grad for p in stage.parameters()) for stage in net.encoder.stages]
+    assert trained == [i >= n_frozen for i in range(2)]
+    to_training(net)
+    assert [stage.training for stage in net.encoder.stages] == trained
+    net(torch.randn(2, 4, 16, 16)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)

@@ -7,7 +7,8 @@ from berunda.bench.suite import Arm, Suite
 __all__ = ["SUITE"]
 
 _NETS = (("unet", ""), ("slim", ""), ("segnet", "vgg16_bn"))
-"""Decoders, each with its encoder where it has one of its own; weights for those are fetched, or --no-pretrained."""
+"""Decoders, each with its encoder where it has one of its own. Weights for that are fetched; where they cannot be had,
+or with --no-pretrained, those nets start from random ones, and their rows say so."""
 
 SUITE = Suite(
     name="architectures",
@@ -24,7 +25,11 @@ SUITE = Suite(
             for form in ("early", "late")
             for aux in ("l1", "kmeans")
         ),
-        *(Arm("wnet", {"aux": aux}) for aux in ("l1", "kmeans")),
+        *(
+            Arm("wnet", {"aux": aux}, decoder=decoder, encoder=encoder)
+            for decoder, encoder in _NETS[::2]
+            for aux in ("l1", "kmeans")
+        ),
     ),
     mask_labels=("4",),
 )

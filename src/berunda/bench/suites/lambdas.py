@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from berunda.bench.suite import Arm, Suite
+from berunda.bench.suites.losses import BEST
 
-__all__ = ["AUXILIARY", "SUITE"]
+__all__ = ["SUITE"]
 
-AUXILIARY = ("l1", "l2", "kmeans", "mumford_shah", "inpainting", "jigsaw")
 WEIGHTS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
 SUITE = Suite(
@@ -18,7 +18,7 @@ SUITE = Suite(
     task="segmentation",
     arms=(
         Arm("supervised"),
-        *(Arm("berunda", {"aux": aux, "lambda_u": weight}) for aux in AUXILIARY for weight in WEIGHTS),
+        *(Arm("berunda", {"aux": aux, "lambda_u": weight}) for aux in BEST for weight in WEIGHTS),
     ),
     mask_labels=("4",),
 )

@@ -73,8 +73,7 @@ class Folder(Entry):
         places = [_place(root, name, parts, has_parts, bool(tops)) for name, parts in folders.items()]
         names, class_names, said = list(files), [place[0] for place in places], [place[1] for place in places]
         taught = {c for c, part in zip(class_names, said, strict=True) if c and part in (None, TRAIN)}
-        empty = {p.name for p in root.iterdir() if _is_class(p)} if root.is_dir() and tops and not has_parts else set()
-        classes = tuple(sorted(taught | empty, key=natural))
+        classes = tuple(sorted(taught | (_folders_of_classes(root, has_parts) if tops else set()), key=natural))
         labels = labels_of(names, class_names, classes, str(root))
         parts = complete_parts(names, labels, said)
         samples = map(Sample, names, files.values(), labels, parts)
@@ -95,6 +94,16 @@ def _place(root: Path, name: str, parts: Sequence[str], has_parts: bool, has_fol
         f"{root}: image {name!r} lies in no class's folder; expected one sub-directory a class, and images without "
         "label in unlabelled/"
     )
+
+
+def _folders_of_classes(root: Path, has_parts: bool) -> set[str]:
+    """Return the names of the folders in which training images of a class belong, those without any image included."""
+    if not root.is_dir():
+        return set()
+    above = [root]
+    if has_parts:
+        above = [path for path in root.iterdir() if path.is_dir() and PART_WORDS.get(path.name.lower()) == TRAIN]
+    return {path.name for place in above for path in place.iterdir() if _is_class(path)}
 
 
 def _is_class(path: Path) -> bool:

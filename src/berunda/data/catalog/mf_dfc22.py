@@ -25,6 +25,8 @@ class MFDFC22(MaskEntry):
     Images at .5 m and elevations at 1 m come on one grid, that of the images. Masks hold 0 to 15; 0 (no information)
     and 15 (clouds and shadows) are ignored. The masks of `val` are not published: its images serve submissions
     (`berunda.api.submission`), and of the labelled tiles 60/20/20 train, validate and test, by the hash of their names.
+    So tiles of one conurbation lie on both sides: figures are of known towns, which every report says, and submissions
+    tell of new ones.
     """
 
     name = "mf_dfc22"

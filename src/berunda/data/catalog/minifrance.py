@@ -16,7 +16,9 @@ class MiniFrance(MaskEntry):
     """MiniFrance: images in folders `BDORTHO`, masks in folders `UA` (or `UrbanAtlas`), one folder a conurbation.
 
     Nice and Nantes with Saint-Nazaire are labelled, six conurbations are used without masks, eight test. Folders may
-    be nested either way round (`BDORTHO/Nice` or `Nice/BDORTHO`). Decoded, all of it takes about 640 GB;
+    be nested either way round (`BDORTHO/Nice` or `Nice/BDORTHO`). The names are those of
+    MiniFrance-DFC22 and of public code that reads tinyMiniFrance, not verified against the publisher's own listing; so
+    both orders and both names of the masks' folder are taken. Decoded, all of it takes about 640 GB;
     `berunda.data.masks.tiny.build_tiny` makes the small form of it.
     """
 

@@ -6,6 +6,7 @@ authors' download, whose images come as one .rar a category, as published code r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -75,5 +76,6 @@ def _joined(folder: Path) -> Table:
             f"{odd.path}: {len(odd.classes)} columns of classes found, expected the {len(first.classes)} of "
             f"{first.path.name} in the same order; fetch it again"
         )
-    files, values = (tuple(chain.from_iterable(getattr(t, name) for t in tables)) for name in ("files", "values"))
-    return Table(folder, files, (), (), first.classes, values)
+    by_row = ("files", "values", "windows", "truths", "sites", "listed")
+    joined = {name: tuple(chain.from_iterable(getattr(table, name) for table in tables)) for name in by_row}
+    return replace(first, path=folder, names=(), parts=(), **joined)

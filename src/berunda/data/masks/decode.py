@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def decoded_masks(listing: MaskListing, *, cache: Path | None = None, progress: 
         SecurityError: a file was refused by policy.
         OutputError: the cache cannot be written.
     """
+    start, decoding_s = time.perf_counter(), 0.0
     store, told = (cache or cache_folder()) / "masks", progress or Silent()
     with writing_store(store):
         schema = listing.schema
@@ -57,9 +60,12 @@ def decoded_masks(listing: MaskListing, *, cache: Path | None = None, progress: 
         folder = store / folder_name(listing.name, key)
         about = _read(folder)
         if about is None:
+            missing_at = time.perf_counter()
             with locked_folder(folder, told):
                 about = _read(folder) or _fill(folder, listing, told)
-        return _mask_set(listing, key, folder, about)
+            decoding_s = time.perf_counter() - missing_at
+        masks = _mask_set(listing, key, folder, about)
+        return replace(masks, opening_s=time.perf_counter() - start - decoding_s)
 
 
 def _named_files(listing: MaskListing) -> list[tuple[str, File]]:
@@ -150,11 +156,11 @@ def _headers(files: MaskFiles, listing: MaskListing) -> list[Header]:
         header = files.header(sample.name, sample.images)
         headers.append(header)
         if sample.mask is not None:
-            rows, cols = files.mask_size(_mask_name(sample), sample.mask)
-            if (rows, cols) != (header.rows, header.cols):
-                unlike.append(
-                    f"{_mask_name(sample)} has {cols} x {rows} px, {sample.name} {header.cols} x {header.rows}"
-                )
+            rows, cols = files.whole_size(_mask_name(sample), (sample.mask,))
+            is_part = sample.mask.window is not None  # its image's file and its own are on one grid all the same
+            size = files.whole_size(sample.name, sample.images) if is_part else (header.rows, header.cols)
+            if (rows, cols) != size:
+                unlike.append(f"{_mask_name(sample)} has {cols} x {rows} px, {sample.name} {size[1]} x {size[0]}")
     if unlike:
         more = f"; and {len(unlike) - _N_NAMED} more" if len(unlike) > _N_NAMED else ""
         raise DataError(

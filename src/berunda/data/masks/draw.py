@@ -79,12 +79,12 @@ def draw_masks(
         labels: how many training images are labelled; a share of them; or "all".
         unit: what a number counts.
         seed: of the draw.
-        sites: labelled images come from these sites alone; from all where None.
+        sites: images whose masks train or validate come from these sites alone; from all where None.
 
     Raises:
-        DataError: there are not that many images with masks, a site is unknown, or no test image has a mask.
+        DataError: there are not that many images with masks, a site is unknown, or no test image has a labelled pixel.
     """
-    pool = masks.of(TRAIN, labelled=True)
+    pool = _with_labels(masks, TRAIN)
     if sites is not None:
         known = sorted({masks.sites[i] for i in pool})
         unknown = [site for site in sites if site not in known]
@@ -93,15 +93,17 @@ def draw_masks(
                 f"data set {masks.name}: no labelled image of site {unknown[0]!r} found, expected one of "
                 f"{', '.join(known)}"
             )
-        pool = np.array([i for i in pool if masks.sites[i] in sites], np.int64)
-    test = masks.of(TEST, labelled=True)
+        pool = _of_sites(masks, pool, sites)
+    test = _with_labels(masks, TEST)
     if not len(test):
+        n_void = len(masks.of(TEST, labelled=True))
+        found = f"{n_void} test images have masks without a labelled pixel" if n_void else "no test image with a mask"
         raise DataError(
-            f"data set {masks.name}: no test image with a mask found, expected some to measure on; add images and "
-            "masks to test/, or more images"
+            f"data set {masks.name}: {found} found, expected some to measure on; add images and masks to test/, or "
+            "more images" + (", and check which values the schema ignores" if n_void else "")
         )
     train = _first(masks, pool, labels, unit, Randomness(seed).numpy("labelled masks"))
-    held_out = masks.of(VALIDATION, labelled=True)
+    held_out = _of_sites(masks, _with_labels(masks, VALIDATION), sites)
     validation = Randomness(seed).numpy("validation masks").permutation(held_out)[: len(train)]
     return DrawnMasks(
         masks=masks,
@@ -110,6 +112,16 @@ def draw_masks(
         unlabelled=np.flatnonzero((masks.parts == TRAIN) | (masks.parts == UNLABELLED)),
         test=test,
     )
+
+
+def _with_labels(masks: MaskSet, part: int) -> np.ndarray:
+    """Return the images of a part whose masks hold a labelled pixel."""
+    index = masks.of(part, labelled=True)
+    return np.asarray(index[masks.class_counts[index].sum(axis=1) > 0])
+
+
+def _of_sites(masks: MaskSet, index: np.ndarray, sites: Sequence[str] | None) -> np.ndarray:
+    return index if sites is None else np.array([i for i in index if masks.sites[i] in sites], np.int64)
 
 
 def _first(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from berunda.data.masks.schema import pack_colors
 from berunda.data.photo import TIFF_MAGIC, Decoded, Undecodable, decode_image, is_photograph, open_photo, reason_of
 from berunda.data.store import FileReader
 from berunda.errors import DataError, GeoError
+from berunda.geo.grid import Window
 
 if TYPE_CHECKING:
     from berunda.geo.raster import Scene
@@ -23,6 +25,7 @@ __all__ = ["Header", "MaskFiles"]
 
 _KEPT = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int16))
 _BLOCK_PX = 1024
+_N_KEPT = 4  # scenes whose windows are read in turn: image and mask, and those of the next
 
 
 class Header(NamedTuple):
@@ -37,12 +40,31 @@ class Header(NamedTuple):
 class MaskFiles(FileReader):
     """Reads images and masks, from folders and from archives; rasters of the same ground become one image."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._rasters: dict[tuple[Path, str], bool] = {}
+        self._scenes: dict[tuple[Path, ...], Scene] = {}
+        self.callback(self._close_scenes)
+
+    def _close_scenes(self) -> None:
+        for scene in self._scenes.values():
+            scene.close()
+
     def header(self, name: str, files: tuple[File, ...]) -> Header:
         """Return the header of an image.
 
         Raises:
-            DataError, SecurityError: it cannot be read, or its rasters do not fit each other.
+            DataError, SecurityError: it cannot be read, its rasters do not fit each other, or its window reaches beyond
+                them.
         """
+        return _cropped(self._whole(name, files), name, files[0].window)
+
+    def whole_size(self, name: str, files: tuple[File, ...]) -> tuple[int, int]:
+        """Return rows and columns of all of an image or a mask, whatever its window, from its header."""
+        found = self._whole(name, files)
+        return found.rows, found.cols
+
+    def _whole(self, name: str, files: tuple[File, ...]) -> Header:
         if len(files) == 1 and not self._is_raster(files[0]):
             return self._photo_header(name, files[0])
         with self._scene(name, files) as scene:
@@ -58,11 +80,12 @@ class MaskFiles(FileReader):
             DataError, SecurityError: it cannot be read.
         """
         if len(files) == 1 and not self._is_raster(files[0]):
-            pixels[:] = self._decoded(name, files[0]).pixels
+            pixels[:] = _part(self._decoded(name, files[0]).pixels, files[0].window)
             return
         with self._scene(name, files) as scene:
-            for window in scene.grid.tiles(_BLOCK_PX):
-                block = scene.read(window)
+            part = files[0].window or scene.grid.full_window
+            for window in scene.grid.crop(part).tiles(_BLOCK_PX):
+                block = scene.read(replace(window, row=window.row + part.row, col=window.col + part.col))
                 rows, cols = window.slices
                 pixels[:, rows, cols] = np.where(block.valid, block.values, 0).astype(pixels.dtype)
                 labels[rows, cols][~block.valid] = no_data
@@ -79,15 +102,19 @@ class MaskFiles(FileReader):
             DataError, SecurityError: it cannot be read, or is of the other kind.
         """
         if not self._is_raster(file):
-            return _photo_values(self._bytes(name, file), name, kind), None
+            return _part(_photo_values(self._bytes(name, file), name, kind), file.window), None
         with self._scene(name, (file,)) as scene:
-            block = scene.read(scene.grid.full_window)
+            block = scene.read(file.window or scene.grid.full_window)
             return _values_of(block.values, name, kind), None if block.valid.all() else block.valid
 
-    def mask_size(self, name: str, file: File) -> tuple[int, int]:
-        """Return rows and columns of a mask, from its header."""
-        found = self.header(name, (file,))
-        return found.rows, found.cols
+    def class_names(self, file: File) -> dict[int, str]:
+        """Return the names of classes that a raster keeps beside its values, by value; empty where it keeps none."""
+        if file.member or not self._is_raster(file):
+            return {}
+        from berunda.geo.labelraster import category_names
+        from berunda.geo.raster import describe
+
+        return category_names(file.path, dict(describe(file.path).tags))
 
     def _bytes(self, name: str, file: File) -> bytes:
         content = self.read(file)
@@ -116,6 +143,12 @@ class MaskFiles(FileReader):
             ) from error
 
     def _is_raster(self, file: File) -> bool:
+        key = (file.path, file.member)
+        if key not in self._rasters:
+            self._rasters[key] = self._holds_raster(file)
+        return self._rasters[key]
+
+    def _holds_raster(self, file: File) -> bool:
         suffix = PurePosixPath(file.member or file.path.name).suffix.lower()
         if suffix == ".jp2":
             return True
@@ -137,19 +170,52 @@ class MaskFiles(FileReader):
                     path = Path(folder) / f"{number}_{PurePosixPath(file.member).name}"
                     path.write_bytes(self._bytes(name, file))
                 paths.append(path)
+            key, scene = tuple(paths), self._scenes.pop(tuple(paths), None)
             try:
-                scenes = open_scenes(paths)
+                if scene is None:
+                    scene = _one_scene(name, open_scenes(paths))
+                yield scene
             except GeoError as error:
                 raise DataError(f"image {name}: cannot be read: {error}") from error
-            if len(scenes) != 1:
-                raise DataError(
-                    f"image {name}: {len(scenes)} places found in {len(files)} rasters, expected the same ground of all"
-                )
-            with scenes[0] as scene:
-                try:
-                    yield scene
-                except GeoError as error:
-                    raise DataError(f"image {name}: cannot be read: {error}") from error
+            finally:
+                if scene is not None:
+                    self._keep(key, scene, is_lasting=files[0].window is not None)
+
+    def _keep(self, key: tuple[Path, ...], scene: Scene, *, is_lasting: bool) -> None:
+        """Keep a scene of which further windows will be asked for open, the last few of them; close any other."""
+        if not is_lasting:
+            scene.close()
+            return
+        self._scenes[key] = scene
+        if len(self._scenes) > _N_KEPT:
+            self._scenes.pop(next(iter(self._scenes))).close()
+
+
+def _one_scene(name: str, scenes: Sequence[Scene]) -> Scene:
+    if len(scenes) != 1:
+        raise DataError(f"image {name}: {len(scenes)} places found in several rasters, expected the same ground of all")
+    return scenes[0]
+
+
+def _cropped(header: Header, name: str, window: Window | None) -> Header:
+    """Return the header of a part of an image.
+
+    Raises:
+        DataError: the part reaches beyond the image.
+    """
+    if window is None:
+        return header
+    if window.intersect(Window(0, 0, header.rows, header.cols)) != window:
+        raise DataError(
+            f"image {name}: {window} found, expected a window inside its {header.rows} x {header.cols} pixels; correct "
+            "the table"
+        )
+    return header._replace(rows=window.n_rows, cols=window.n_cols)
+
+
+def _part(array: np.ndarray, window: Window | None) -> np.ndarray:
+    """Return the part of an array (..., rows, columns)."""
+    return array if window is None else array[(..., *window.slices)]
 
 
 def _head_and_tags(path: Path) -> bytes:

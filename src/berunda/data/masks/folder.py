@@ -18,7 +18,7 @@ from berunda.data.masks.schema import MaskSchema
 from berunda.data.tables import PART_WORDS
 from berunda.errors import DataError
 
-__all__ = ["SCHEMA_NAME", "Place", "has_masks", "list_folder", "place_of", "read_schema", "split_by_site"]
+__all__ = ["SCHEMA_NAME", "Place", "has_masks", "list_folder", "place_of", "read_schema", "schema_of", "split_by_site"]
 
 SCHEMA_NAME = "classes.csv"
 IMAGE_FOLDERS = ("images", "image", "img", "imgs")
@@ -116,7 +116,7 @@ def list_folder(
     ]
     return MaskListing(
         name=name,
-        schema=schema or _schema_of(root, mask_files),
+        schema=schema or schema_of(root, mask_files),
         samples=tuple(samples),
         has_part=_declared(root),
     )
@@ -175,7 +175,12 @@ def split_by_site(sites: Sequence[str]) -> list[int]:
     return [part_of[site] for site in sites]
 
 
-def _schema_of(root: Path, masks: Mapping[str, File]) -> MaskSchema:
+def schema_of(root: Path, masks: Mapping[str, File]) -> MaskSchema:
+    """Return what masks mean: as `classes.csv` beside or in `root` says, else what is found in index masks.
+
+    Raises:
+        DataError: the table is no such one, or the masks hold colours.
+    """
     table = (root if root.is_dir() else root.parent) / SCHEMA_NAME
     return read_schema(table) if table.is_file() else _found_schema(root, masks)
 
@@ -223,7 +228,10 @@ def read_schema(path: Path) -> MaskSchema:
 def _found_schema(root: Path, masks: Mapping[str, File]) -> MaskSchema:
     """Return the schema of index masks without a table: every value is a class, 0 and 255 are ignored."""
     found: set[int] = set()
+    told: dict[int, str] = {}
     with MaskFiles() as files:
+        for file in {file.path: file for file in masks.values()}.values():
+            told = files.class_names(file) | told
         for name, file in masks.items():
             try:
                 values, has_value = files.mask(name, file, "index")
@@ -239,7 +247,7 @@ def _found_schema(root: Path, masks: Mapping[str, File]) -> MaskSchema:
                 raise DataError(
                     f"{root}: more than {_MAX_FOUND} values in the masks, expected class numbers; are these masks?"
                 )
-    named = {value: f"class {value}" for value in sorted(found - set(IGNORED_INDICES))}
+    named = {value: told.get(value, f"class {value}") for value in sorted(found - set(IGNORED_INDICES))}
     return MaskSchema.of_indices(named, IGNORED_INDICES)
 
 

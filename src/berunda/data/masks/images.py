@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class MaskSet:
         flat_pixels: (B * sum of rows * columns,) uint8, uint16, int16 or float32; each image (B, rows, columns).
         flat_labels: (sum of rows * columns,) uint8: class 0..C-1, 255 without label, 254 without data.
         fingerprint: sha256 of all of it.
+        opening_s: seconds that opening it took, without the decoding of images that were not in the cache yet.
     """
 
     name: str
@@ -58,6 +60,7 @@ class MaskSet:
     flat_pixels: np.ndarray
     flat_labels: np.ndarray
     fingerprint: str
+    opening_s: float = 0.0
 
     def __len__(self) -> int:
         """Number of images."""
@@ -184,5 +187,9 @@ def open_masks(
     from berunda.data.catalog import find
     from berunda.data.masks.decode import decoded_masks
 
+    start = time.perf_counter()
     entry, root = find(dataset, None if folder is None else Path(folder))
-    return decoded_masks(entry.mask_listing(root), cache=None if cache is None else Path(cache), progress=progress)
+    listing = entry.mask_listing(root)
+    listing_s = time.perf_counter() - start
+    masks = decoded_masks(listing, cache=None if cache is None else Path(cache), progress=progress)
+    return replace(masks, opening_s=listing_s + masks.opening_s)

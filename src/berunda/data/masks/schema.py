@@ -29,7 +29,7 @@ class MaskSchema:
 
     Attributes:
         kind: "index" (one number a pixel) or "palette" (one colour a pixel).
-        names: of the C classes.
+        names: of the C classes, in the data set's own order, which bundles and maps keep.
         colors: "#rrggbb" of each class, "" where none is given.
         codes: (value, class) pairs; a value is a number from 0 to 65535, or a colour as 0xRRGGBB; class -1 is ignored.
 

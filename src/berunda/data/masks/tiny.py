@@ -14,7 +14,8 @@ import numpy as np
 from berunda.data.catalog._france import ROLES, kind_and_stem, town_of
 from berunda.data.listing import RASTER_SUFFIXES, files_of
 from berunda.data.order import Randomness
-from berunda.errors import DataError, OutputError
+from berunda.errors import DataError
+from berunda.files import write_text
 from berunda.geo.grid import Window
 from berunda.geo.labelraster import label_grid
 from berunda.geo.raster import describe, open_scenes
@@ -260,13 +261,7 @@ def _note_plan(folder: Path, planned: Sequence[SubTile], seed: int, side_px: int
     path = folder / PLAN_NAME
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise DataError(f"{path}: tells of another draw (seed, number or tiles); choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error}; choose another folder") from error
+    write_text(path, text)
 
 
 def _copy(source: Path, sub: SubTile, side_px: int, target: Path) -> None:
