@@ -161,6 +161,8 @@ def rows_by_image(names: Sequence[str], table: Table) -> list[tuple[float, ...]]
 def _stem(name: str) -> str:
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in (*PHOTO_SUFFIXES, *RASTER_SUFFIXES) else path.name
+
+
 def _cells(names: Sequence[str], name: str, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     if name not in names:
         return ("",) * len(rows)

@@ -348,13 +348,12 @@ def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> No
     for word in ("Macro AUPRC, %", "Macro F1, %", "tuned on validation", "Difference in Macro AUPRC to supervised"):
         assert word in page
     assert outcome.is_complete
-    with pytest.raises(ConfigError, match="features_propagate serves scene, expected multilabel"):
-        bench(options(table, methods="features_propagate", labels="0.25"), tmp_path / "other")
+    for floor in ("features_propagate", "features_propagate_transductive"):
+        with pytest.raises(ConfigError, match=f"{floor} serves scene, expected multilabel"):
+            bench(options(table, methods=floor, labels="0.25"), tmp_path / "other")
 
 
-def test_arms_have_nets_and_labels_of_their_own(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (
         Arm("supervised", labels=("1", "2")),
         Arm("supervised", {"recipe": "strong"}, encoder="wide_resnet28_2"),

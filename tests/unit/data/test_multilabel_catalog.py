@@ -257,6 +257,26 @@ def test_own_tables_are_split_in_proportion_whatever_the_order_of_their_rows(els
     assert [parts[name] for name in images.names] == images.parts.tolist()
 
 
+def test_images_that_a_table_leaves_out_need_no_labels_and_are_not_used(elsewhere: Path, tmp_path: Path) -> None:
+    table = any_table(tmp_path / "own", [], 4)
+    parts = ("train", "test", "test", "left out")
+    table.write_text("\n".join(["file,sea,land,split", *(f"i/{i}.png,1,0,{part}" for i, part in enumerate(parts))]))
+    assert open_images(str(table)).names == ("i/0.png", "i/1.png", "i/2.png")
+
+
+def test_several_images_of_one_file_have_labels_and_parts_of_their_own(elsewhere: Path, tmp_path: Path) -> None:
+    table = any_table(tmp_path / "own", [], 1)
+    rows, cols = open_images(str(any_table(tmp_path / "whole", ["i/0.png,1,0"], 1))).size
+    half = cols // 2
+    at = [f"i/0.png,{int(col == 0)},1,0,{col},{rows},{half},{part}" for col, part in ((0, "train"), (half, "test"))]
+    table.write_text("\n".join(["file,sea,land,row,col,n_rows,n_cols,split", *at]))
+    images = open_images(str(table))
+    assert images.classes == ("sea", "land")
+    assert images.size == (rows, half)
+    assert images.names == ("i/0.png@0,0", f"i/0.png@0,{half}")
+    assert images.labels.tolist() == [[1, 1], [0, 1]]
+
+
 def test_parts_are_of_the_sizes_asked_for_and_label_fractions_are_nested() -> None:
     values = (np.random.default_rng(1).random((300, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.03]).astype(float)
     parts = stratified_parts(values, 60, 30, np.random.default_rng(0))
