@@ -46,6 +46,21 @@ def write_folder(
     return root
 
 
+def write_labelled_table(root: Path, n: int = 40) -> Path:
+    """Write images that are bright or dark, and striped or not; the table has a column for bright and for striped."""
+    root.mkdir()
+    lines = ["file,bright,striped"]
+    for i in range(n):
+        bright, striped = i % 2, (i // 2) % 2
+        pixels = toy_image("bright" if bright else "dark", i).astype(int)
+        pixels[::2] -= 60 * striped
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{i}.png")
+        unknown = i % 10 == 3
+        lines.append(f"{i}.png,{bright},{'' if unknown else striped}")
+    (root / "table.csv").write_text("\n".join(lines))
+    return root / "table.csv"
+
+
 def scene_bundle(
     *,
     task: Any = "scene",

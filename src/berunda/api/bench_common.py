@@ -58,10 +58,9 @@ def run_missing(
         rows.add([row])
         shutil.rmtree(folder, ignore_errors=True)
         figures = row["metrics"]
-        said = f"mean IoU {figures['miou']:.4f}, " if figures.get("miou") is not None else ""
-        progress.note(
-            f"  {said}accuracy {figures['oa']:.4f}, {row['wall_s']:.0f} s, {row['images_per_s']:.0f} images/s"
-        )
+        told = (("miou", "mean IoU"), ("macro_auprc", "macro AUPRC"), ("oa", "accuracy"))
+        said = ", ".join(f"{title} {figures[name]:.4f}" for name, title in told if figures.get(name) is not None)
+        progress.note(f"  {said}, {row['wall_s']:.0f} s, {row['images_per_s']:.0f} images/s")
     return failed
 
 
@@ -71,7 +70,11 @@ def case_folder(work: Path, key: Mapping[str, Any]) -> Path:
 
 
 def command_of_case(
-    suite: str, options: BenchOptions, chosen: Mapping[str, Any], method_options: Mapping[str, Any]
+    suite: str,
+    options: BenchOptions,
+    chosen: Mapping[str, Any],
+    method_options: Mapping[str, Any],
+    searched: Mapping[str, Sequence[Any]] | None = None,
 ) -> str:
     """Return a command line that makes one run again.
 
@@ -80,10 +83,11 @@ def command_of_case(
         options: of the benchmark.
         chosen: what this run has of methods, labels, seeds and seed, and of further options, by name.
         method_options: hyper-parameters of its method, by "method.name".
+        searched: values of hyper-parameters that it chooses among, by "method.name".
     """
     words = ["berunda", "bench", suite]
     words += [word for name, value in chosen.items() for word in ("--" + name.replace("_", "-"), str(value))]
-    left = {"suite", "method_options", *chosen}
+    left = {"suite", "method_options", "search", *chosen}
     for name, value in options.model_dump(mode="json", exclude_defaults=True, exclude=left).items():
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
@@ -92,6 +96,8 @@ def command_of_case(
             words += [flag, Path(value).name if name == "data" else str(value)]
     for name, value in method_options.items():
         words += ["--option", f"{name}={value}"]
+    for name, values in (searched or {}).items():
+        words += ["--search", f"{name}={':'.join(map(str, values))}"]
     return shlex.join([*words, "--out", "DIR"])
 
 

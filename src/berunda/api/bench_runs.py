@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from berunda.api.bench_arms import arms_of, candidates_of, labels_of_arm
 from berunda.api.bench_common import (
     case_folder,
     command_of_case,
     note_draws,
     run_missing,
 )
-from berunda.api.choices import check_serves
+from berunda.api.bench_search import search_suite, searched_row
 from berunda.api.drawn import Drawn, Labels, draw_images, skipped_notes
 from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
@@ -28,34 +29,63 @@ from berunda.api.scene_result import (
     net_result,
     scene_row,
 )
-from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
-from berunda.bench.suite import FLOORS, KNOWN_FLOORS, REFERENCE, Suite
+from berunda.bench.rows import RowFile, refuse_other_settings
+from berunda.bench.suite import KNOWN_FLOORS, REFERENCE, Arm, Suite
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
-from berunda.methods import make_method, method_names
+from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.models.encoders import DEFAULT_ENCODER
-from berunda.options.bench import BenchOptions, parse_labels
+from berunda.options.bench import BenchOptions
 from berunda.progress import Progress
 from berunda.train.config import TrainConfig
 from berunda.train.passes import equal_settings, passes_per_step
 
-__all__ = ["Bench", "Case"]
+__all__ = ["Bench", "Case", "Lane"]
 
 
 @dataclass(frozen=True)
 class Case:
     """One run: a method, how many labels, and the seed."""
 
-    method: str
+    arm: Arm
     labels: Labels
     labels_unit: str
     seed: int
 
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.arm.method
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether it trains no net."""
+        return self.method in KNOWN_FLOORS
+
+    @property
+    def draw(self) -> tuple[Labels, str, int]:
+        """What decides which images are labelled."""
+        return self.labels, self.labels_unit, self.seed
+
     def __str__(self) -> str:
         unit = "" if self.labels == "all" else f" {self.labels_unit.replace('_', ' ')}"
-        return f"{self.method}, labels {self.labels}{unit}, seed {self.seed}"
+        encoder = f" ({self.arm.encoder})" if self.arm.encoder else ""
+        return f"{self.arm}{encoder}, labels {self.labels}{unit}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The net that methods train, and the loop's settings of the reference method with it."""
+
+    net: Net
+    base: TrainConfig
+
+    @property
+    def budget(self) -> float:
+        """Image passes of a run: those of the reference method."""
+        return self.base.steps * passes_per_step(make_method(REFERENCE), self.base.n_labelled)
 
 
 @dataclass(frozen=True)
@@ -66,23 +96,21 @@ class Bench:
         options: every option.
         suite: what they left open.
         drawn: the images by (labels, unit, seed).
-        net: which net all methods train.
-        base: the loop's settings of the reference method.
-        methods: the nets' methods by name, with their options.
+        lanes: nets and settings by encoder.
         cases: all runs, in order.
         rows: the file of the finished ones.
         work: folder of the checkpoints.
+        notes: what was left out, in words.
     """
 
     options: BenchOptions
     suite: Suite
     drawn: Mapping[tuple[Labels, str, int], Drawn]
-    net: Net
-    base: TrainConfig
-    methods: Mapping[str, Method]
+    lanes: Mapping[str, Lane]
     cases: tuple[Case, ...]
     rows: RowFile
     work: Path
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def planned(cls, options: BenchOptions, suite: Suite, images: ImageSet, out: Path, work: Path) -> Bench:
@@ -93,11 +121,9 @@ class Bench:
             DataError: there are not that many labels, no images without labels for a method that learns from some, or
                 the images are too small.
         """
-        names = options.methods or suite.methods or (*FLOORS, *_serving())
-        methods = {name: make_method(name, options.options_of(name)) for name in names if name not in KNOWN_FLOORS}
-        for method in methods.values():
-            check_serves(method, "scene")
-        numbers = _numbers(options.labels or suite.labels)
+        arms, notes = arms_of(options, suite, images.task)
+        wanted = {id(arm): labels_of_arm(options, suite, arm) for arm in arms}
+        numbers = sorted({n for own in wanted.values() for n in own}, key=lambda n: (isinstance(n, str), n))
         has_shares = any(isinstance(labels, float) for labels in numbers)
         unit_of_all = options.labels_unit or ("fraction" if has_shares else "per_class")
         drawn: dict[tuple[Labels, str, int], Drawn] = {}
@@ -108,34 +134,24 @@ class Bench:
                 if labels == "all" and unit_of_all == "fraction":
                     unit = "fraction"
                 drawn[labels, unit, seed] = draw_images(images, labels, unit, seed)
-                cases += [Case(name, labels, unit, seed) for name in names]
-        recipe = recipe_of(options)
-        net = recipe.net(options, images)
-        for (labels, _, _), chosen in drawn.items():
-            check_run(methods.values(), chosen, net.spec(chosen), says_all=labels == "all")
+                cases += [Case(arm, labels, unit, seed) for arm in arms if labels in wanted[id(arm)]]
         made = cls(
             options=options,
             suite=suite,
             drawn=drawn,
-            net=net,
-            base=recipe.train_config(options, seed=options.seed),
-            methods=methods,
+            lanes={name: _lane(options, images, name) for name in {arm.encoder or options.encoder for arm in arms}},
             cases=tuple(cases),
             rows=RowFile(out / f"{suite.name}.json"),
             work=work,
+            notes=tuple(notes),
         )
-        for case in made.cases:
-            if case.method in methods:
-                made.settings_of(case)
+        made._check_cases()
         return made
-
-    @property
-    def budget(self) -> float:
-        """Image passes of a run: those of the reference method."""
-        return self.base.steps * passes_per_step(make_method(REFERENCE), self.base.n_labelled)
 
     def run(self, progress: Progress) -> BenchOutcome:
         """Do the missing runs, then write the tables."""
+        for note in self.notes:
+            progress.note(note)
         self._check_rows()
         if told := next(iter(self.drawn.values())).repeats_told():
             progress.note(f"warning: {told}")
@@ -145,7 +161,9 @@ class Bench:
         self._note_labels(out / f"{self.suite.name}_labels.json")
 
         def make_row(case: Case, folder: Path) -> dict[str, Any]:
-            return self._row(case, self._result(case, features, folder, progress))
+            if not case.arm.search:
+                return self._row(case, self._result(case, features, folder, progress))
+            return self._searched(case, folder, progress)
 
         failed = run_missing(
             missing, self.rows, make_row, lambda case: case_folder(self.work, self._key(case)), progress
@@ -157,7 +175,7 @@ class Bench:
             n_runs=len(self.cases),
             n_new=len(missing) - len(failed),
             failed=tuple(failed),
-            notes=tuple(skipped_notes(next(iter(self.drawn.values())).images)),
+            notes=tuple(skipped_notes(self._images)),
         )
 
     def settings_of(self, case: Case) -> TrainConfig:
@@ -166,49 +184,84 @@ class Bench:
         Raises:
             ConfigError: looking at all images would take nearly all of the passes.
         """
-        drawn = self._drawn(case)
-        base = replace(self.base, seed=case.seed, run_key=drawn.key(self.net.image_px))
+        drawn, lane = self._drawn(case), self._lane(case)
+        base = replace(lane.base, seed=case.seed, run_key=drawn.key(lane.net.image_px))
         try:
-            return equal_settings(self.methods[case.method], base, self.budget, all_images(drawn, self.net))
+            return equal_settings(self._method(case), base, lane.budget, all_images(drawn, lane.net))
         except ConfigError as error:
             raise ConfigError(f"{case}: {error}") from error
 
+    def _check_cases(self) -> None:
+        """Refuse images, nets and methods that do not fit each other, and runs without passes for their steps."""
+        nets = [replace(case, arm=arm) for case in self.cases for arm in candidates_of(case.arm) if not case.is_floor]
+        for draw, drawn in self.drawn.items():
+            for lane in self.lanes.values():
+                methods = [self._method(case) for case in nets if case.draw == draw and self._lane(case) is lane]
+                check_run(methods, drawn, lane.net.spec(drawn), says_all=draw[0] == "all")
+        for case in nets:
+            self.settings_of(case)
+
     def _result(self, case: Case, features: FrozenFeatures | None, folder: Path, progress: Progress) -> SceneResult:
         drawn = self._drawn(case)
-        if case.method in KNOWN_FLOORS:
+        if case.is_floor:
             assert features is not None
             return floor_result(case.method, features, drawn, progress)
         return net_result(
-            self.methods[case.method],
+            self._method(case),
             drawn,
-            self.net,
+            self._lane(case).net,
             self.settings_of(case),
             folder=folder,
             progress=progress,
         )
 
+    def _searched(self, case: Case, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Return the row of the best of all values of what is searched over."""
+        rows = RowFile(self.rows.path.with_name(f"{search_suite(self.suite.name)}.json"))
+        refuse_other_settings(rows, self._setting(self._lane(case)), self._images.name, self._encoder(case))
+
+        def key_of(one: Case) -> dict[str, Any]:
+            return {**self._key(one), "suite": search_suite(self.suite.name)}
+
+        def make_row(one: Case) -> dict[str, Any]:
+            progress.note(f"  searching: {one}")
+            return self._row(one, self._result(one, None, folder / case_folder(folder, key_of(one)).name, progress))
+
+        candidates = [replace(case, arm=arm) for arm in candidates_of(case.arm)]
+        row = searched_row(candidates, rows, key_of, make_row)
+        return {**row, **self._key(case), "command": self._command(case)}
+
     def _drawn(self, case: Case) -> Drawn:
-        return self.drawn[case.labels, case.labels_unit, case.seed]
+        return self.drawn[case.draw]
+
+    def _method(self, case: Case) -> Method:
+        return make_method(case.method, case.arm.options)
+
+    def _lane(self, case: Case) -> Lane:
+        return self.lanes[case.arm.encoder or self.options.encoder]
+
+    @property
+    def _images(self) -> ImageSet:
+        return next(iter(self.drawn.values())).images
 
     def _features(self, missing: list[Case]) -> FrozenFeatures | None:
-        if not any(case.method in KNOWN_FLOORS for case in missing):
+        floor = next((case for case in missing if case.is_floor), None)
+        if floor is None:
             return None
-        images = self._drawn(missing[0]).images
-        return FrozenFeatures(images, self.net.encoder, pretrained=self.net.pretrained, device=self.options.device)
+        net = self._lane(floor).net
+        return FrozenFeatures(self._images, net.encoder, pretrained=net.pretrained, device=self.options.device)
 
     def _encoder(self, case: Case) -> str:
-        return self.net.encoder if self.net.pretrained or case.method not in KNOWN_FLOORS else DEFAULT_ENCODER
-
-    def _variant(self, case: Case) -> str:
-        return variant_of(self.options.options_of(case.method))
+        net = self._lane(case).net
+        return net.encoder if net.pretrained or not case.is_floor else DEFAULT_ENCODER
 
     def _key(self, case: Case) -> dict[str, Any]:
         return {
             "suite": self.suite.name,
             "dataset": self._drawn(case).images.name,
-            "task": "scene",
+            "task": self._images.task,
             "method": case.method,
-            "variant": self._variant(case),
+            "variant": case.arm.variant,
             "encoder": self._encoder(case),
             "labels": case.labels,
             "labels_unit": case.labels_unit,
@@ -216,46 +269,49 @@ class Bench:
         }
 
     def _row(self, case: Case, result: SceneResult) -> dict[str, Any]:
-        drawn = self._drawn(case)
+        drawn, lane = self._drawn(case), self._lane(case)
         info = RunInfo(
             suite=self.suite.name,
             labels=case.labels,
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, self.net, self.budget, is_transductive=result.is_transductive),
-            variant=self._variant(case),
+            protocol=protocol_of(drawn, lane.net, lane.budget, is_transductive=result.is_transductive),
+            variant=case.arm.variant,
         )
         row = scene_row(result, drawn, info)
-        setting = self._setting()
-        if case.method in KNOWN_FLOORS:
+        setting = self._setting(lane)
+        if case.is_floor:
             setting = {"fingerprint": setting["fingerprint"]}
-        return {**row, "setting": setting}
+        return {**row, "options": dict(case.arm.options), "setting": setting}
 
-    def _setting(self) -> dict[str, Any]:
+    def _setting(self, lane: Lane) -> dict[str, Any]:
         """Return what all nets of a table share, for the rows."""
         return {
-            "fingerprint": next(iter(self.drawn.values())).images.fingerprint[:16],
-            "image_passes": round(self.budget),
-            "image_px": self.net.image_px,
-            "frozen_stages": self.net.frozen_stages,
-            "symmetries": self.net.symmetries,
-            "is_pretrained": self.net.pretrained,
-            "learning_rate": self.base.learning_rate,
-            "n_labelled": self.base.n_labelled,
+            "fingerprint": self._images.fingerprint[:16],
+            "image_passes": round(lane.budget),
+            "image_px": lane.net.image_px,
+            "frozen_stages": lane.net.frozen_stages,
+            "symmetries": lane.net.symmetries,
+            "is_pretrained": lane.net.pretrained,
+            "learning_rate": lane.base.learning_rate,
+            "n_labelled": lane.base.n_labelled,
         }
 
     def _check_rows(self) -> None:
-        dataset = next(iter(self.drawn.values())).images.name
-        refuse_other_settings(self.rows, self._setting(), dataset, self.net.encoder)
+        for lane in self.lanes.values():
+            refuse_other_settings(self.rows, self._setting(lane), self._images.name, lane.net.encoder)
 
     def _command(self, case: Case) -> str:
         chosen = {"methods": case.method, "labels": case.labels, "seeds": 1, "seed": case.seed}
-        given = {f"{case.method}.{name}": value for name, value in self.options.options_of(case.method).items()}
-        return command_of_case(self.suite.name, self.options, chosen, given)
+        if case.arm.encoder:
+            chosen["encoder"] = case.arm.encoder
+        given = {f"{case.method}.{name}": value for name, value in case.arm.options.items()}
+        searched = {f"{case.method}.{name}": values for name, values in case.arm.search.items()}
+        return command_of_case(self.suite.name, self.options, chosen, given, searched)
 
     def _note_labels(self, path: Path) -> None:
-        images = next(iter(self.drawn.values())).images
+        images = self._images
         draws = [
             (f"{labels} {unit}", seed, "all" if labels == "all" else " ".join(map(str, sorted(drawn.train.tolist()))))
             for (labels, unit, seed), drawn in self.drawn.items()
@@ -263,23 +319,8 @@ class Bench:
         note_draws(path, images.name, images.fingerprint, draws)
 
 
-def _serving() -> Iterator[str]:
-    """Yield the names of the methods that classify images."""
-    for name in method_names():
-        if "scene" in make_method(name).needs().tasks:
-            yield name
-
-
-def _numbers(texts: Sequence[str]) -> list[Labels]:
-    """Return how many labels the texts ask for.
-
-    Raises:
-        ConfigError: images have no sites.
-    """
-    found: list[Labels] = []
-    for text in texts:
-        number = parse_labels(text)
-        if number == "each_site":
-            raise ConfigError("--labels: found each_site, expected it with masks alone; images have no sites")
-        found.append(number)
-    return found
+def _lane(options: BenchOptions, images: ImageSet, encoder: str) -> Lane:
+    """Return the net of an encoder with the settings that its recipe gives."""
+    own = options.replaced(encoder=encoder)
+    recipe = recipe_of(own)
+    return Lane(recipe.net(own, images), recipe.train_config(own, seed=options.seed))

@@ -52,21 +52,31 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
     work = place / WORK_NAME / suite.name
     try:
         with output_lock(work):
-            if task_of_data(dataset, folder, suite.task) == "segmentation":
+            task = task_of_data(dataset, folder, suite.task)
+            if task == "segmentation":
                 from berunda.api.mask_bench import MaskBench
 
                 check_for_masks(options)
+                _refuse_search(options)
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
             if options.variant is not None:
                 raise ConfigError("--variant: for images with masks, found a data set of whole images; leave it out")
             check_net_options(options)
-            images = open_images(dataset, folder=folder, task="scene", skip_broken=options.skip_broken, progress=told)
+            images = open_images(dataset, folder=folder, task=task, skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
 
             return Bench.planned(options, suite, images, place, work).run(told)
     finally:
         _tidy(work)
+
+
+def _refuse_search(options: BenchOptions) -> None:
+    if options.search:
+        raise ConfigError(
+            f"--search: found {', '.join(options.search)}, expected it with whole images alone; with masks, give each "
+            "value as a run of its own (--option)"
+        )
 
 
 def _tidy(work: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from berunda.assess.calibration import Temperature
-from berunda.assess.ood import FeatureDistance, energy, threshold_at
+from berunda.assess.ood import FeatureDistance, threshold_at
 from berunda.mapping.manifest import Calibration, Ood
 
 __all__ = ["calibration_part", "ood_part"]
@@ -21,30 +21,30 @@ def calibration_part(temperature: Temperature) -> Calibration:
     return Calibration(**told)
 
 
-def ood_part(distance: FeatureDistance, features: np.ndarray | None, logits: np.ndarray, what: str) -> Ood:
+def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: np.ndarray, what: str) -> Ood:
     """Return the layer of unlikeness with its thresholds.
 
     Args:
         distance: fitted to what was trained on.
         features: (n, D) of what was held out; None as good as n = 0.
-        logits: (n, C) of the same.
+        energies: (n,) of the same.
         what: one of these in words, for the warning where there are none or few.
     """
-    if features is None or not len(logits):
+    if features is None or not len(energies):
         return Ood(
             kind=distance.kind,
             k=distance.k,
             warning=f"no {what} was left to set the out-of-distribution threshold on",
         )
     few = (
-        f"the out-of-distribution threshold rests on {len(logits)} {what}s, expected at least {_LEAST_FOR_THRESHOLD}: "
-        "what it flags is uncertain; label more"
+        f"the out-of-distribution threshold rests on {len(energies)} {what}s, expected at least {_LEAST_FOR_THRESHOLD}"
+        ": what it flags is uncertain; label more"
     )
     return Ood(
         kind=distance.kind,
         k=distance.k,
-        warning=few if len(logits) < _LEAST_FOR_THRESHOLD else None,
+        warning=few if len(energies) < _LEAST_FOR_THRESHOLD else None,
         threshold=threshold_at(distance.distance(features)),
-        threshold_energy=threshold_at(energy(logits)),
-        n_pixels=len(logits),
+        threshold_energy=threshold_at(energies),
+        n_pixels=len(energies),
     )

@@ -61,7 +61,7 @@ def check_net_options(options: TrainOptions | BenchOptions) -> None:
 
 
 def check_serves(method: Method, task: str) -> None:
-    """Refuse a method that does not serve `task`, "scene" or "segmentation".
+    """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation".
 
     Raises:
         ConfigError: naming the tasks it serves.

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, ImageSet
-from berunda.data.subsets import key_of_draw, label_subset, validation_subset
+from berunda.data.subsets import key_of_draw, label_subset, labelled_images, validation_subset
 from berunda.errors import DataError
 
 __all__ = ["Drawn", "Labels", "draw_images", "skipped_notes"]
@@ -42,7 +42,7 @@ class Drawn:
         return self.images.classes
 
     def labels(self, index: np.ndarray) -> np.ndarray:
-        """Return the labels of some images, (n,) int64."""
+        """Return the labels of some images: (n,) int64, or (n, C) float32 of several an image."""
         return np.asarray(self.images.labels[index])
 
     def key(self, *settings: object) -> str:
@@ -81,8 +81,7 @@ def draw_images(images: ImageSet, labels: Labels, unit: Literal["per_class", "fr
         DataError: there are not that many labels in a class, or no test image has a label.
     """
     train = label_subset(images, labels, unit, seed)
-    test = images.of(TEST)
-    test = test[np.asarray(images.labels[test]) >= 0]
+    test = labelled_images(images, TEST)
     if not len(test):
         raise DataError(
             f"data set {images.name}: no labelled test image found, expected some to measure the accuracy on; add more "

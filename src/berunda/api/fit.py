@@ -15,7 +15,7 @@ from berunda.api.evaluate import PixelTable, ask_net
 from berunda.api.prepare import Prepared
 from berunda.assess.calibration import Temperature, fit_temperature
 from berunda.assess.colors import class_colors
-from berunda.assess.ood import FeatureDistance
+from berunda.assess.ood import FeatureDistance, energy
 from berunda.config import MapConfig
 from berunda.data.scene_source import SceneSource
 from berunda.data.source import Source
@@ -146,9 +146,8 @@ def fit(
     if has_ood:
         rows = _subsample(table.of(TRAIN), prepared.n_classes)
         distance = FeatureDistance.fit(ask_net(predictor, prepared, rows).features, rows.classes - 1)
-        update["ood"] = ood_part(
-                distance, on_held_out.features, on_held_out.logits, "held-out labelled pixel"
-            )
+        energies = energy(on_held_out.logits)
+        update["ood"] = ood_part(distance, on_held_out.features, energies, "held-out labelled pixel")
         tensors = make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays())
     bundle = Bundle(bare.manifest.model_copy(update=update), tensors)
     return Fitted(method, bundle, Predictor(bundle, config.device), trained, temperature)

@@ -15,7 +15,8 @@ import torch
 
 from berunda.api.drawn import Drawn
 from berunda.api.scene_result import SceneResult
-from berunda.assess.classify import Classified, classifier_figures
+from berunda.assess.classify import Classified
+from berunda.assess.measures import measures_of
 from berunda.data.images import ImageSet
 from berunda.data.resampling import resample_images
 from berunda.mapping.predictor import resolve_precision
@@ -71,7 +72,7 @@ class FrozenFeatures:
         self._device = resolve_device(device)
         is_bf16 = resolve_precision("auto", self._device) == "bf16"
         self._dtype = torch.bfloat16 if is_bf16 else torch.float32
-        spec = NetSpec("scene", len(images.bands), max(2, len(images.classes)), self.encoder, encoder_depth=5)
+        spec = NetSpec(images.task, len(images.bands), max(2, len(images.classes)), self.encoder, encoder_depth=5)
         net = build_net(spec).eval().requires_grad_(False)
         fold_batch_norms(net)
         self._net = net.to(self._device, self._dtype).to(memory_format=torch.channels_last)
@@ -137,16 +138,58 @@ def regression_result(features: FrozenFeatures, drawn: Drawn, progress: Progress
     from sklearn.preprocessing import StandardScaler
 
     rows, cost = features.parts(drawn, drawn.train, progress)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    model.fit(rows, drawn.labels(drawn.train))
+    given_labels, n_classes = drawn.labels(drawn.train), len(drawn.classes)
 
-    def says(given: np.ndarray) -> np.ndarray:
-        shares = np.zeros((len(given), len(drawn.classes)))
-        if len(given):
-            shares[:, model.classes_] = model.predict_proba(features.of(given))
-        return shares
+    def regression(given: np.ndarray, labels: np.ndarray, n: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what says the (k, n) probabilities of classes 0..n-1."""
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        model.fit(given, labels)
+
+        def says(others: np.ndarray) -> np.ndarray:
+            shares = np.zeros((len(others), n))
+            if len(others):
+                shares[:, model.classes_] = model.predict_proba(others)
+            return shares
+
+        return says
+
+    if drawn.images.task == "scene":
+        shares = regression(rows, given_labels, n_classes)
+        return _result("features_logreg", features, drawn, lambda index: _log(shares(features.of(index))), cost)
+    asked = [_one_label(regression, rows, labels) for labels in given_labels.T]
+
+    def says(index: np.ndarray) -> np.ndarray:
+        given = features.of(index)
+        return np.stack([say(given) for say in asked], 1)
 
     return _result("features_logreg", features, drawn, says, cost)
+
+
+def _one_label(
+    regression: Callable[[np.ndarray, np.ndarray, int], Callable[[np.ndarray], np.ndarray]],
+    rows: np.ndarray,
+    labels: np.ndarray,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what says the logits (k,) of one of several labels; of one that is never or always there a constant."""
+    known = ~np.isnan(labels)
+    values = labels[known].astype(np.int64)
+    if len(np.unique(values)) < 2:
+        share = (values.sum() + 0.5) / (len(values) + 1)
+        return lambda given: np.full(len(given), np.log(share / (1 - share)))
+    says = regression(rows[known], values, 2)
+
+    def logits(given: np.ndarray) -> np.ndarray:
+        absent, present = _log(says(given)).T
+        found: np.ndarray = present - absent
+        return found
+
+    return logits
+
+
+def _log(shares: np.ndarray) -> np.ndarray:
+    """Return the logarithms of probabilities, of which those of a class without a label are 0."""
+    found: np.ndarray = np.log(np.maximum(shares, _LEAST))
+    return found
 
 
 def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
@@ -160,7 +203,7 @@ def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progres
     def says(given: np.ndarray) -> np.ndarray:
         if not len(given):
             return np.zeros((0, len(drawn.classes)))
-        return inductive(projection.apply(features.of(given)), points, soft, _neighbours(points))
+        return _log(inductive(projection.apply(features.of(given)), points, soft, _neighbours(points)))
 
     return _result("features_propagate", features, drawn, says, cost)
 
@@ -178,7 +221,7 @@ def transductive_result(features: FrozenFeatures, drawn: Drawn, progress: Progre
     _, _, soft = _spread(drawn, index, rows)
 
     def says(given: np.ndarray) -> np.ndarray:
-        return soft[np.searchsorted(index, given)]
+        return _log(soft[np.searchsorted(index, given)])
 
     made = _result("features_propagate_transductive", features, drawn, says, cost)
     return replace(made, is_transductive=True)
@@ -218,20 +261,19 @@ def _result(
         name: of the method.
         features: what it rests on.
         drawn: the images.
-        says: from images (n,) to probabilities (n, C).
+        says: from images (n,) to logits (n, C).
         cost: of the features, and when learning began.
     """
 
     def said(index: np.ndarray) -> Classified:
-        answers = np.log(np.maximum(says(index), _LEAST))
-        return Classified(answers, drawn.labels(index), features.of(index))
+        return Classified(says(index), drawn.labels(index), features.of(index))
 
     validation, test = said(drawn.validation), said(drawn.test)
     wall_s = time.perf_counter() - cost.start + cost.seconds
     return SceneResult(
         method=name,
         encoder=features.encoder,
-        figures=classifier_figures(validation, test, class_names=drawn.classes),
+        figures=measures_of(drawn.images.task).figures(validation, test, class_names=drawn.classes),
         test=test,
         wall_s=wall_s,
         image_passes=cost.n_images / 3,

@@ -17,7 +17,7 @@ from berunda.api.fit import MARGIN_PX, WINDOW_PX, train_or_resume
 from berunda.api.mask_ask import ask_pixels
 from berunda.assess.calibration import Temperature, fit_temperature
 from berunda.assess.colors import class_colors
-from berunda.assess.ood import FeatureDistance
+from berunda.assess.ood import FeatureDistance, energy
 from berunda.data.masks.draw import DrawnMasks
 from berunda.data.masks.images import MaskSet
 from berunda.data.masks.source import MaskSource
@@ -163,7 +163,7 @@ def fit_masks(
     held_out, labelled = (ask_pixels(predictor, drawn.masks, i, _MAX_PIXELS) for i in (drawn.validation, drawn.train))
     temperature = fit_temperature(held_out.logits, held_out.labels, groups=held_out.image)
     distance = FeatureDistance.fit(labelled.features, labelled.labels)
-    ood = ood_part(distance, held_out.features, held_out.logits, "labelled validation image")
+    ood = ood_part(distance, held_out.features, energy(held_out.logits), "labelled validation image")
     update = {"calibration": calibration_part(temperature), "ood": ood}
     tensors = make_tensors(trained.method, model.net, model.extra, distance.as_arrays())
     bundle = Bundle(manifest.model_copy(update=update), tensors)

@@ -113,7 +113,7 @@ class PatchOutcome:
     Attributes:
         table: predictions.csv, one line an image.
         n_images: images in it.
-        class_counts: images by class (several labels: by their combination).
+        class_counts: images by class; one with several labels counts for each.
         n_flagged: images unlike the labelled training images; None without a threshold.
         warnings: in plain words.
     """
@@ -196,6 +196,12 @@ class TrainOutcome:
                 f"on {self.metrics['n_test']} test images: mean IoU {self.metrics['miou']:.4f}, overall accuracy "
                 f"{self.metrics['oa']:.4f}, calibration error {self.metrics['ece']:.4f}"
             )
+        elif self.metrics.get("macro_auprc") is not None:
+            lines.append(
+                f"on {self.metrics['n_test']} test images: macro AUPRC {self.metrics['macro_auprc']:.4f}, macro F1 "
+                f"{self.metrics['macro_f1']:.4f} at 0.5 and {self.metrics['macro_f1_tuned']:.4f} at tuned thresholds, "
+                f"calibration error {self.metrics['ece']:.4f}"
+            )
         elif self.metrics:
             lines.append(
                 f"on {self.metrics['n_test']} test images: overall accuracy {self.metrics['oa']:.4f}, macro F1 "
@@ -203,7 +209,8 @@ class TrainOutcome:
             )
         for row in self.comparison if len(self.comparison) > 1 else ():
             name = ", ".join(text for text in (row["method"], row.get("variant")) if text)
-            lines.append(f"  {name:<23} accuracy {row['metrics']['oa']:.4f}, {row['wall_s']:.0f} s")
+            key, title = ("oa", "accuracy") if "oa" in row["metrics"] else ("macro_auprc", "macro AUPRC")
+            lines.append(f"  {name:<23} {title} {row['metrics'][key]:.4f}, {row['wall_s']:.0f} s")
         return [*lines, f"model: {self.bundle_path}", f"report: {self.report_path}"]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from berunda.api.outcome import PatchOutcome
+from berunda.assess.multilabel import PLAIN_THRESHOLD
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, files_of
 from berunda.data.photo import Decoded, Undecodable, decode_image
 from berunda.data.resampling import resample_images
@@ -218,7 +219,7 @@ def _header(predictor: ScenePredictor) -> list[str]:
 
 
 def _rows(predictor: ScenePredictor, names: Sequence[str], answers: PatchAnswers) -> Iterator[list[str]]:
-    """Yield the line of each image; of several labels those of at least 50%, and how sure all are on average."""
+    """Yield the line of each image; of several labels those from their thresholds on, and how sure all are."""
     classes, ood = predictor.manifest.class_names, predictor.manifest.ood
     threshold = None if ood is None else ood.threshold
     for i, name in enumerate(names):
@@ -226,7 +227,8 @@ def _rows(predictor: ScenePredictor, names: Sequence[str], answers: PatchAnswers
         if predictor.manifest.task == "scene":
             shown, sure = classes[int(share.argmax())], float(share.max())
         else:
-            shown = ";".join(c for c, p in zip(classes, share, strict=True) if p >= 0.5)
+            thresholds = predictor.manifest.thresholds or (PLAIN_THRESHOLD,) * len(classes)
+            shown = ";".join(c for c, p, t in zip(classes, share, thresholds, strict=True) if p >= t)
             sure = float(np.maximum(share, 1 - share).mean())
         flag = "" if threshold is None else str(int(answers.distance[i] > threshold))
         distance = "" if np.isnan(answers.distance[i]) else f"{answers.distance[i]:.6g}"
@@ -255,7 +257,8 @@ class _Tally:
         """Count some images with their lines of the table."""
         side = self._predictor.manifest.window_px
         self.n_images += len(images)
-        self._classes.update(row[1] for row in rows)
+        several = self._predictor.manifest.task == "multilabel"
+        self._classes.update(name for row in rows for name in (row[1].split(";") if several else [row[1]]))
         self._n_flagged += sum(row[5] == "1" for row in rows)
         self._other_sizes.update(image.side for image in images if image.side != (side, side))
         room = _MAX_SAMPLED - len(self._samples)

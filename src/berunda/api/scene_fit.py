@@ -16,9 +16,9 @@ from berunda.api.drawn import Drawn
 from berunda.api.fit import train_or_resume
 from berunda.api.scene_checks import check_images
 from berunda.assess.calibration import Temperature
-from berunda.assess.classify import Classified, fit_image_temperature
+from berunda.assess.classify import Classified
 from berunda.assess.colors import class_colors
-from berunda.assess.ood import FeatureDistance
+from berunda.assess.measures import measures_of
 from berunda.data.image_source import ImageSource
 from berunda.data.resampling import ResampledSource
 from berunda.data.source import Source
@@ -65,7 +65,7 @@ class Net:
     def spec(self, drawn: Drawn) -> NetSpec:
         """Return the specification of the net for these images."""
         return NetSpec(
-            task="scene",
+            task=drawn.images.task,
             n_bands=len(drawn.images.bands),
             n_classes=len(drawn.classes),
             encoder=self.encoder,
@@ -144,10 +144,14 @@ def fit_scene(
     )
     predictor = ScenePredictor(bare, settings.device)
     validation, labelled = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.train))
-    temperature = fit_image_temperature(validation)
-    distance = FeatureDistance.fit(labelled.features, labelled.labels)  # type: ignore[arg-type]
-    ood = ood_part(distance, validation.features, validation.logits, "labelled validation image")
-    update = {"calibration": calibration_part(temperature), "ood": ood}
+    measures = measures_of(drawn.images.task)
+    temperature = measures.fit_temperature(validation)
+    distance = measures.fit_distance(labelled.features, labelled.labels)
+    ood = ood_part(distance, validation.features, measures.energy(validation.logits), "labelled validation image")
+    update: dict[str, Any] = {"calibration": calibration_part(temperature), "ood": ood}
+    thresholds = measures.thresholds(validation, temperature.value)
+    if thresholds is not None:
+        update["thresholds"] = tuple(thresholds.tolist())
     bundle = Bundle(
         bare.manifest.model_copy(update=update),
         make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays()),
@@ -193,7 +197,7 @@ def _manifest(methods: tuple[Method, Method], drawn: Drawn, net: Net, settings: 
         told = " ".join(f"{name}={value}" for name, value in _changed_options(asked).items())
         notes["trained_by"] = f"{asked.name} {told}"
     return Manifest(
-        task="scene",
+        task=images.task,
         method=method.name,
         method_options=_changed_options(method),
         encoder=net.encoder,
@@ -226,5 +230,5 @@ def _origin(use: str, drawn: Drawn, index: np.ndarray) -> Origin:
     """Return which labelled images were used for what; the fingerprint is that of their names and labels."""
     digest = hashlib.sha256()
     for i in np.sort(index):
-        digest.update(f"{drawn.images.names[i]}\0{drawn.images.labels[i]}\n".encode())
+        digest.update(f"{drawn.images.names[i]}\0{drawn.images.labels[i].tolist()}\n".encode())
     return Origin(name=f"{len(index)} labelled images for {use}", fingerprint=digest.hexdigest())

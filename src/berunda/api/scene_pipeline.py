@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Drawn, draw_images, skipped_notes
 from berunda.api.fit import train_or_resume
@@ -22,9 +20,7 @@ from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_looks import looks_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, net_result, passes_of_run, scene_row
-from berunda.assess.calibration import calibration_figures
-from berunda.assess.classify import right_of
-from berunda.assess.intervals import accuracy_difference
+from berunda.assess.measures import measures_of
 from berunda.assess.ood import FeatureDistance
 from berunda.assess.report_data import ClassInfo, OodFacts, TrainingFacts
 from berunda.assess.scene_report import SceneReport, write_scene_report
@@ -87,7 +83,7 @@ def start_run(options: TrainOptions, images: ImageSet, *, is_given: bool = False
             images are too small.
     """
     method = make_method(options.method, options.method_options)
-    check_serves(method, "scene")
+    check_serves(method, images.task)
     recipe = recipe_of(options)
     drawn = draw_images(images, options.labels, options.labels_unit, options.seed)
     net = recipe.net(options, images)
@@ -136,11 +132,12 @@ def protocol_of(drawn: Drawn, net: Net, image_passes: float, *, is_transductive:
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
     seen = "; validation and test images are in the graph, without labels" if is_transductive else ""
     repeats = f" ({len(images.repeats)} test images are in another part too)" if images.repeats else ""
+    how, tuned = ("by class", "temperature") if images.task == "scene" else ("stratified", "temperature and thresholds")
     return (
         f"{images.name}, {counts} images for training/validation/test{repeats}, {len(images.bands)} bands, {cols} x "
-        f"{rows} px{shown}; labelled images drawn by seed, nested, by class; all training images without labels; "
+        f"{rows} px{shown}; labelled images drawn by seed, nested, {how}; all training images without labels; "
         f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
-        f"model{averaged}; temperature from at most as many validation labels as training labels; features_* rest on "
+        f"model{averaged}; {tuned} from at most as many validation labels as training labels; features_* rest on "
         f"frozen features of {FLOOR_PX} px, without any training of the net{seen}"
     )
 
@@ -169,15 +166,15 @@ def _report(run: SceneRun) -> SceneReport:
     fitted = own.fitted
     assert fitted is not None
     entries = fitted.bundle.manifest.classes
-    logits, labels, right = own.test.logits, own.test.labels, right_of(own.figures)
+    logits, labels, measures = own.test.logits, own.test.labels, measures_of(drawn.images.task)
     return SceneReport(
         title=f"Classifier of {drawn.images.name}",
         classes=tuple(ClassInfo(name=entry.name, color=entry.color) for entry in entries),
         figures=own.figures,
-        interval=accuracy_difference(right, np.zeros_like(right)),
+        interval=measures.interval(own.figures),
         temperature=fitted.temperature,
-        before=calibration_figures(logits, labels),
-        after=calibration_figures(logits, labels, fitted.temperature.value),
+        before=measures.calibration(logits, labels),
+        after=measures.calibration(logits, labels, fitted.temperature.value),
         ood=_ood_facts(own),
         training=_training_facts(run),
         counts=dict(drawn.counts()),

@@ -11,7 +11,8 @@ from berunda._version import __version__
 from berunda.api.compare import hardware
 from berunda.api.drawn import Drawn
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
-from berunda.assess.classify import Classified, classifier_figures
+from berunda.assess.classify import Classified
+from berunda.assess.measures import measures_of
 from berunda.mapping.patches import ScenePredictor
 from berunda.methods.contract import Method
 from berunda.progress import Progress
@@ -20,7 +21,10 @@ from berunda.train.passes import AllImages, image_passes
 
 __all__ = ["RunInfo", "SceneResult", "all_images", "net_result", "passes_of_run", "scene_row"]
 
-_SINGLE_VIEW = ("oa", "macro_f1", "ece", "ece_before", "nll", "nll_before", "temperature")
+_SINGLE_VIEW = (
+    *("oa", "macro_auprc", "macro_f1", "macro_f1_tuned"),
+    *("ece", "ece_before", "nll", "nll_before", "temperature"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class SceneResult:
     Attributes:
         method: its name.
         encoder: its encoder.
-        figures: of `berunda.assess.classify.classifier_figures`; where a net answers over symmetries of an image,
+        figures: of the task's `berunda.assess.measures.Measures`; where a net answers over symmetries of an image,
             `single_view` holds some of them for its answers to the images as they are, as published figures are.
         test: what it makes of the test images.
         wall_s: wall time of the run from the opened images to the last figure, over all the processes that it took.
@@ -39,6 +43,7 @@ class SceneResult:
         training_s: seconds of it in the training loop; 0 where no net is trained.
         is_transductive: whether it saw the test images without their labels.
         fitted: the trained net; None for a method that trains none.
+        validation: the task's first metric on the validation images; None where there are none, or nothing is trained.
     """
 
     method: str
@@ -51,6 +56,7 @@ class SceneResult:
     training_s: float = 0.0
     is_transductive: bool = False
     fitted: SceneFitted | None = None
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def net_result(
     start = time.perf_counter()
     fitted = fit_scene(method, drawn, net, settings, folder=folder, progress=progress)
     test = classified(fitted.predictor, drawn, drawn.test)
-    figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
+    figures = measures_of(drawn.images.task).figures(fitted.validation, test, class_names=drawn.classes)
     if net.symmetries > 1:
         figures["single_view"] = _single_view(fitted, drawn, settings.device)
     trained, passes = fitted.trained.seconds, passes_of_run(method, settings, drawn, net)
@@ -113,15 +119,16 @@ def net_result(
         image_passes=passes,
         images_per_s=passes / max(trained, 1e-9),
         fitted=fitted,
+        validation=measures_of(drawn.images.task).score(fitted.validation),
     )
 
 
 def _single_view(fitted: SceneFitted, drawn: Drawn, device: str) -> dict[str, float]:
-    """Return the accuracy and the calibration of the same net without averaging over symmetries."""
+    """Return the agreement and the calibration of the same net without averaging over symmetries."""
     predictor = ScenePredictor(fitted.bundle, device, n_symmetries=1)
     validation, test = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.test))
-    figures = classifier_figures(validation, test, class_names=drawn.classes)
-    return {name: figures[name] for name in _SINGLE_VIEW}
+    figures = measures_of(drawn.images.task).figures(validation, test, class_names=drawn.classes)
+    return {name: figures[name] for name in _SINGLE_VIEW if name in figures}
 
 
 def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
     return {
         "suite": info.suite,
         "dataset": drawn.images.name,
-        "task": "scene",
+        "task": drawn.images.task,
         "method": result.method,
         "variant": info.variant,
         "encoder": result.encoder,
@@ -137,6 +144,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
         "labels_unit": info.labels_unit,
         "seed": info.seed,
         "metrics": result.figures,
+        "validation": result.validation,
         "wall_s": round(drawn.images.opening_s + result.wall_s, 2),
         "training_s": round(result.training_s, 2),
         "images_per_s": round(result.images_per_s, 1),

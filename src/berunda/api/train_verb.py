@@ -81,8 +81,9 @@ def _check_given(options: TrainOptions, images: ImageSet) -> None:
         ConfigError: saying what was found and expected.
     """
     faults = []
-    if images.task != "scene" or options.task == "segmentation":
-        faults.append(f"task {options.task or images.task} found, expected scene, one class an image")
+    other = [task for task in (options.task, images.task) if task not in (None, "scene")]
+    if other:
+        faults.append(f"task {other[0]} found, expected scene, one class an image")
     if options.dataset != images.name:
         faults.append(f"dataset {options.dataset!r} found, expected {images.name!r}, the name of the images given")
     if options.data is not None:
@@ -105,7 +106,7 @@ def _train_on_images(
         images = open_images(
             options.dataset,
             folder=_folder_of(options),
-            task="scene",
+            task=options.task,
             skip_broken=options.skip_broken,
             progress=progress,
         )

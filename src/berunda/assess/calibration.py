@@ -21,6 +21,7 @@ __all__ = [
     "CalibrationFigures",
     "ReliabilityTable",
     "Temperature",
+    "binned_table",
     "brier_score",
     "calibration_figures",
     "classwise_calibration_error",
@@ -28,6 +29,7 @@ __all__ = [
     "fit_temperature",
     "reliability_table",
     "softmax",
+    "table_error",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -241,10 +243,11 @@ def reliability_table(
         DataError: the shapes do not fit or no pixel has a label.
     """
     probs_NC, labels_N = _labelled(probabilities, labels)
-    return _binned(probs_NC.max(1), probs_NC.argmax(1) == labels_N, n_bins)
+    return binned_table(probs_NC.max(1), probs_NC.argmax(1) == labels_N, n_bins)
 
 
-def _binned(confidence: FloatArray, is_right: npt.NDArray[np.bool_], n_bins: int) -> ReliabilityTable:
+def binned_table(confidence: FloatArray, is_right: npt.NDArray[np.bool_], n_bins: int) -> ReliabilityTable:
+    """Return stated probabilities (n,) 0 to 1 in equal-width bins, open at the left, with the share that is right."""
     edges = np.linspace(0, 1, n_bins + 1)
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
     count = np.bincount(index, minlength=n_bins)
@@ -254,7 +257,8 @@ def _binned(confidence: FloatArray, is_right: npt.NDArray[np.bool_], n_bins: int
     return ReliabilityTable(edges, count, mean_confidence, accuracy)
 
 
-def _table_error(table: ReliabilityTable) -> float:
+def table_error(table: ReliabilityTable) -> float:
+    """Return the mean gap between stated probability and share, weighted by the counts."""
     used = table.count > 0
     gap = np.abs(table.confidence[used] - table.accuracy[used])
     return float((gap * table.count[used]).sum() / table.count.sum())
@@ -267,7 +271,7 @@ def expected_calibration_error(
 
     Args and Raises as in `reliability_table`.
     """
-    return _table_error(reliability_table(probabilities, labels, n_bins))
+    return table_error(reliability_table(probabilities, labels, n_bins))
 
 
 def classwise_calibration_error(
@@ -279,7 +283,7 @@ def classwise_calibration_error(
     should be 0.
     """
     probs_NC, labels_N = _labelled(probabilities, labels)
-    errors = [_table_error(_binned(probs_NC[:, c], labels_N == c, n_bins)) for c in range(probs_NC.shape[1])]
+    errors = [table_error(binned_table(probs_NC[:, c], labels_N == c, n_bins)) for c in range(probs_NC.shape[1])]
     return float(np.mean(errors))
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "N_BINS",
     "N_NEIGHBOURS",
     "Classified",
+    "calibration_values",
     "classifier_figures",
     "fit_image_temperature",
     "ood_figures",
@@ -51,7 +52,7 @@ class Classified:
 
     Attributes:
         logits: (n, C) finite real numbers, before any temperature.
-        labels: (n,) true class 0..C-1, -1 = unknown.
+        labels: (n,) true class 0..C-1, -1 = unknown; or, of several an image, (n, C) 1, 0 or NaN = unknown.
         features: (n, D) what the last layer reads, or None.
 
     Raises:
@@ -59,15 +60,15 @@ class Classified:
     """
 
     logits: npt.NDArray[np.floating]
-    labels: npt.NDArray[np.integer]
+    labels: npt.NDArray[Any]
     features: npt.NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
-        if self.logits.ndim != 2 or self.labels.ndim != 1 or len(self.logits) != n:
+        if self.logits.ndim != 2 or self.labels.shape not in ((len(self.logits),), self.logits.shape):
             raise DataError(
                 f"logits of shape {self.logits.shape} and labels of shape {self.labels.shape} found, expected (n, C) "
-                "and (n,)"
+                "and (n,) or (n, C)"
             )
         if self.features is not None and (self.features.ndim != 2 or len(self.features) != n):
             raise DataError(f"features of shape {self.features.shape} found, expected ({n}, D)")
@@ -124,8 +125,8 @@ def classifier_figures(
         "oa": scores.oa,
         "macro_f1": scores.macro_f1,
         **({"kappa": scores.kappa} if kappa else {}),
-        **_calibration(calibration_figures(logits, labels, temperature.value, N_BINS), ""),
-        **_calibration(calibration_figures(logits, labels, 1.0, N_BINS), "_before"),
+        **calibration_values(calibration_figures(logits, labels, temperature.value, N_BINS), ""),
+        **calibration_values(calibration_figures(logits, labels, 1.0, N_BINS), "_before"),
         "temperature": temperature.value,
         "temperature_fitted": temperature.is_fitted,
         **({"temperature_warning": temperature.warning} if temperature.warning else {}),
@@ -138,7 +139,8 @@ def classifier_figures(
     }
 
 
-def _calibration(figures: CalibrationFigures, ending: str) -> dict[str, Any]:
+def calibration_values(figures: CalibrationFigures, ending: str) -> dict[str, Any]:
+    """Return calibration figures as plain values, each name with an ending."""
     whole = {f"{name}{ending}": getattr(figures, name) for name in ("ece", "classwise_ece", "brier", "nll")}
     return {**whole, f"reliability{ending}": _bins(figures.reliability)}
 

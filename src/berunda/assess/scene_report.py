@@ -15,6 +15,7 @@ import numpy as np
 from berunda.assess import pictures, plots
 from berunda.assess.calibration import CalibrationFigures, Temperature
 from berunda.assess.intervals import Interval
+from berunda.assess.label_report import LABELS_COMPARED, label_beware, label_rows, label_tiles, label_trust
 from berunda.assess.page import json_text, render_page
 from berunda.assess.report import summarize_comparison
 from berunda.assess.report_data import ClassInfo, ImageLook, OodFacts, TrainingFacts
@@ -26,6 +27,8 @@ __all__ = ["SceneReport", "scene_report_json", "write_scene_report"]
 
 FORMAT = "berunda-scene-report-1"
 WEAK_F1, GOOD_ECE = 0.5, 0.05
+COMPARED = {"oa": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
+"""Metrics of the comparison with their titles."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class SceneReport:
     Attributes:
         title: of the page.
         classes: names and colours, in the order of the classes.
-        figures: what `berunda.assess.classify.classifier_figures` measured on the test images.
-        interval: of the overall accuracy, over test images; None for fewer than two.
+        figures: what the task's `berunda.assess.measures.Measures` measured on the test images.
+        interval: of the first of them, over test images; None for fewer than two.
         temperature: how the confidence was calibrated.
         before, after: calibration on the test images, as it came and as it is stated.
         ood: thresholds of unlikeness, counted in images.
@@ -85,7 +88,10 @@ def scene_report_json(report: SceneReport) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "title": report.title,
-        "metrics": {**report.figures, "oa_interval": None if report.interval is None else vars(report.interval)},
+        "metrics": {
+            **report.figures,
+            _interval_name(report): None if report.interval is None else vars(report.interval),
+        },
         "classes": [{"id": i, "name": c.name, "color": c.color} for i, c in enumerate(report.classes, start=1)],
         "images": dict(report.counts),
         "comparison": [dict(row) for row in report.comparison],
@@ -112,6 +118,10 @@ def scene_report_json(report: SceneReport) -> dict[str, Any]:
     }
 
 
+def _interval_name(report: SceneReport) -> str:
+    return "macro_auprc_interval" if "macro_auprc" in report.figures else "oa_interval"
+
+
 def _ood_json(facts: OodFacts | None) -> dict[str, Any] | None:
     if facts is None:
         return None
@@ -125,24 +135,47 @@ def _ood_json(facts: OodFacts | None) -> dict[str, Any] | None:
 
 def _view(report: SceneReport) -> dict[str, Any]:
     n_classes, method = len(report.classes), method_title(report.training.method)
+    shown = _labels_view(report) if "macro_auprc" in report.figures else _classes_view(report)
     return {
         "title": report.title,
         "subtitle": f"{n_classes} classes · method {method} · encoder {report.training.encoder}",
-        "figures": list(_tiles(report)),
-        "trust": list(_trust(report)),
-        "beware": list(_beware(report)),
         "warnings": report.warnings,
-        "class_rows": list(_class_rows(report)),
-        "confusion": confusion_rows(report.figures["confusion"], report.classes, unit="images", verb="named as"),
+        **shown,
         "calibration": _calibration_view(report),
         "ood": list(_ood_lines(report.ood)),
-        "comparison": [_comparison_row(row) for row in report.comparison] if len(report.comparison) > 1 else [],
+        "comparison": [_comparison_row(row, shown["compared"]) for row in report.comparison]
+        if len(report.comparison) > 1
+        else [],
         "training": [(k, v) for k, v in _training_lines(report.training) if v],
         "counts": [(use, f"{n:,}") for use, n in report.counts.items()],
         "curves": _curves(report.training),
         "looks": [_look_view(look) for look in report.looks],
         "timing": timing_view(report.timing),
         "provenance": report.provenance,
+    }
+
+
+def _classes_view(report: SceneReport) -> dict[str, Any]:
+    """Return what is shown of one class an image."""
+    return {
+        "figures": list(_tiles(report)),
+        "trust": [*_trust(report), *_trusted_confidence(report)],
+        "beware": [*_beware(report), *_doubted_confidence(report)],
+        "label_rows": [],
+        "class_rows": list(_class_rows(report)),
+        "confusion": confusion_rows(report.figures["confusion"], report.classes, unit="images", verb="named as"),
+        "compared": COMPARED,
+    }
+
+
+def _labels_view(report: SceneReport) -> dict[str, Any]:
+    """Return what is shown of several labels an image."""
+    return {
+        "figures": list(label_tiles(report.figures, report.interval)),
+        "trust": [*label_trust(report.figures), *_trusted_confidence(report)],
+        "beware": [*label_beware(report.figures), *_doubted_confidence(report)],
+        "label_rows": list(label_rows(report.figures, report.classes)),
+        "compared": LABELS_COMPARED,
     }
 
 
@@ -162,6 +195,9 @@ def _trust(report: SceneReport) -> Iterator[str]:
     good = [name for name, f1 in report.figures["f1"].items() if f1 is not None and f1 >= 0.9]
     if good:
         yield f"Found and named rightly, with an F1 of 90% and more: {', '.join(good)}."
+
+
+def _trusted_confidence(report: SceneReport) -> Iterator[str]:
     if report.temperature.is_calibrated and report.after.ece <= GOOD_ECE:
         gap = 100 * report.after.ece
         yield f"The confidence reads as a probability: on the test images it was off by {gap:.1f} points on average."
@@ -175,6 +211,9 @@ def _beware(report: SceneReport) -> Iterator[str]:
         elif f1 < WEAK_F1:
             found, right = percent(figures["recall"][name]), percent(figures["precision"][name])
             yield f"{name}: {found} of it is found, and {right} of what the model calls {name} is {name}."
+
+
+def _doubted_confidence(report: SceneReport) -> Iterator[str]:
     if report.temperature.is_calibrated and report.after.ece > GOOD_ECE:
         gap = 100 * report.after.ece
         yield f"Confidence was off by {gap:.0f} points on average: use it to rank images, not as a probability."
@@ -196,14 +235,15 @@ def _class_rows(report: SceneReport) -> Iterator[dict[str, Any]]:
 
 
 def _calibration_view(report: SceneReport) -> dict[str, Any]:
+    temperature = report.temperature
+    unit = "labels" if "macro_auprc" in report.figures else "images"
+    chart = plots.reliability_diagram(report.before, report.after, unit)
     names = {
         "ece": f"ECE: mean gap between confidence and accuracy ({report.after.n_bins} bins)",
         "classwise_ece": "ECE class by class",
-        "brier": "Brier score (0 best, 2 worst)",
+        "brier": f"Brier score (0 best, {1 if unit == 'labels' else 2} worst)",
         "nll": "Negative log likelihood",
     }
-    temperature = report.temperature
-    chart = plots.reliability_diagram(report.before, report.after, "images")
 
     def text(figures: CalibrationFigures, key: str) -> str:
         value = getattr(figures, key)
@@ -212,7 +252,7 @@ def _calibration_view(report: SceneReport) -> dict[str, Any]:
     return {
         "chart": pictures.svg_uri(plots.figure_svg(chart)),
         "rows": [(title, text(report.before, key), text(report.after, key)) for key, title in names.items()],
-        "text": f"Temperature {temperature.value:.2f}, fitted on {temperature.n_pixels:,} validation images."
+        "text": f"Temperature {temperature.value:.2f}, fitted on {temperature.n_pixels:,} validation {unit}."
         if temperature.is_fitted
         else "The temperature was left at 1.",
         "warning": temperature.warning or "",
@@ -230,13 +270,11 @@ def _ood_lines(facts: OodFacts | None) -> Iterator[tuple[str, str]]:
         yield "Flagged test images", percent(facts.share_test, 1)
 
 
-def _comparison_row(row: Mapping[str, Any]) -> dict[str, str]:
+def _comparison_row(row: Mapping[str, Any], compared: Mapping[str, str]) -> dict[str, Any]:
     metrics = row["metrics"]
     return {
         "name": method_title(str(row["method"])),
-        "oa": percent(metrics.get("oa"), 1),
-        "macro_f1": percent(metrics.get("macro_f1"), 1),
-        "ece": percent(metrics.get("ece"), 1),
+        "shown": [percent(metrics.get(name), 1) for name in compared],
         "passes": f"{row['image_passes']:,}" if row.get("image_passes") else NOT_AVAILABLE,
         "time": f"{row['wall_s']:.0f} s",
     }

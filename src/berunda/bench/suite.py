@@ -40,21 +40,26 @@ class Arm:
         options: hyper-parameters that differ from its defaults.
         encoder: of the net; "" for the benchmark's.
         decoder: of the net; "" for the benchmark's, or what the method asks for.
-        small_batch: of a method without unlabelled images: its passes go into small batches and many steps.
-        from_scratch: the net starts from random weights, whatever the benchmark's nets start from.
+        labels: on whole images, numbers of labels for this arm alone, as texts; empty for the suite's.
+        search: on whole images, values of options among which validation images choose, each trained.
+        small_batch: with masks, of a method without unlabelled images: its passes go into small batches and many steps.
+        from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
     """
 
     method: str
     options: Mapping[str, Plain] = field(default_factory=dict)
     encoder: str = ""
     decoder: str = ""
+    labels: tuple[str, ...] = ()
+    search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
     small_batch: bool = False
     from_scratch: bool = False
 
     @property
     def variant(self) -> str:
         """What differs from the defaults, in words; "" for nothing."""
-        told = [variant_of(self.options), f"decoder={self.decoder}" if self.decoder else ""]
+        told = [variant_of(self.options), *(f"{name} searched" for name in sorted(self.search))]
+        told += [f"decoder={self.decoder}" if self.decoder else ""]
         told += [SMALL_BATCH if self.small_batch else "", "from scratch" if self.from_scratch else ""]
         return ", ".join(text for text in told if text)
 
@@ -74,7 +79,7 @@ class Suite:
         labels: how many, as texts.
         n_seeds: runs of each.
         task: of the data; None where the data tells.
-        arms: what is compared on images with masks, instead of `methods`.
+        arms: what is compared, instead of `methods`, on images with masks; on whole images where `task` says so.
         mask_labels: numbers of labelled images with masks, instead of `labels`.
         split: "own", the data set's; or "within_sites": of every site a part trains and a part tests.
     """

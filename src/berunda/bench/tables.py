@@ -15,6 +15,7 @@ from pathlib import Path
 
 from berunda.assess.classify import N_BINS, right_of
 from berunda.assess.intervals import Interval, accuracy_difference
+from berunda.assess.label_intervals import auprc_difference
 from berunda.bench.cells import (
     HEADLINE,
     LEAST_SEEDS,
@@ -31,6 +32,7 @@ from berunda.bench.mask_tables import mask_parts
 from berunda.bench.pictures import write_pictures
 from berunda.bench.published import Published, published_for
 from berunda.bench.rows import WALL_TIME, RowFile
+from berunda.bench.search_tables import search_part
 from berunda.errors import DataError
 
 __all__ = ["BASELINE", "published_parts", "write_tables"]
@@ -94,6 +96,9 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
     parts += [f"**{title}, %**, by labels ({unit})", _pivot(cells, [(c, c.percent(key)) for c in cells])]
     if any(cell.values("macro_f1") for cell in cells):
         parts += [f"**Macro F1, %**, by labels ({unit})", _pivot(cells, [(c, c.percent("macro_f1")) for c in cells])]
+    if any(cell.values("macro_f1_tuned") for cell in cells):
+        title = f"**Macro F1 at thresholds tuned on validation images, %**, by labels ({unit})"
+        parts += [title, _pivot(cells, [(c, c.percent("macro_f1_tuned")) for c in cells])]
     if setting.task == "segmentation":
         parts += [f"**Overall accuracy, %**, by labels ({unit})", _pivot(cells, [(c, c.percent("oa")) for c in cells])]
     calibrated = [cell for cell in cells if cell.values("classwise_ece")]
@@ -106,7 +111,9 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
         return [*parts, *mask_parts(cells, BASELINE), _COST, _cost(cells)]
     differences = list(_differences(cells))
     if differences:
-        parts += [_PAIRED, markdown_table(["method", "labels", "difference", "95% interval"], differences)]
+        paired = _PAIRED.format(title=_headline_words(setting))
+        parts += [paired, markdown_table(["method", "labels", "difference", "95% interval"], differences)]
+    parts += search_part(cells)
     return [*parts, _COST, _cost(cells)]
 
 
@@ -120,9 +127,14 @@ _OOD = (
 )
 _COST = f"**Cost of a run** (means; {WALL_TIME})"
 _PAIRED = (
-    f"**Difference in accuracy to {BASELINE}**, in points: paired bootstrap over the test images, an image counting "
-    "with its mean over the seeds"
+    f"**Difference in {{title}} to {BASELINE}**, in points: paired bootstrap over the test images, of the "
+    "mean over the seeds"
 )
+
+
+def _headline_words(setting: Setting) -> str:
+    """Return what the first metric is called within a sentence."""
+    return "accuracy" if setting.task == "scene" else setting.headline[1]
 
 
 def _protocol(cells: Sequence[Cell]) -> str:
@@ -219,9 +231,12 @@ _OOD_FIGURES = ("auroc", "aupr", "fpr95")
 def _difference(cell: Cell, other: Cell) -> Interval | None:
     """Return the paired difference, None where the rows do not hold the same test images."""
     metrics = [row["metrics"] for row in (*cell.rows, *other.rows)]
-    if any("right" not in found for found in metrics) or len({found.get("test_key") for found in metrics}) != 1:
+    kept = "scores" if cell.setting.task == "multilabel" else "right"
+    if any(kept not in found for found in metrics) or len({found.get("test_key") for found in metrics}) != 1:
         return None
     n = len(cell.rows)
+    if cell.setting.task == "multilabel":
+        return auprc_difference(metrics[:n], metrics[n:])
     right = [right_of(found) for found in metrics]
     return accuracy_difference(right[:n], right[n:])
 

@@ -8,11 +8,18 @@ from typing import Literal
 
 import numpy as np
 
-from berunda.data.images import TRAIN, VALIDATION, ImageSet
+from berunda.data.images import TEST, TRAIN, VALIDATION, ImageSet
 from berunda.data.order import Randomness
 from berunda.errors import DataError
 
-__all__ = ["key_of_draw", "label_subset", "stratified_order", "validation_subset"]
+__all__ = [
+    "key_of_draw",
+    "label_subset",
+    "labelled_images",
+    "stratified_order",
+    "stratified_parts",
+    "validation_subset",
+]
 
 _MAX_CANDIDATES = 512  # images compared for one place of the order
 
@@ -48,7 +55,7 @@ def label_subset(
         DataError: `n` is no such number, a class has no labelled training image, or fewer than asked for.
     """
     wanted = _checked_number(n, unit)
-    pool, n_classes = _labelled(images, TRAIN), len(images.classes)
+    pool, n_classes = labelled_images(images, TRAIN), len(images.classes)
     _check_every_class(images, pool)
     if wanted is None:
         return pool
@@ -85,7 +92,7 @@ def validation_subset(images: ImageSet, n_labels: int, seed: int = 0) -> np.ndar
     Returns:
         (k,) int64 indices into `images`, ascending; empty where there are none.
     """
-    pool = _labelled(images, VALIDATION)
+    pool = labelled_images(images, VALIDATION)
     rng = Randomness(seed)
     if images.task == "multilabel":
         order = pool[stratified_order(images.labels[pool] == 1, rng.numpy("validation labels"))]
@@ -136,6 +143,25 @@ def stratified_order(present: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return drawn[_spread(np.array(order, np.int64), np.flatnonzero(~some))].astype(np.int64)
 
 
+def stratified_parts(values: np.ndarray, n_test: int, n_validation: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the part of each image with several labels: the first of a `stratified_order` test, the next validate.
+
+    Args:
+        values: (N, C) 1 where a label is present.
+        n_test: images of TEST.
+        n_validation: images of VALIDATION; the rest is TRAIN.
+        rng: draws among equals.
+
+    Returns:
+        (N,) int8.
+    """
+    order = stratified_order(np.asarray(values) == 1, rng)
+    parts = np.full(len(order), TRAIN, np.int8)
+    parts[order[:n_test]] = TEST
+    parts[order[n_test : n_test + n_validation]] = VALIDATION
+    return parts
+
+
 def _spread(order: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return `order` with `others` strewn in at even distances."""
     places = (np.arange(len(others)) + 0.5) * (len(order) / max(1, len(others)))
@@ -162,7 +188,7 @@ def _checked_number(n: int | float | str, unit: str) -> float | None:
     raise DataError(f"labels {n!r} ({unit}) found, expected {expected}, or all")
 
 
-def _labelled(images: ImageSet, part: int) -> np.ndarray:
+def labelled_images(images: ImageSet, part: int) -> np.ndarray:
     """Return the images of a part that carry a label (of several labels: at least one known one)."""
     index = images.of(part)
     labels = images.labels[index]

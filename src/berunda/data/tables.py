@@ -6,9 +6,10 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
+from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES
 from berunda.errors import DataError
 from berunda.geo.grid import Window
 
@@ -20,6 +21,7 @@ __all__ = [
     "Table",
     "part_of",
     "read_table",
+    "rows_by_image",
     "window_of",
     "without_left_out",
 ]
@@ -39,7 +41,7 @@ PART_WORDS = {
 }
 LEFT_OUT = "left out"
 """What the split column says of an image that stands in the table and is used for nothing."""
-_FILE_COLUMNS = ("file", "path", "image", "filename")
+_FILE_COLUMNS = ("file", "path", "image", "filename", "image\\label")
 _CLASS_COLUMNS = ("class", "label")
 _PART_COLUMNS = ("split", "part")
 FILES_JOINT = ";"
@@ -63,6 +65,7 @@ class Table:
         windows: for each row the pixels of its file that are the image; None for all of them.
         truths: for each row the raster of classes on the grid of its file, "" for none.
         sites: for each row the place it comes from, "" where that is unknown.
+        listed: the image of every row, with those that are left out, of which no other field speaks.
     """
 
     path: Path
@@ -74,6 +77,7 @@ class Table:
     windows: tuple[Window | None, ...]
     truths: tuple[str, ...]
     sites: tuple[str, ...]
+    listed: tuple[str, ...]
 
     @property
     def names_of_images(self) -> tuple[str, ...]:
@@ -86,14 +90,15 @@ def read_table(path: Path, *, with_values: bool) -> Table:
     """Read a table with a header: file, and label or class, and split, and one column a class, in any order.
 
     Args:
-        path: a .csv file in UTF-8, separated by commas.
+        path: a file in UTF-8, separated by commas, or by tabs where its name ends in .txt.
         with_values: whether the further columns are classes, which hold 1, 0 or nothing; else they are ignored.
 
     Raises:
         DataError: it cannot be read, has no column for the file, or a value is not as it should be (row and column are
             named).
     """
-    header, rows = _rows(path)
+    header, listed = _rows(path)
+    rows = without_left_out(header, listed)
     lower = [name.strip().lower() for name in header]
     file = _column(lower, _FILE_COLUMNS)
     if file is None:
@@ -105,7 +110,7 @@ def read_table(path: Path, *, with_values: bool) -> Table:
     own = [index for index, text in enumerate(lower) if with_values and text not in known]
     return Table(
         path,
-        tuple(row[file].strip().replace("\\", "/") for row in rows),
+        _cells(lower, lower[file], rows),
         () if name is None else tuple(row[name].strip() for row in rows),
         () if part is None else tuple(part_of(row[part], f"{path} row {i}") for i, row in enumerate(rows, 2)),
         tuple(header[index].strip() for index in own),
@@ -113,7 +118,49 @@ def read_table(path: Path, *, with_values: bool) -> Table:
         _windows(path, lower, rows),
         _cells(lower, "truth", rows),
         _cells(lower, "site", rows),
+        _cells(lower, lower[file], listed),
     )
+
+
+def rows_by_image(names: Sequence[str], table: Table) -> list[tuple[float, ...]]:
+    """Return the values of each image; a row belongs to the image of the same name without folders and suffix.
+
+    Args:
+        names: paths of the images.
+        table: with one column a class.
+
+    Raises:
+        DataError: the table has no class, an image has no row, a row has no image, or two rows are of one image.
+    """
+    path = table.path
+    if not table.classes:
+        raise DataError(f"{path}: no column for a class found, expected one column a class that holds 1 or 0")
+    rows: dict[str, tuple[float, ...]] = {}
+    for file, values in zip(table.files, table.values, strict=True):
+        stem = _stem(file)
+        if stem in rows:
+            raise DataError(f"{path}: a second row for image {file!r} found, expected one; remove one of them")
+        rows[stem] = values
+    stems = [_stem(name) for name in names]
+    without = [name for name, stem in zip(names, stems, strict=True) if stem not in rows]
+    if without:
+        raise DataError(
+            f"{path}: no row for {len(without)} images, such as {without[0]!r}; expected one for each: add rows (empty "
+            "cells are unknown labels), or remove these images"
+        )
+    there = set(stems)
+    lone = [file for file in table.files if _stem(file) not in there]
+    if lone:
+        raise DataError(
+            f"{path}: no image for {len(lone)} rows, such as {lone[0]!r}; expected one for each: fetch the images, or "
+            "remove these rows"
+        )
+    return [rows[stem] for stem in stems]
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in (*PHOTO_SUFFIXES, *RASTER_SUFFIXES) else path.name
 
 
 def _cells(names: Sequence[str], name: str, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -174,7 +221,8 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: {path.stat().st_size} bytes found, at most {MAX_BYTES} expected of a table")
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+            cells = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".txt" else ",")
+            rows = [row for row in cells if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: table cannot be read: {error}; expected a .csv file in UTF-8") from error
     if len(rows) < 2:
@@ -183,7 +231,7 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
     bad = next((i for i, row in enumerate(rest, 2) if len(row) != len(header)), None)
     if bad is not None:
         raise DataError(f"{path} row {bad}: {len(rest[bad - 2])} cells found, expected {len(header)} as in the header")
-    return header, without_left_out(header, rest)
+    return header, rest
 
 
 def without_left_out(header: Sequence[str], rows: list[list[str]]) -> list[list[str]]:

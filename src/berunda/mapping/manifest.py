@@ -149,6 +149,8 @@ class Manifest(_Part):
         classes: ids 1..C in order.
         window_px, margin_px: the net reads windows of `window_px`; its answer counts without the outer
             `margin_px` on each side.
+        thresholds: task "multilabel": the probability of each class from which it is named, tuned on validation images;
+            empty for 0.5.
         calibration, ood, training, versions: see their types; versions of the packages it was written with.
         weights: the tensors' file; filled in when the bundle is saved.
     """
@@ -163,6 +165,7 @@ class Manifest(_Part):
     classes: tuple[ClassEntry, ...] = Field(min_length=1, max_length=255)
     window_px: int = Field(ge=16, le=8192)
     margin_px: int = Field(ge=0, le=4096)
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(default=(), max_length=255)
     calibration: Calibration = Calibration()
     ood: Ood | None = None
     training: Training = Training()
@@ -183,6 +186,8 @@ class Manifest(_Part):
                 raise ValueError(f"{what} names {', '.join(twice)} occur more than once")
         if 2 * self.margin_px >= self.window_px:
             raise ValueError(f"margins of {self.margin_px} px leave nothing of a window of {self.window_px} px")
+        if len(self.thresholds) not in (0, len(ids)):
+            raise ValueError(f"{len(self.thresholds)} thresholds found, expected none or {len(ids)}, one a class")
         return self
 
     @property

@@ -21,6 +21,7 @@ from berunda.methods._consistency import (
     updates_of,
     used_terms,
 )
+from berunda.methods._several import add_priors, believe, prior_share_setting
 from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting
 
@@ -36,8 +37,9 @@ class FixMatch(Method):
 
     Maps: the strong view is photometric plus CutMix on the geometry of the weak view, so that labels agree
     pixel by pixel; each pixel is believed or not on its own; pixels without data take part in nothing.
-    Whole images: the strong view has a geometry of its own. Costs one teacher pass and one trained pass an unlabelled
-    image.
+    Whole images: the strong view has a geometry of its own. Several labels an image: each class has thresholds of its
+    own for present and absent, matched to how often the labelled images have it (`threshold`, `align` and `adaptive`
+    are for single labels). Costs one teacher pass and one trained pass an unlabelled image.
 
     Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form).
@@ -61,6 +63,7 @@ class FixMatch(Method):
         valid=(False, True),
         source="Zhang et al. 2021 (FlexMatch), eq. 6 and 11",
     )
+    prior_share: float = prior_share_setting()
     cutmix: float = setting(1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE)
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
     weighting: str = weighting_setting()
@@ -71,7 +74,7 @@ class FixMatch(Method):
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
-        tasks: tuple[Task, ...] = ("segmentation", "scene")
+        tasks: tuple[Task, ...] = ("segmentation", "scene", "multilabel")
         needs = needs_of_strong(self.mu, self.q_from, self.strength, tasks=tasks, like="weak")
         return replace(needs, parameter_groups=rates_of(self.weighting))
 
@@ -79,6 +82,8 @@ class FixMatch(Method):
         """Return running class distributions of the labels, predictions and confident predictions."""
         del net
         extra = nn.Module()
+        if spec.task == "multilabel":
+            return add_weighting(add_priors(extra, spec.n_classes), self.weighting)
         for name in ("labelled_classes", "predicted_classes", "confident_classes"):
             extra.register_buffer(name, torch.full((spec.n_classes,), 1 / spec.n_classes))
         return add_weighting(extra, self.weighting)
@@ -88,6 +93,8 @@ class FixMatch(Method):
         labelled, (weak, strong) = batch.labelled["weak"], unlabelled_views(batch, "weak", "strong")
         mixed = self._mixing(labelled, strong, rng)
         (own, hard), guess = answers(self, (net, extra), step, [labelled.pixels, mixed(strong.pixels)], weak.pixels)
+        if losses.has_several(labelled.labels):
+            return self._several((own, hard), guess, (labelled, weak), extra, step)
         raw, n_classes = losses.probabilities_of(guess), guess.shape[1]
         labels, sure = losses.pseudo_labels(self._aligned(raw, extra), self._threshold(extra))
         seen = losses.is_labelled(labels, weak.valid)
@@ -103,6 +110,18 @@ class FixMatch(Method):
         terms = terms_of(supervised=supervised, unsupervised=unsupervised) | joint.terms
         terms |= used_terms(labels, sure, seen, n_classes)
         return Loss(joint.total, terms, updates_of(**updates) | joint.updates)
+
+    def _several(
+        self, logits: tuple[Tensor, Tensor], guess: Tensor, shown: tuple[Images, Images], extra: nn.Module, step: Step
+    ) -> Loss:
+        """Return the loss of several labels an image, of logits of labelled and strong views."""
+        labelled, weak = shown
+        supervised = losses.supervised_loss(logits[0], labelled.labels, labelled.valid)
+        found = believe(extra, labelled, weak, guess, (step, self.prior_share))
+        unsupervised = losses.presence_loss(logits[1], found.labels, found.sure, weak.valid)
+        joint = joined(extra, supervised, self.lambda_u * unsupervised, step)
+        terms = terms_of(supervised=supervised, unsupervised=unsupervised) | joint.terms
+        return Loss(joint.total, terms | found.terms, {**found.updates, **joint.updates})
 
     def _mixing(self, labelled: Images, strong: Images, rng: Randomness) -> Callable[[Tensor], Tensor]:
         """Return what mixes pixels, labels and masks of the strong views alike; nothing for whole images."""

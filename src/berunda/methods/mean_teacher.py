@@ -17,17 +17,19 @@ __all__ = ["MeanTeacher", "mean_teacher_loss"]
 _PAPER = "Tarvainen and Valpola 2017, section 3"
 
 
-def mean_teacher_loss(logits: Tensor, taught: Tensor, mask: Tensor) -> Tensor:
+def mean_teacher_loss(logits: Tensor, taught: Tensor, mask: Tensor, *, several: bool = False) -> Tensor:
     """Return the mean over positions and classes of (softmax(logits) - taught)^2.
 
     Args:
         logits: (N, C) or (N, C, H, W) of the student.
         taught: same shape, the teacher's probabilities, without gradient.
         mask: (N,) or (N, H, W) bool.
+        several: with sigmoid instead of softmax, for several labels an image.
 
     Source: Tarvainen and Valpola 2017, section 2.
     """
-    return losses.squared_error_masked(losses.real(logits).softmax(1), taught, mask)
+    said = losses.real(logits)
+    return losses.squared_error_masked(said.sigmoid() if several else said.softmax(1), taught, mask)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class MeanTeacher(Method):
     def needs(self) -> Needs:
         """Ask for a view for the teacher, one for the student, and a teacher."""
         return Needs(
-            tasks=("scene", "segmentation"),
+            tasks=("scene", "segmentation", "multilabel"),
             unlabelled=(View("weak", "weak"), View("student", self.recipe)),
             unlabelled_ratio=self.mu,
             teacher=True,
@@ -79,11 +81,13 @@ class MeanTeacher(Method):
         labelled, (weak, student) = batch.labelled["weak"], unlabelled_views(batch, "weak", "student")
         shown = [labelled.pixels, student.pixels]
         (own, other), guess = answers(self, (net, extra), step, shown, weak.pixels, regressed=True)
-        taught, seen = carried(losses.probabilities_of(guess), weak, student)
+        several = losses.has_several(labelled.labels)
+        said = losses.real(guess).sigmoid() if several else losses.probabilities_of(guess)
+        taught, seen = carried(said, weak, student)
         supervised = losses.supervised_loss(own, labelled.labels, labelled.valid, balance=self.balance)
-        unsupervised = mean_teacher_loss(other, taught, seen)
+        unsupervised = mean_teacher_loss(other, taught, seen, several=several)
         weight = self.lambda_u * losses.ramp_up(step.progress, self.ramp)
         terms = terms_of(supervised=supervised, unsupervised=unsupervised)
-        return Loss(
-            supervised + weight * unsupervised, terms | used_terms(taught.argmax(1), seen, seen, taught.shape[1])
-        )
+        if not several:
+            terms |= used_terms(taught.argmax(1), seen, seen, taught.shape[1])
+        return Loss(supervised + weight * unsupervised, terms)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from berunda.config import DEVICE, DecoderName, Effort
 from berunda.options import shared
-from berunda.schema import Options, PathText, Text, TextList, ValueMap
+from berunda.schema import Options, PathText, Plain, Text, TextList, ValueMap, parse_value
 
 __all__ = ["BenchOptions", "parse_labels"]
 
@@ -24,8 +24,8 @@ class BenchOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"suite": "SUITE", "method_options": "--option"}
 
     suite: Text = Field(
-        description="What is compared on which data: eurosat, eurosat_all, dubai, or, for any data set by --data, "
-        "folder, curve, sites, lambdas, architectures, losses."
+        description="What is compared on which data: eurosat, eurosat_all, ucmerced_multilabel, dubai, or, for any "
+        "data set by --data, folder, curve, sites, lambdas, architectures, losses."
     )
     methods: TextList | None = Field(
         None,
@@ -67,6 +67,12 @@ class BenchOptions(Options):
         description="Hyper-parameters of a method that differ from their defaults, such as fixmatch.mu=3.",
         json_schema_extra={"expected": "method.name=value pairs", "metavar": "METHOD.NAME=VALUE", "many": True},
     )
+    search: ValueMap = Field(
+        default_factory=dict,
+        description="Hyper-parameters to choose on validation images among values, each trained, such as "
+        "ssl_mae.w=0.1:0.5:0.9.",
+        json_schema_extra={"expected": "method.name=values pairs", "metavar": "METHOD.NAME=V:V:...", "many": True},
+    )
     data: PathText | None = shared.DATA
     skip_broken: bool = shared.SKIP_BROKEN
     device: str = DEVICE
@@ -74,13 +80,24 @@ class BenchOptions(Options):
     @classmethod
     def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
         """Return the problems of labels and of hyper-parameters that name no method."""
-        return [*_label_problems(data, cls.spell("labels", flags)), *_option_problems(data, cls, flags)]
+        fields = ("method_options", "search")
+        problems = [text for field in fields for text in _option_problems(data, cls, field, flags)]
+        return [*_label_problems(data, cls.spell("labels", flags)), *problems]
 
     def options_of(self, method: str) -> dict[str, Any]:
         """Return the hyper-parameters given for `method`."""
         start = method + "."
         given = self.method_options.items()
         return {name.removeprefix(start): value for name, value in given if name.startswith(start)}
+
+    def search_of(self, method: str) -> dict[str, tuple[Plain, ...]]:
+        """Return the values to choose among by name of hyper-parameter, for `method`."""
+        start = method + "."
+        return {
+            name.removeprefix(start): tuple(map(parse_value, str(values).split(":")))
+            for name, values in self.search.items()
+            if name.startswith(start)
+        }
 
 
 def parse_labels(text: str) -> Labels:
@@ -117,8 +134,8 @@ def _label_problems(data: Mapping[str, Any], name: str) -> Iterator[str]:
             yield f"{name}: found {text} with the unit {unit}, expected {'shares' if unit == 'fraction' else 'numbers'}"
 
 
-def _option_problems(data: Mapping[str, Any], model: type[Options], flags: bool) -> Iterator[str]:
-    given, methods = data.get("method_options"), data.get("methods")
+def _option_problems(data: Mapping[str, Any], model: type[Options], field: str, flags: bool) -> Iterator[str]:
+    given, methods = data.get(field), data.get("methods")
     for name in given if isinstance(given, dict) else ():
         method = name.partition(".")[0]
         if "." not in name:

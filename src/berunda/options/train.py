@@ -30,10 +30,10 @@ class TrainOptions(Options):
         description="Data set: a name that `berunda datasets` lists, a folder with one sub-directory a class, or with "
         "images/ and masks/, a CSV file, or the YAML file of a run."
     )
-    task: Literal["scene", "segmentation"] | None = Field(
+    task: Literal["scene", "multilabel", "segmentation"] | None = Field(
         None,
-        description="What is learned: scene, one class an image, or segmentation, one a pixel; if not given what the "
-        "data set has labels for.",
+        description="What is learned: scene, one class an image, multilabel, several, or segmentation, one a pixel; if "
+        "not given what the data set has labels for.",
     )
     data: PathText | None = shared.DATA
     method: str = Field(

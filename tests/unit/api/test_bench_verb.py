@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_patches import write_folder
+from toy_patches import write_folder, write_labelled_table
 
-from berunda.api import bench_runs, bench_verb, scene_fit
+from berunda.api import bench_runs, bench_search, bench_verb, scene_fit
 from berunda.api.bench_verb import bench
 from berunda.api.drawn import draw_images
 from berunda.api.fit import train_or_resume
 from berunda.api.floor import FrozenFeatures, propagation_result, transductive_result
 from berunda.bench.rows import REQUIRED, RowFile
-from berunda.bench.suite import FLOORS
+from berunda.bench.suite import FLOORS, Arm, Suite
 from berunda.data.images import TEST, open_images
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.options.bench import BenchOptions
@@ -260,3 +260,115 @@ def test_the_floors_learn_what_is_easy(images: Path, tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "out")
     assert all(row["metrics"]["oa"] > 0.8 for row in rows)
     assert all(np.isfinite(row["metrics"]["nll"]) and row["wall_s"] > 0 for row in rows)
+
+
+# Searches and several labels
+
+
+def test_options_are_chosen_on_validation_images_and_all_of_it_is_paid_for(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(images, methods="fixmatch", search=["fixmatch.mu=1:2"], method_options=["fixmatch.threshold=0.5"])
+    out = tmp_path / "out"
+    result, done = bench_runs.Bench._result, []
+
+    def stops(self: Any, case: Any, *rest: Any) -> Any:
+        done.append(case.arm.options["mu"])
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return result(self, case, *rest)
+
+    monkeypatch.setattr(bench_runs.Bench, "_result", stops)
+    with pytest.raises(KeyboardInterrupt):
+        bench(given, out)
+    assert rows_of(out) == []
+    bench(given, out)
+    assert done == [1, 2, 2], "what was trained before the stop is not trained again"
+    (row,) = rows_of(out)
+    candidates = RowFile(out / "folder_search.json").rows()
+    assert [one["options"]["mu"] for one in candidates] == [1, 2]
+    assert row["variant"] == "threshold=0.5, mu searched"
+    assert row["image_passes"] == sum(one["image_passes"] for one in candidates)
+    assert row["wall_s"] == pytest.approx(sum(one["wall_s"] for one in candidates))
+    best = max(candidates, key=lambda one: one["validation"])
+    assert row["metrics"] == best["metrics"]
+    assert [one["chosen"] for one in row["search"]] == [one is best for one in candidates]
+    assert "--search fixmatch.mu=1:2" in row["command"]
+    page = (out / "folder.md").read_text()
+    assert "Options chosen on validation images" in page
+    assert "| mu=1 | mu=2 |" in page
+    assert bench(given, out).n_new == 0
+
+
+def test_the_choice_rests_on_validation_images_alone(tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "x.json")
+    validation, test = {"a": 0.4, "b": 0.7, "c": 0.7}, {"a": 0.9, "b": 0.1, "c": 0.2}
+
+    def key_of(name: str) -> dict[str, Any]:
+        same = {"suite": "x", "dataset": "d", "task": "scene", "encoder": "", "labels": 1, "labels_unit": "per_class"}
+        return {**same, "method": "m", "variant": name, "seed": 0}
+
+    def make_row(name: str) -> dict[str, Any]:
+        cost = {"wall_s": 2.0, "images_per_s": 1.0, "image_passes": 10}
+        told = {"metrics": {"oa": test[name]}, "validation": validation[name], "options": {"w": name}}
+        return {**key_of(name), **cost, **told, "hardware": "", "command": "", "version": ""}
+
+    found = bench_search.searched_row("abc", rows, key_of, make_row)
+    assert (found["metrics"]["oa"], found["image_passes"], found["wall_s"]) == (0.1, 30, 6)
+    validation["a"] = None  # type: ignore[assignment]
+    with pytest.raises(DataError, match="no validation labels to choose by"):
+        bench_search.searched_row("abc", RowFile(tmp_path / "y.json"), key_of, make_row)
+
+
+@pytest.mark.parametrize(
+    ("search", "text"),
+    [
+        ("fixmatch.mu=1:200", "'mu' is 200.0, expected 0 to 64"),
+        ("fixmatch.nu=1:2", "'nu' is unknown"),
+        ("mu=1:2", "expected METHOD.NAME=VALUE"),
+        ("vat.epsilon=1:2", "'vat' is not among the methods"),
+    ],
+)
+def test_searches_that_make_no_sense_are_told(images: Path, tmp_path: Path, search: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        bench(options(images, methods="fixmatch", search=[search]), tmp_path / "out")
+
+
+def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> None:
+    table = write_labelled_table(tmp_path / "images")
+    outcome = bench(options(table, methods=None, labels="0.25"), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert set(rows) == {"features_logreg", "supervised", "fixmatch"}, "what serves one class alone is left out"
+    for row in rows.values():
+        assert row["task"] == "multilabel"
+        assert 0 <= row["metrics"]["macro_auprc"] <= 1
+        assert "macro_f1_tuned" in row["metrics"]
+        assert row["n_labelled"] == 6
+    page = (tmp_path / "out" / "folder.md").read_text()
+    for word in ("Macro AUPRC, %", "Macro F1, %", "tuned on validation", "Difference in Macro AUPRC to supervised"):
+        assert word in page
+    assert outcome.is_complete
+    for floor in ("features_propagate", "features_propagate_transductive"):
+        with pytest.raises(ConfigError, match=f"{floor} serves scene, expected multilabel"):
+            bench(options(table, methods=floor, labels="0.25"), tmp_path / "other")
+
+
+def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = (
+        Arm("supervised", labels=("1", "2")),
+        Arm("supervised", {"recipe": "strong"}, encoder="wide_resnet28_2"),
+        Arm("nosuch"),
+    )
+    suite = Suite("arms", "a test", "", (), ("1",), n_seeds=1, task="scene", arms=arms)
+    monkeypatch.setattr("berunda.api.bench_verb.load_suite", lambda name: suite)
+    given = options(images, methods=None, labels=None, suite="arms")
+    bench(given, tmp_path / "out")
+    rows = RowFile(tmp_path / "out" / "arms.json").rows()
+    told = {(row["encoder"], row["variant"], row["labels"]) for row in rows}
+    assert told == {
+        ("efficientnet_lite0", "", 1),
+        ("efficientnet_lite0", "", 2),
+        ("wide_resnet28_2", "recipe=strong", 1),
+    }
+    assert {row["setting"]["is_pretrained"] for row in rows if row["encoder"] == "wide_resnet28_2"} == {False}
+    assert bench(given, tmp_path / "out").n_new == 0

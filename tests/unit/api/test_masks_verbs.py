@@ -212,4 +212,6 @@ def test_a_bench_refuses_what_masks_do_not_have(folder: Path, tmp_path: Path) ->
         bench(bench_options(folder, labels="each_site"), tmp_path / "out")
     with pytest.raises(ConfigError, match="serves scene, expected segmentation"):
         bench(bench_options(folder, methods="vat"), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"--search: found supervised.recipe, expected it with whole images alone"):
+        bench(bench_options(folder, methods="supervised", search=["supervised.recipe=weak:strong"]), tmp_path / "out")
     assert open_masks(str(folder)).classes == NAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from toy_patches import CLASSES, toy_image, write_folder
+from toy_patches import CLASSES, toy_image, write_folder, write_labelled_table
 
 import berunda
+from berunda.api.predict_verb import predict
 from berunda.api.train_verb import train
+from berunda.assess.multilabel import decide, label_energy, rank
 from berunda.data.images import open_images
 from berunda.errors import BerundaError, ConfigError, DataError, OutputError
 from berunda.mapping.bundle import load_bundle
@@ -116,6 +119,7 @@ def test_a_data_set_in_memory_is_trained_on(tmp_path: Path) -> None:
         ({"dataset": "other"}, "dataset 'other' found, expected 'mine'"),
         ({"data": "somewhere"}, "data 'somewhere' found, expected none"),
         ({"task": "segmentation"}, "task segmentation found, expected scene"),
+        ({"task": "multilabel"}, "task multilabel found, expected scene"),
         ({"labelled_images": 2, "labels_per_class": None}, "--labelled-images: for images with masks"),
     ],
 )
@@ -268,3 +272,58 @@ def test_images_that_the_patches_do_not_divide_are_refused(images: Path, tmp_pat
 def test_an_encoder_without_patches_is_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="found encoder 'efficientnet_lite0', expected one of patches"):
         train(options(images, labels_per_class=2, method="ssl_mae"), tmp_path / "out")
+
+
+# Several labels an image
+
+
+def test_several_labels_go_from_table_to_report_and_predictions(tmp_path: Path) -> None:
+    table, out = write_labelled_table(tmp_path / "images"), tmp_path / "out"
+    outcome = train(options(table, method="fixmatch", method_options={"mu": 1}, label_fraction=0.5, compare=True), out)
+    manifest = load_bundle(out).manifest
+    assert manifest.task == "multilabel"
+    assert len(manifest.thresholds) == 2
+    assert manifest.ood is not None
+    assert manifest.ood.threshold_energy is not None
+    told = report(out)
+    assert [row["task"] for row in told["comparison"]] == ["multilabel"] * 3
+    assert outcome.metrics["macro_auprc"] == told["metrics"]["macro_auprc"]
+    assert told["metrics"]["macro_auprc_interval"]["low"] <= told["metrics"]["macro_auprc"]
+    assert set(told["metrics"]["auprc"]) == {"bright", "striped"}
+    floor = told["comparison"][0]["metrics"]
+    assert floor["macro_auprc"] > 0.9, "a regression on frozen features tells bright from dark"
+    page = (out / "report.html").read_text()
+    for word in ("Macro AUPRC", "F1 tuned", "Ranking loss", "bright", "striped"):
+        assert word in page
+    assert any("macro AUPRC" in line for line in outcome.summary_lines())
+    found = predict(out, [tmp_path / "images"], tmp_path / "predicted", device="cpu")
+    with (tmp_path / "predicted" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40
+    for row in rows:
+        named = {
+            name
+            for name, at in zip(manifest.class_names, manifest.thresholds, strict=True)
+            if float(row[f"p_{name}"]) >= at
+        }
+        assert set(row["class"].split(";")) - {""} == named
+    assert set(found.class_counts) <= {"", "bright", "striped"}  # type: ignore[union-attr]
+
+
+def test_the_figures_of_several_labels_are_those_of_the_bundle(tmp_path: Path) -> None:
+    table = write_labelled_table(tmp_path / "images")
+    train(options(table), tmp_path / "out")
+    predictor = ScenePredictor(load_bundle(tmp_path / "out"))
+    data = open_images(str(table))
+    test = data.of(2)
+    said = predictor.predict(data.scaled(test, predictor.scaling))
+    measured = report(tmp_path / "out")["metrics"]
+    assert rank(said.logits, data.labels[test]).macro == pytest.approx(measured["macro_auprc"])
+    tuned = decide(said.probabilities, data.labels[test], predictor.manifest.thresholds)
+    assert tuned.macro_f1 == pytest.approx(measured["macro_f1_tuned"])
+    np.testing.assert_allclose(said.energy, label_energy(said.logits), rtol=1e-4)
+
+
+def test_a_method_for_single_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="method 'vat' serves scene, expected multilabel"):
+        train(options(write_labelled_table(tmp_path / "images"), method="vat"), tmp_path / "out")

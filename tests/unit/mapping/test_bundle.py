@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from toy_mapping import toy_bundle
+from toy_patches import scene_bundle
 
 from berunda.assess.ood import FeatureDistance
 from berunda.errors import CheckpointError, OutputError
 from berunda.mapping.bundle import Bundle, load_bundle, save_bundle
+from berunda.mapping.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +186,11 @@ def test_every_truncation_and_every_flipped_bit_is_found(folder):
         path.write_bytes(flipped)
         with pytest.raises(CheckpointError):
             load_bundle(folder)
+
+
+def test_thresholds_are_none_or_one_a_class() -> None:
+    manifest = scene_bundle(task="multilabel").manifest
+    told = {**manifest.model_dump(), "thresholds": (0.2, 0.5, 1.0)}
+    assert Manifest.model_validate(told).thresholds == (0.2, 0.5, 1.0)
+    with pytest.raises(ValueError, match="2 thresholds found, expected none or 3, one a class"):
+        Manifest.model_validate({**told, "thresholds": (0.2, 0.5)})

@@ -174,3 +174,9 @@ def test_a_fixed_weight_leaves_a_method_as_it_was() -> None:
         assert not any("weighting" in key for key in trial.extra.state_dict())
         expected = loss.terms["supervised"] + trial.method.lambda_u * loss.terms["unsupervised"]
         assert torch.equal(loss.total.detach(), expected)
+
+
+def test_weights_are_learned_with_several_labels_too() -> None:
+    for weighting, is_told in (("fixed", False), ("raw", True)):
+        trial = make_trial(make_method("fixmatch", {"weighting": weighting}), "multilabel")
+        assert ("weight" in trial.loss().terms) is is_told

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import numpy as np
+
 from berunda.data.catalog.contract import Entry
 from berunda.data.images import NO_LABEL, TRAIN, UNLABELLED
-from berunda.data.listing import File, Listing, Sample, complete_parts, labels_of, natural
+from berunda.data.listing import (
+    PHOTO_SUFFIXES,
+    RASTER_SUFFIXES,
+    File,
+    Listing,
+    Sample,
+    complete_parts,
+    labels_of,
+    natural,
+)
 from berunda.data.masks.folder import schema_of
 from berunda.data.masks.listing import MaskListing, MaskSample
+from berunda.data.order import Randomness
+from berunda.data.subsets import stratified_parts
 from berunda.data.tables import FILES_JOINT, Table, read_table
 from berunda.errors import DataError, SecurityError
 from berunda.geo.grid import Window
@@ -24,7 +38,9 @@ class TableOfImages(Entry):
 
     One class an image: columns `file` and `label` (or `class`), an empty cell is no label. Several labels: columns
     `file` and one a class, which hold 1, 0 or nothing for unknown. A column `split` (train, validation, test,
-    unlabelled) is optional: without it 60/20/20 by the sha256 of the file's name, of every class where there is one.
+    unlabelled) is optional: without it 60/20/20 by the sha256 of the file's name, of every class where there is one; of
+    several labels stratified. With several labels every image beside those of the table needs a row, if one of empty
+    cells, or one whose split is "left out".
 
     One class a pixel: a column `truth` names a raster of classes for each image, of the size of its file. What its
     values mean stands in `classes.csv` beside the table, as for folders of masks; else in the rasters. Several rasters
@@ -91,9 +107,10 @@ class TableOfImages(Entry):
             raise DataError(
                 f"{root}: no column for a class found, expected one column a class that holds 1, 0 or nothing"
             )
+        _check_none_is_unlisted(table)
         known = [NO_LABEL if all(map(math.isnan, row)) else 0 for row in table.values]
         known = [NO_LABEL if part == UNLABELLED else label for part, label in zip(said, known, strict=True)]
-        parts = complete_parts(names, known, said)
+        parts = complete_parts(names, known, said) if table.parts else _stratified(table, known)
         several = map(Sample, names, files, table.values, parts)
         return Listing(root.resolve().stem, task, table.classes, tuple(several))
 
@@ -106,6 +123,33 @@ def _scene_labels(table: Table, said: Sequence[int | None]) -> tuple[tuple[str, 
     taught = {name for name, part in zip(names, said, strict=True) if name and part in (None, TRAIN)}
     classes = tuple(sorted(taught, key=natural))
     return classes, labels_of(table.names_of_images, names, classes, str(table.path))
+
+
+def _check_none_is_unlisted(table: Table) -> None:
+    """Raise when a folder with images of the table holds one that has no row."""
+    listed, suffixes = set(table.listed), (*PHOTO_SUFFIXES, *RASTER_SUFFIXES)
+    for folder in sorted({str(PurePosixPath(name).parent) for name in table.files}):
+        place = table.path.parent / folder
+        here = sorted(place.iterdir()) if place.is_dir() else ()
+        for path in here:
+            name = PurePosixPath(folder, path.name).as_posix()
+            if path.suffix.lower() in suffixes and name not in listed and not path.name.startswith("."):
+                raise DataError(
+                    f"{table.path}: no row for image {name!r}, expected one for each image beside those of the table; "
+                    "add one (empty cells are unknown labels), or move the image elsewhere"
+                )
+
+
+def _stratified(table: Table, known: Sequence[int]) -> list[int]:
+    """Return 60/20/20 of the images with a label, stratified; it does not depend on the order of the rows."""
+    parts = np.full(len(known), UNLABELLED, np.int8)
+    keys = [hashlib.sha256(name.encode()).hexdigest() for name in table.names_of_images]
+    index = sorted((i for i, label in enumerate(known) if label != NO_LABEL), key=keys.__getitem__)
+    if index:
+        n, train, validation = len(index), (6 * len(index) + 5) // 10, (8 * len(index) + 5) // 10
+        values, rng = np.array(table.values)[index], Randomness(0).numpy("table split")
+        parts[index] = stratified_parts(values, n - validation, validation - train, rng)
+    return parts.tolist()
 
 
 def _file(table: Path, name: str, window: Window | None) -> File:

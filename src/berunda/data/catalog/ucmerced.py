@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from berunda.data.catalog.contract import ClassFolders, Download
-from berunda.data.images import TEST, TRAIN, VALIDATION
-from berunda.data.listing import File, Listing, Sample
+from berunda.data.listing import Listing, Sample
 from berunda.data.order import Randomness
-from berunda.data.subsets import stratified_order
-from berunda.data.tables import read_table
+from berunda.data.subsets import stratified_parts
+from berunda.data.tables import Table, read_table, rows_by_image
 from berunda.errors import DataError
 from berunda.models.spec import Task
 
 __all__ = ["UCMerced"]
 
-TABLE = "labels.csv"
+TABLES = ("labels.csv", "LandUse_Multilabeled.txt")
+"""The second is the publishers' (tabs between cells, header IMAGE\\LABEL and 17 classes); the first goes before it."""
 PUBLISHED_PX = 256
-_SHARES = ((TEST, 0.2), (VALIDATION, 0.1))  # the rest trains
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
 
 class UCMerced(ClassFolders):
     """UC Merced: the archive of .tif files or its folder, or the same images in another format and size.
 
     44 of the published .tif files are 247 to 255 pixels on a side: all of them are brought to 256. Images of other
-    formats are taken as they are. Several labels an image come from `labels.csv` in the folder: a column file, whose
-    names without suffix are those of the images, and one column a class.
+    formats are taken as they are. Several labels an image come from the publishers' `LandUse_Multilabeled.txt` in the
+    folder, or from `labels.csv`: a column file, whose names without suffix are those of the images, and one column a
+    class.
 
     There is no official split. Scenes: 60/20/20 of every class by the sha256 of the file's name. Several labels:
     70/10/20, stratified.
@@ -82,37 +83,29 @@ class UCMerced(ClassFolders):
             names = [sample.name for sample in scenes.samples]
             return Listing(self.name, task, self.classes, scenes.samples, self.bands, _side_px(names))
         files = self.files(root)
-        classes, values = _table_values((root.parent if root.is_file() else root) / TABLE, files)
-        order = stratified_order(np.array(values) == 1, Randomness(0).numpy("ucmerced split"))
-        parts, start = np.full(len(files), TRAIN), 0
-        for part, share in _SHARES:
-            stop = start + round(share * len(files))
-            parts[order[start:stop]] = part
-            start = stop
+        table = _table_of(root.parent if root.is_file() else root)
+        values, n = rows_by_image(list(files), table), len(files)
+        rng = Randomness(0).numpy("ucmerced split")
+        parts = stratified_parts(np.array(values), round(TEST_SHARE * n), round(VALIDATION_SHARE * n), rng)
         samples = map(Sample, files, files.values(), values, parts.tolist())
-        return Listing(self.name, task, classes, tuple(samples), self.bands, _side_px(list(files)))
+        return Listing(self.name, task, table.classes, tuple(samples), self.bands, _side_px(list(files)))
 
 
 def _side_px(names: list[str]) -> int | None:
     return PUBLISHED_PX if names[0].lower().endswith((".tif", ".tiff")) else None
 
 
-def _table_values(path: Path, files: dict[str, File]) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
-    """Return the classes of the table and the values of each file.
+def _table_of(folder: Path) -> Table:
+    """Return the table of several labels an image.
 
     Raises:
-        DataError: the table is missing, has no column for a class, or lacks an image.
+        DataError: the table is missing or cannot be read.
     """
-    if not path.is_file():
+    path = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    if path is None:
         raise DataError(
-            f"{path}: not found; several labels an image need this table with the columns file and one a class "
-            "(1 or 0; the annotation of Chaudhuri et al. 2018, https://bigearth.eu/datasets)"
+            f"{folder / TABLES[0]}: not found, nor {TABLES[1]}; several labels an image need the annotation of "
+            f"Chaudhuri et al. 2018, {TABLES[1]} from https://bigearth.eu/datasets, or a table with the columns file "
+            "and one a class (1 or 0): put it there"
         )
-    table = read_table(path, with_values=True)
-    if not table.classes:
-        raise DataError(f"{path}: no column for a class found, expected one column a class that holds 1 or 0")
-    rows = {PurePosixPath(name).stem: row for name, row in zip(table.files, table.values, strict=True)}
-    without = [name for name in files if PurePosixPath(name).stem not in rows]
-    if without:
-        raise DataError(f"{path}: no row for {len(without)} images, such as {without[0]!r}; expected one for each")
-    return table.classes, [rows[PurePosixPath(name).stem] for name in files]
+    return read_table(path, with_values=True)
