@@ -184,7 +184,8 @@ def _settings(options: AnalyzeOptions, described: Described) -> dict[str, str]:
         "t-SNE": f"perplexity {options.perplexity:g}, seed {options.seed}",
         "Support": f"one-class SVM, nu {options.nu:g}, gamma {options.gamma:g}, at most {MAX_FITTED} images of a site",
         "Areas": f"counted on {GRID} x {GRID} cells",
-        "Full space": f"radius that {1 - options.nu:.0%} of a site's images have a neighbour within",
+        "Full space": f"the first {described.components.shape[1]} principal components; radius within which "
+        f"{1 - options.nu:.0%} of a site's images have a neighbour",
     }
 
 

@@ -1,7 +1,8 @@
 """The same questions without a plane: which images of a site have a near neighbour in another, in the full space.
 
-The support of a site is the union of balls around its images; their radius is what all but a share nu of the site's
-own images have a neighbour within. IoT(S1, S2) is the share of the images of S2 that lie in the support of S1.
+The full space is that of the first principal components of the features, see `berunda.assess.embedding`. The support of
+a site is the union of balls around its images; their radius is what all but a share nu of the site's own images have a
+neighbour within. IoT(S1, S2) is the share of the images of S2 that lie in the support of S1.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 
 from berunda.assess import pictures, site_plots
 from berunda.assess.description import SPAN, THUMB_PX
+from berunda.assess.embedding import N_COMPONENTS
 from berunda.assess.overlap import Overlap
 from berunda.assess.page import json_text, render_page
 from berunda.assess.plots import figure_svg
@@ -143,6 +144,7 @@ def _view(analysis: SiteAnalysis) -> dict[str, Any]:
         "colours": _colours_view(analysis),
         "next": list(_next_view(analysis)),
         "has_model": analysis.uncertainty is not None,
+        "n_components": min(N_COMPONENTS, analysis.found.features.shape[1]),
         "settings": list(analysis.settings.items()),
         "timing": timing_view(analysis.timing),
     }

@@ -92,6 +92,14 @@ def test_sites_named_like_unions_keep_their_own_figures(tmp_path: Path) -> None:
     assert "all all labelled" in html
 
 
+def test_the_page_says_what_the_full_space_is(tmp_path: Path) -> None:
+    made = analysis_of((Site("a"), Site("b")), (4, 4), np.stack([WHOLE, WHOLE]), NEAR)
+    for n_features, n_components in ((1, 1), (960, 50)):
+        found = replace(made.found, features=np.zeros((8, n_features), np.float32))
+        html = write_site_report(tmp_path, replace(made, found=found), {}).read_text(encoding="utf-8")
+        assert f"first {n_components} principal components" in html
+
+
 def test_names_of_data_sets_are_not_changed() -> None:
     sites = (Site("a", group="EuroSAT"), Site("b", group="RESISC45"))
     found = findings_of(analysis_of(sites, (4, 4), np.stack([WHOLE, WHOLE]), NEAR))
