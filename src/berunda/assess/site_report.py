@@ -26,6 +26,7 @@ from berunda.assess.site_analysis import (
     Overlaps,
     SiteAnalysis,
     findings_of,
+    is_drawn,
     smaller,
     warnings_of,
 )
@@ -254,7 +255,7 @@ def _supports(analysis: SiteAnalysis, colors: list[str]) -> list[dict[str, str]]
 def _heats(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
     overlaps = analysis.overlaps
     for pair, where in ((overlaps.pairs, "on the plane"), (overlaps.pairs_full, "in the full space")):
-        if pair is None:
+        if pair is None or not is_drawn(pair):
             continue
         for values, what in ((pair.iot, "IoT, %"), (pair.iou, "IoU, %")):
             chart = site_plots.overlap_heat(pair, values, f"{what}, {where}")

@@ -169,12 +169,19 @@ def test_mixed_sizes_lonely_classes_and_an_empty_role(tmp_path: Path) -> None:
         analyze(options(root, test=("nowhere",)), tmp_path / "out")
 
 
-def test_hundreds_of_sites_are_compared_as_unions(tmp_path: Path) -> None:
-    for k in range(150):
-        write_site(tmp_path / "sites" / f"s{k:03d}", k, 3)
-    outcome = analyze(options(tmp_path / "sites", test=("s00?",)), tmp_path / "out")
-    assert outcome.analysis.overlaps.pairs is None or len(outcome.analysis.overlaps.pairs.cols) <= 40
-    assert any("150 sites are too many" in text for text in outcome.warnings)
+def test_every_training_site_meets_every_test_site_though_too_many_for_a_picture(tmp_path: Path) -> None:
+    for k in range(54):
+        write_site(tmp_path / "sites" / f"s{k:02d}", k, 3)
+    given = options(tmp_path / "sites", test=("s0?",), labelled=("s[1-4]?", "s50"), unlabelled=("s5[1-3]",))
+    outcome = analyze(given, tmp_path / "out")
+    with (tmp_path / "out" / "overlap.csv").open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["kind"] == "sites"]
+    assert {(line["s1"], line["s2"]) for line in lines} == {
+        (f"s{k:02d}", f"s0{j}") for k in range(10, 54) for j in range(10)
+    }
+    assert all(line["iot_full"] for line in lines)
+    assert any("overlaps of 44 with 10 sites are too many for a picture" in text for text in outcome.warnings)
+    assert "Heat map" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_unknown_encoder_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -100,6 +100,35 @@ def test_the_page_says_what_the_full_space_is(tmp_path: Path) -> None:
         assert f"first {n_components} principal components" in html
 
 
+def many(n_training: int, n_test: int) -> SiteAnalysis:
+    sites = tuple(Site(f"s{k}", "labelled" if k < n_training else "test") for k in range(n_training + n_test))
+    n = len(sites)
+    return analysis_of(sites, (3,) * n, np.ones((n, 16)), np.zeros((n, n)))
+
+
+@pytest.mark.parametrize(("n_training", "n_test", "is_drawn"), [(40, 5, True), (41, 5, False), (5, 41, False)])
+def test_pictures_end_where_pairs_are_too_many_for_one(
+    tmp_path: Path, n_training: int, n_test: int, is_drawn: bool
+) -> None:
+    made = many(n_training, n_test)
+    assert made.overlaps.pairs is not None
+    assert made.overlaps.pairs.iot.shape == (n_training, n_test)
+    assert any("too many for a picture" in text for text in warnings_of(made)) != is_drawn
+    html = write_site_report(tmp_path, made, {}).read_text(encoding="utf-8")
+    assert ("Heat map" in html) == is_drawn
+    assert any(f"at most 40 of {n_training + n_test} sites" in text for text in warnings_of(made))
+
+
+def test_millions_of_pairs_are_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from berunda.assess import site_analysis
+
+    monkeypatch.setattr(site_analysis, "MAX_PAIRS", 11)
+    assert many(2, 5).overlaps.pairs is not None
+    made = many(3, 4)
+    assert made.overlaps.pairs is None
+    assert any("7 sites are too many to compare pair by pair (over 11 pairs)" in text for text in warnings_of(made))
+
+
 def test_names_of_data_sets_are_not_changed() -> None:
     sites = (Site("a", group="EuroSAT"), Site("b", group="RESISC45"))
     found = findings_of(analysis_of(sites, (4, 4), np.stack([WHOLE, WHOLE]), NEAR))
