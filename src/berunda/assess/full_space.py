@@ -110,11 +110,10 @@ class _Images(NamedTuple):
     own: npt.NDArray[np.float32]
 
 
-def _among(first: _Images, second: _Images) -> npt.NDArray[np.float32]:
+def _among(first: _Images, second: _Images) -> FloatArray:
     """Return how many images of either union both supports cover, for all pairs of unions (R, C)."""
     mine, yours = first.covered * first.own, second.covered * second.own
-    counted: npt.NDArray[np.float32] = mine.T @ second.covered + first.covered.T @ yours - mine.T @ yours
-    return counted
+    return np.asarray(mine.T @ second.covered + first.covered.T @ yours - mine.T @ yours, np.float64)
 
 
 def measure_full_space(components: np.ndarray, site_of: np.ndarray, n_sites: int, *, nu: float) -> FullSpace:

@@ -330,6 +330,8 @@ def _classes_view(analysis: SiteAnalysis) -> dict[str, Any] | None:
             )
         ),
         "maps": _svg(site_plots.class_maps(maps, figures.classes, analysis.support.grid)),
+        "n_classes": len(figures.classes),
+        "n_maps_left_out": max(0, len(figures.classes) - site_plots.MAX_MAPS),
         "pairs": [(f"{a} and {b}", f"{d:.3f}") for (a, b), d in figures.role_distance.items() if np.isfinite(d)],
         "roles": roles,
         "rows": [

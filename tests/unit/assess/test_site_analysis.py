@@ -12,6 +12,7 @@ from berunda.assess.description import BINS, Description
 from berunda.assess.full_space import FullSpace, measure_full_space
 from berunda.assess.representativeness import class_figures
 from berunda.assess.site_analysis import SiteAnalysis, find_overlaps, findings_of, smaller, warnings_of
+from berunda.assess.site_plots import class_maps
 from berunda.assess.site_report import site_report_json, write_site_report
 from berunda.assess.support import PlaneGrid, Support
 from berunda.data.scaling import Scaling
@@ -98,6 +99,19 @@ def test_the_page_says_what_the_full_space_is(tmp_path: Path) -> None:
         found = replace(made.found, features=np.zeros((8, n_features), np.float32))
         html = write_site_report(tmp_path, replace(made, found=found), {}).read_text(encoding="utf-8")
         assert f"first {n_components} principal components" in html
+
+
+@pytest.mark.parametrize(("n_classes", "told"), [(14, ""), (50, "The 2 of 50 classes with the")])
+def test_all_classes_have_a_map_or_are_counted(tmp_path: Path, n_classes: int, told: str) -> None:
+    names = tuple(f"class {k:02d}" for k in range(n_classes))
+    given = ClassCounts(names, np.ones((8, n_classes)), "pixels")
+    made = analysis_of((Site("a"), Site("b")), (4, 4), np.stack([WHOLE, WHOLE]), NEAR, given)
+    maps = class_maps(np.ones((n_classes, 4, 4)), names, made.support.grid)
+    drawn = {axis.get_title(loc="left") for axis in maps.axes if axis.get_visible()} & set(names)
+    assert len(drawn) == min(n_classes, 48)
+    html = write_site_report(tmp_path, made, {}).read_text(encoding="utf-8")
+    assert told in html
+    assert ("smallest shares are left out" in html) == bool(told)
 
 
 def many(n_training: int, n_test: int) -> SiteAnalysis:
