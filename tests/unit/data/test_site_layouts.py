@@ -64,6 +64,37 @@ def test_images_and_rasters_of_classes_in_the_layout_of_minifrance(tmp_path: Pat
     assert counts.by_site(sites.site_of, 2)[0].sum() == 128 * 128
 
 
+@pytest.mark.parametrize(
+    ("folder", "classes"), [("UA", {"1", "14"}), ("UrbanAtlas", {"1", "14"}), ("labels", {"1", "14", "15"})]
+)
+def test_clouds_of_minifrance_are_no_class_and_unused_folders_are_told(
+    tmp_path: Path, folder: str, classes: set[str]
+) -> None:
+    values = np.repeat([0, 1, 14, 15], 8).astype(np.uint8)[:, None].repeat(32, axis=1)
+    for town in ("Brest", "Nice"):
+        write_site(tmp_path / town / "BDORTHO", 1, 2, side=32)
+        for name in (folder, "RGEALTI"):
+            (tmp_path / town / name).mkdir()
+        for k in range(2):
+            Image.fromarray(values).save(tmp_path / town / folder / f"{k:03d}.png")
+    sites = find_sites([str(tmp_path)], Cutting())
+    counts = count_classes(sites)
+    assert counts is not None
+    assert set(counts.classes) == classes
+    assert (counts.counts == 8 * 32).all()
+    told = [note for note in sites.notes if "not used" in note]
+    assert len(told) == 1
+    assert told[0].endswith("RGEALTI (of 2).")
+    lines = [f"{town},{town}/BDORTHO/000.png,{town}/{folder}/000.png" for town in ("Brest", "Nice")]
+    (tmp_path / "t.csv").write_text("\n".join(["site,path,truth", *lines]), encoding="utf-8")
+    again = count_classes(find_sites([str(tmp_path / "t.csv")], Cutting()))
+    assert again is not None
+    assert set(again.classes) == classes
+    kept = count_classes(sites, zero_is_class=True)
+    assert kept is not None
+    assert set(kept.classes) == classes | {"0"}
+
+
 def test_a_folder_a_class_below_each_site_gives_labels(tmp_path: Path) -> None:
     for site in ("a", "b"):
         for name in ("forest", "town"):
