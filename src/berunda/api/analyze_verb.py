@@ -62,6 +62,7 @@ def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
     from berunda.api.site_pipeline import (
         Stages,
         check_several,
+        coarse_notes,
         common_ground,
         cutting_of,
         describe_sites,
@@ -84,15 +85,11 @@ def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
         described = describe_sites(sites, options, stages, progress, ground)
         if ground is not None:
             told = f"Both data sets are shown at {ground.resolution_m:g} m, {ground.side_m:g} m wide."
-            described = _noted(described, told)
+            described = replace(described, notes=(*described.notes, told, *coarse_notes(ground)))
         return _measured(described, bundle, options, stages, progress)
     finally:
         for scene in sites.scenes:
             scene.close()
-
-
-def _noted(described: Described, text: str) -> Described:
-    return replace(described, notes=(*described.notes, text))
 
 
 def _model_of(options: AnalyzeOptions, sites: SiteSet) -> Bundle | None:

@@ -114,8 +114,11 @@ def test_a_scene_with_labels_and_polygons_for_qgis(tmp_path: Path) -> None:
 
 def test_two_data_sets_in_one_plane(tmp_path: Path) -> None:
     one, two = write_sites(tmp_path / "one", 8), write_sites(tmp_path / "two", 8)
-    given = {"compare_with": str(two), "resolution": 1.0, "with_resolution": 2.0}
-    outcome = analyze(options(one, **given), tmp_path / "out")
+    given = {"compare_with": str(two), "resolution": 1.0, "with_resolution": 4.0}
+    coarse = analyze(options(one, **given), tmp_path / "coarse").warnings
+    assert any("Only 8 x 8 px are left of each image at 4 m" in text for text in coarse)
+    outcome = analyze(options(one, **given | {"with_resolution": 2.0}), tmp_path / "out")
+    assert not any("px are left" in text for text in outcome.warnings)
     assert len(outcome.analysis.sites) == 64
     assert any("shown at 2 m, 32 m wide" in text for text in outcome.warnings)
     assert sum("of the appearance of data set" in text for text in outcome.findings) == 2

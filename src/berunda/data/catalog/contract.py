@@ -111,7 +111,10 @@ class Entry(ABC):
             raise ConfigError(f"data set {self.name}: task {task!r} found, expected one of {', '.join(self.tasks)}")
         wanted = task or self.tasks[0]
         if wanted == "segmentation":
-            raise ConfigError(f"data set {self.name}: has one class a pixel, expected labels of whole images")
+            raise ConfigError(
+                f"data set {self.name}: has one class a pixel, expected labels of whole images; to compare sites give "
+                f"the folder ({root}), with one sub-directory a site, instead of the name"
+            )
         return self.list_samples(root, wanted)
 
     def places(self) -> tuple[Path, ...]:
