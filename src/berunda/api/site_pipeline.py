@@ -51,6 +51,10 @@ class Stages:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
+    def up_to_total(self, total_s: float) -> dict[str, float]:
+        """Return the seconds by stage with the rest of a total as "other", so that they add up to it."""
+        return {**self.seconds, "other": max(0.0, total_s - sum(self.seconds.values()))}
+
 
 @dataclass(frozen=True)
 class Described:

@@ -37,7 +37,7 @@ from berunda.data.order import Randomness
 from berunda.data.sites import ROLES
 from berunda.files import write_text
 
-__all__ = ["MAX_POINTS", "site_report_json", "write_site_report"]
+__all__ = ["MAX_POINTS", "site_report_json", "site_view", "write_site_report"]
 
 FORMAT = "berunda-site-report-1"
 MAX_POINTS = 1600
@@ -46,18 +46,22 @@ _SPRITE_COLS = 40
 _MAX_NEXT = 24
 
 
-def write_site_report(folder: Path, analysis: SiteAnalysis, provenance: Mapping[str, str]) -> Path:
+def write_site_report(
+    folder: Path, analysis: SiteAnalysis, provenance: Mapping[str, str], view: Mapping[str, Any] | None = None
+) -> Path:
     """Write `report.json` and `report.html` into a folder, each whole or not at all; return the page.
 
     Args:
         folder: of the report.
         analysis: what it shows.
         provenance: label -> text: version, command, date.
+        view: what `site_view` returns, where it was made before; its time can then stand in the report.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    html = render_page("sites.html.j2", **_view(analysis), provenance=provenance)
+    shown = site_view(analysis) if view is None else view
+    html = render_page("sites.html.j2", **shown, timing=timing_view(analysis.timing), provenance=provenance)
     write_text(folder / "report.json", json_text(site_report_json(analysis, provenance)))
     write_text(folder / "report.html", html)
     return folder / "report.html"
@@ -127,7 +131,8 @@ def _colours_json(analysis: SiteAnalysis) -> dict[str, Any]:
     }
 
 
-def _view(analysis: SiteAnalysis) -> dict[str, Any]:
+def site_view(analysis: SiteAnalysis) -> dict[str, Any]:
+    """Return what the page shows beside the time: words, tables and pictures, which take nearly all of its time."""
     sites, overlaps = analysis.sites, analysis.overlaps
     colors = site_plots.site_colors(len(sites.sites))
     return {
@@ -147,7 +152,6 @@ def _view(analysis: SiteAnalysis) -> dict[str, Any]:
         "has_model": analysis.uncertainty is not None,
         "n_components": min(N_COMPONENTS, analysis.found.features.shape[1]),
         "settings": list(analysis.settings.items()),
-        "timing": timing_view(analysis.timing),
     }
 
 

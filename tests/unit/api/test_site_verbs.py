@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,20 @@ def test_the_verb_tells_which_site_is_not_covered(tmp_path: Path, capsys: pytest
     assert {line["site"] for line in ranked} == {"south"}
     assert main(["analyze", str(out / "run.yaml"), "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "plane.csv").read_bytes() == (out / "plane.csv").read_bytes()
+
+
+def test_the_stages_add_up_to_the_time_of_the_whole(tmp_path: Path) -> None:
+    root, out = write_sites(tmp_path / "sites", 4), tmp_path / "out"
+    start = time.perf_counter()
+    timing = analyze(options(root), out).analysis.timing
+    seconds = time.perf_counter() - start
+    assert sum(timing.values()) == pytest.approx(seconds, rel=0.02)
+    assert list(timing)[-3:] == ["tables", "report", "other"]
+    told = json.loads((out / "report.json").read_text(encoding="utf-8"))["timing"]
+    assert 0.3 * timing["report"] < told["report"] < timing["report"]
+    assert told.keys() == timing.keys()
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert all(f'<th scope="row">{name}</th>' in html for name in ("report", "other", "total"))
 
 
 def test_the_same_seed_gives_the_same_figures_bit_for_bit(tmp_path: Path, cache: Path) -> None:

@@ -32,6 +32,18 @@ def test_a_folder_a_site(tmp_path: Path) -> None:
     assert count_classes(sites) is None
 
 
+def test_a_data_set_with_masks_is_told_to_be_given_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERUNDA_DATA", str(tmp_path))
+    for folder in ("BDORTHO", "UA"):
+        write_site(tmp_path / "minifrance" / "Nice" / folder, 1, 1)
+    with pytest.raises(ConfigError, match=r"has one class a pixel.*the folder with one sub-directory a site") as error:
+        find_sites(["minifrance"], Cutting())
+    assert str(tmp_path / "minifrance") in str(error.value)
+    assert find_sites([str(tmp_path / "minifrance")], Cutting()).site_names == ("Nice",)
+
+
 def test_folders_of_roles_hold_the_sites(tmp_path: Path) -> None:
     for role, names in {"labeled_train": ("nice",), "unlabeled_train": ("brest", "caen"), "test": ("lille",)}.items():
         for name in names:

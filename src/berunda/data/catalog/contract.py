@@ -112,8 +112,8 @@ class Entry(ABC):
         wanted = task or self.tasks[0]
         if wanted == "segmentation":
             raise ConfigError(
-                f"data set {self.name}: has one class a pixel, expected labels of whole images; to compare sites give "
-                f"the folder ({root}), with one sub-directory a site, instead of the name"
+                f"data set {self.name}: has one class a pixel, expected labels of whole images; to compare its sites, "
+                f"give instead of its name the folder with one sub-directory a site ({root}, or below it)"
             )
         return self.list_samples(root, wanted)
 
