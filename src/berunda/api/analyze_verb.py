@@ -48,13 +48,14 @@ def analyze(options: AnalyzeOptions, out: Path | str, *, progress: Progress | No
     Example:
         >>> analyze(AnalyzeOptions(inputs=["sites"], test=["north"]), "out")  # doctest: +SKIP
     """
+    start = time.perf_counter()
     folder = Path(out).absolute()
     check_out(folder, [*options.inputs, options.compare_with, options.labels, options.bundle])
     check_no_map(folder)
     check_encoder(options.encoder, options.device)
     analysis = measure_sites(options, progress or Silent())
     with output_lock(folder):
-        return _written(analysis, options, folder)
+        return _written(analysis, options, folder, start)
 
 
 def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
@@ -62,6 +63,7 @@ def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
     from berunda.api.site_pipeline import (
         Stages,
         check_several,
+        coarse_notes,
         common_ground,
         cutting_of,
         describe_sites,
@@ -84,15 +86,11 @@ def measure_sites(options: AnalyzeOptions, progress: Progress) -> SiteAnalysis:
         described = describe_sites(sites, options, stages, progress, ground)
         if ground is not None:
             told = f"Both data sets are shown at {ground.resolution_m:g} m, {ground.side_m:g} m wide."
-            described = _noted(described, told)
+            described = replace(described, notes=(*described.notes, told, *coarse_notes(ground)))
         return _measured(described, bundle, options, stages, progress)
     finally:
         for scene in sites.scenes:
             scene.close()
-
-
-def _noted(described: Described, text: str) -> Described:
-    return replace(described, notes=(*described.notes, text))
 
 
 def _model_of(options: AnalyzeOptions, sites: SiteSet) -> Bundle | None:
@@ -184,19 +182,27 @@ def _settings(options: AnalyzeOptions, described: Described) -> dict[str, str]:
         "t-SNE": f"perplexity {options.perplexity:g}, seed {options.seed}",
         "Support": f"one-class SVM, nu {options.nu:g}, gamma {options.gamma:g}, at most {MAX_FITTED} images of a site",
         "Areas": f"counted on {GRID} x {GRID} cells",
-        "Full space": f"radius that {1 - options.nu:.0%} of a site's images have a neighbour within",
+        "Full space": f"the first {described.components.shape[1]} principal components; radius within which "
+        f"{1 - options.nu:.0%} of a site's images have a neighbour",
     }
 
 
-def _written(analysis: SiteAnalysis, options: AnalyzeOptions, folder: Path) -> AnalyzeOutcome:
+def _written(analysis: SiteAnalysis, options: AnalyzeOptions, folder: Path, start: float) -> AnalyzeOutcome:
+    """Write everything; the page tells the time up to its writing, the outcome all of it since `start`."""
+    from berunda.api.site_pipeline import Stages
     from berunda.api.site_tables import write_ranking, write_tables
     from berunda.assess.site_analysis import findings_of, warnings_of
-    from berunda.assess.site_report import write_site_report
+    from berunda.assess.site_report import site_view, write_site_report
 
-    start = time.perf_counter()
-    write_tables(folder, analysis)
-    write_ranking(folder, analysis)
-    analysis = replace(analysis, timing={**analysis.timing, "tables": time.perf_counter() - start})
-    page = write_site_report(folder, analysis, {"Berunda": __version__, "Command": "berunda analyze"})
-    dump_config(options.resolved(), folder / "run.yaml", verb="analyze")
-    return AnalyzeOutcome(folder, page, analysis, tuple(findings_of(analysis)), tuple(warnings_of(analysis)))
+    stages = Stages(dict(analysis.timing))
+    with stages.timed("tables"):
+        write_tables(folder, analysis)
+        write_ranking(folder, analysis)
+    with stages.timed("report"):
+        view = site_view(analysis)
+    shown = replace(analysis, timing=stages.up_to_total(time.perf_counter() - start))
+    with stages.timed("report"):
+        page = write_site_report(folder, shown, {"Berunda": __version__, "Command": "berunda analyze"}, view)
+        dump_config(options.resolved(), folder / "run.yaml", verb="analyze")
+    done = replace(analysis, timing=stages.up_to_total(time.perf_counter() - start))
+    return AnalyzeOutcome(folder, page, done, tuple(findings_of(done)), tuple(warnings_of(done)))

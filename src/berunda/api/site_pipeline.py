@@ -24,11 +24,16 @@ __all__ = [
     "Described",
     "Stages",
     "check_several",
+    "coarse_notes",
     "common_ground",
     "cutting_of",
     "describe_sites",
     "with_resolution",
 ]
+
+
+FEW_PX = 16
+"""Images of fewer pixels a side hold hardly any texture for an encoder."""
 
 
 @dataclass
@@ -45,6 +50,10 @@ class Stages:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def up_to_total(self, total_s: float) -> dict[str, float]:
+        """Return the seconds by stage with the rest of a total as "other", so that they add up to it."""
+        return {**self.seconds, "other": max(0.0, total_s - sum(self.seconds.values()))}
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,18 @@ def common_ground(both: SiteSet, resolution_m: float | None, bands: Sequence[str
             "coarsest images' pixels, as what is coarser cannot be made finer"
         )
     return Ground(resolution_m or coarsest, min(sides))
+
+
+def coarse_notes(ground: Ground) -> list[str]:
+    """Return what a reader should know of images that hardly any pixels are left of at the common resolution."""
+    n_px = round(ground.side_m / ground.resolution_m)
+    if n_px >= FEW_PX:
+        return []
+    return [
+        f"Only {n_px} x {n_px} px are left of each image at {ground.resolution_m:g} m, expected {FEW_PX} or more: the "
+        "encoder sees colours and hardly any texture. Cut scenes into larger blocks with --block-px, so that "
+        f"the smallest image shows at least {FEW_PX * ground.resolution_m:g} m."
+    ]
 
 
 def describe_sites(

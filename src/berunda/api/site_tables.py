@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +89,12 @@ def write_tables(folder: Path, analysis: SiteAnalysis) -> None:
         _write_classes(folder / "classes.csv", sites, analysis.class_figures)
 
 
-def _overlap_rows(kind: str, plane: Overlap | None, full: Overlap | None) -> list[list[object]]:
+def _overlap_rows(kind: str, plane: Overlap | None, full: Overlap | None) -> Iterator[list[object]]:
     if plane is None or full is None:
-        return []
-    return [
-        [kind, first, second, plane.iou[i, j], plane.iot[i, j], full.iou[i, j], full.iot[i, j]]
-        for i, first in enumerate(plane.rows)
-        for j, second in enumerate(plane.cols)
-    ]
+        return
+    for i, first in enumerate(plane.rows):
+        for j, second in enumerate(plane.cols):
+            yield [kind, first, second, plane.iou[i, j], plane.iot[i, j], full.iou[i, j], full.iot[i, j]]
 
 
 def _write_classes(path: Path, sites: SiteSet, figures: ClassFigures) -> None:

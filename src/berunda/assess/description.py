@@ -44,8 +44,8 @@ VERSION = 3
 THUMB_PX = 40
 BINS = 48
 SPAN = 1.5
-"""Histograms reach from -SPAN to SPAN on the scale on which `low` is -1 and `high` is 1; what lies outside counts "
-"at the ends."""
+"""Histograms reach from -SPAN to SPAN on the scale on which `low` is -1 and `high` is 1; what lies outside counts
+at the ends."""
 _MAX_COUNTED = 60_000  # pixels of an image that its histograms count
 _GAMMA = 0.7  # of thumbnails, which would be dark where a few images are very bright
 _N_NAMED = 5

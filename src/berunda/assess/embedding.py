@@ -1,7 +1,7 @@
 """From features to the appearance plane: principal components, exact neighbours, t-SNE; the same seed, the same bits.
 
 A plane deceives: t-SNE keeps neighbours together, and neither distances nor densities. What is counted on the plane is
-therefore counted in the full space beside it, see `berunda.assess.full_space`.
+therefore counted in the full space beside it, that of the components, see `berunda.assess.full_space`.
 """
 
 from __future__ import annotations

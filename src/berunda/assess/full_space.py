@@ -1,14 +1,16 @@
 """The same questions without a plane: which images of a site have a near neighbour in another, in the full space.
 
-The support of a site is the union of balls around its images; their radius is what all but a share nu of the site's
-own images have a neighbour within. IoT(S1, S2) is the share of the images of S2 that lie in the support of S1.
+The full space is that of the first principal components of the features, see `berunda.assess.embedding`. The support of
+a site is the union of balls around its images; their radius is what all but a share nu of the site's own images have a
+neighbour within. IoT(S1, S2) is the share of the images of S2 that lie in the support of S1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from berunda.assess.support import MIN_IMAGES
 __all__ = ["FullSpace", "measure_full_space"]
 
 FloatArray = npt.NDArray[np.float64]
+_ROWS = 8192  # images that are compared with all unions at once
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,48 @@ class FullSpace:
             rows: name -> sites of S1.
             cols: name -> sites of S2.
         """
-        whole, target = np.full((len(rows), len(cols)), np.nan), np.full((len(rows), len(cols)), np.nan)
-        sets = {**rows, **cols}
-        covered = {name: self.covered_by(sites) for name, sites in sets.items()}
-        known = np.flatnonzero(self.is_known)
-        members = {name: np.isin(self.site_of, np.intersect1d(sites, known)) for name, sites in sets.items()}
-        for i, first in enumerate(rows):
-            for j, second in enumerate(cols):
-                if not members[first].any() or not members[second].any():
-                    continue
-                target[i, j] = covered[first][members[second]].mean()
-                among = members[first] | members[second]
-                either = (covered[first] | covered[second])[among].sum()
-                whole[i, j] = (covered[first] & covered[second])[among].sum() / max(1, either)
-        return Overlap(tuple(rows), tuple(cols), whole, target)
+        first, second = self._members(rows.values()), self._members(cols.values())
+        n_inside, n_shared, n_either = (np.zeros((len(rows), len(cols))) for _ in range(3))
+        for start in range(0, len(self.site_of), _ROWS):
+            part = slice(start, start + _ROWS)
+            one, two = self._looked_at(first, part), self._looked_at(second, part)
+            shared = _among(one, two)
+            n_inside += one.covered.T @ two.own
+            n_shared += shared
+            n_either += _among(one, two._replace(covered=np.ones_like(two.covered))) - shared
+            n_either += _among(one._replace(covered=np.ones_like(one.covered)), two)
+        n_images = np.bincount(self.site_of, minlength=len(self.radius)) * self.is_known
+        n_first, n_second = n_images @ first, n_images @ second
+        has_both = (n_first[:, None] > 0) & (n_second > 0)
+        target = np.where(has_both, n_inside / np.maximum(n_second, 1), np.nan)
+        return Overlap(tuple(rows), tuple(cols), np.where(has_both, n_shared / np.maximum(n_either, 1), np.nan), target)
+
+    def _members(self, unions: Iterable[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """Return which sites belong to each of k unions, as 0 and 1, (S, k)."""
+        sets = list(unions)
+        found = np.zeros((len(self.radius), len(sets)), np.float32)
+        for number, sites in enumerate(sets):
+            found[np.asarray(sites, np.int64), number] = 1
+        return found
+
+    def _looked_at(self, members: npt.NDArray[np.float32], part: slice) -> _Images:
+        """Return what unions of sites (S, k) have of some images."""
+        covered = self.is_covered[part].astype(np.float32) @ members > 0
+        own = (members * self.is_known[:, None])[self.site_of[part]]
+        return _Images(covered.astype(np.float32), own.astype(np.float32))
+
+
+class _Images(NamedTuple):
+    """Of n images, as 0 and 1 (n, k): which the supports of k unions cover, and which are of their sites."""
+
+    covered: npt.NDArray[np.float32]
+    own: npt.NDArray[np.float32]
+
+
+def _among(first: _Images, second: _Images) -> FloatArray:
+    """Return how many images of either union both supports cover, for all pairs of unions (R, C)."""
+    mine, yours = first.covered * first.own, second.covered * second.own
+    return np.asarray(mine.T @ second.covered + first.covered.T @ yours - mine.T @ yours, np.float64)
 
 
 def measure_full_space(components: np.ndarray, site_of: np.ndarray, n_sites: int, *, nu: float) -> FullSpace:

@@ -1,5 +1,4 @@
-"""Which images to label next: those that cover most of what the labelled ones do not, and of which a model is "
-"unsure."""
+"""Which images to label next: those that add most to what is covered, and of which a model is unsure."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from berunda.errors import DataError
 __all__ = ["Overlap", "overlap_of"]
 
 FloatArray = npt.NDArray[np.float64]
+_CELLS = 8192  # that are multiplied at once, as float32: their counts are exact
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def overlap_of(rows: Mapping[str, npt.NDArray[np.bool_]], cols: Mapping[str, npt
     if len(sizes) > 1:
         raise DataError(f"supports on {sorted(sizes)} cells found, expected all on one grid")
     first, second = _stacked(rows), _stacked(cols)
-    shared = first @ second.T
+    shared = _shared(first, second)
     n_first, n_second = first.sum(axis=1)[:, None], second.sum(axis=1)[None]
     has_both = (n_first > 0) & (n_second > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -53,5 +54,14 @@ def overlap_of(rows: Mapping[str, npt.NDArray[np.bool_]], cols: Mapping[str, npt
     return Overlap(tuple(rows), tuple(cols), whole, target)
 
 
-def _stacked(sets: Mapping[str, npt.NDArray[np.bool_]]) -> FloatArray:
-    return np.stack(list(sets.values())).astype(np.float64) if sets else np.zeros((0, 0))
+def _stacked(sets: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+    return np.stack(list(sets.values())).astype(bool) if sets else np.zeros((0, 0), bool)
+
+
+def _shared(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return how many cells each of the first sets (R, cells) shares with each of the second (C, cells)."""
+    counted = np.zeros((len(first), len(second)))
+    for start in range(0, first.shape[1] if len(second) else 0, _CELLS):
+        part = slice(start, start + _CELLS)
+        counted += first[:, part].astype(np.float32) @ second[:, part].T.astype(np.float32)
+    return counted

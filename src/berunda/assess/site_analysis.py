@@ -16,13 +16,15 @@ from berunda.assess.support import MIN_IMAGES, ROUGH_IMAGES, Support
 from berunda.data.site_classes import ClassCounts
 from berunda.data.sites import ROLES, SiteSet
 
-__all__ = ["MAX_SHOWN", "Overlaps", "SiteAnalysis", "find_overlaps", "findings_of", "warnings_of"]
+__all__ = ["MAX_SHOWN", "Overlaps", "SiteAnalysis", "find_overlaps", "findings_of", "is_drawn", "warnings_of"]
 
 GOOD, POOR = 0.8, 0.5
 """A site covered to more than GOOD counts as covered; to less than POOR, a model extrapolates there."""
 DISAGREE = 0.35
 MAX_SHOWN = 40
-"""So many sites are compared pair by pair; of more, only unions and single sites are."""
+"""Rows and columns that a picture or a list of the page shows at most; the tables hold them all."""
+MAX_PAIRS = 250_000
+"""So many pairs of sites are compared; of more, which would be millions of lines, only unions and single sites are."""
 _MAX_SENTENCES = 12
 BOTH = "labelled + unlabelled"
 GROUP = "data set "
@@ -34,7 +36,7 @@ class Overlaps:
 
     Attributes:
         pairs, pairs_full: of training sites (rows) with test sites (columns); of all sites where no roles are given;
-            None for more than 40 sites.
+            None for more than `MAX_PAIRS` pairs.
         unions, unions_full: of unions of sites by role or by data set (rows) with these and single sites (columns).
         others: (S,) share of each site's support, on the plane, that all other sites cover.
         others_full: (S,) likewise in the full space.
@@ -142,7 +144,7 @@ def find_overlaps(sites: SiteSet, support: Support, space: FullSpace) -> Overlap
     rows = training if training and test else list(range(n))
     cols = test if training and test else list(range(n))
     pairs = pairs_full = None
-    if max(len(rows), len(cols)) <= MAX_SHOWN:
+    if len(rows) * len(cols) <= MAX_PAIRS:
         pairs = overlap_of({names[i]: support.masks[i] for i in rows}, {names[i]: support.masks[i] for i in cols})
         pairs_full = space.overlap({names[i]: [i] for i in rows}, {names[i]: [i] for i in cols})
     unions = unions_of(sites)
@@ -289,9 +291,26 @@ def warnings_of(analysis: SiteAnalysis) -> list[str]:
             "encoder at "
             "one side, so that scale counts as appearance."
         )
-    if len(sites.sites) > MAX_SHOWN:
-        told.append(f"{len(sites.sites)} sites are too many to compare pair by pair: unions and single sites only.")
-    return told
+    return [*told, *_not_shown(analysis)]
+
+
+def _not_shown(analysis: SiteAnalysis) -> Iterator[str]:
+    """Yield what the page leaves out because there are many sites."""
+    pairs, n = analysis.overlaps.pairs, len(analysis.sites.sites)
+    if pairs is None:
+        yield f"{n} sites are too many to compare pair by pair (over {MAX_PAIRS} pairs): unions and single sites only."
+    elif not is_drawn(pairs):
+        yield (
+            f"The overlaps of {len(pairs.rows)} with {len(pairs.cols)} sites are too many for a picture: overlap.csv "
+            "holds them all."
+        )
+    if n > MAX_SHOWN:
+        yield f"The page shows at most {MAX_SHOWN} of {n} sites one by one: the tables beside it hold them all."
+
+
+def is_drawn(pairs: Overlap) -> bool:
+    """Say whether overlaps are few enough for a picture."""
+    return max(len(pairs.rows), len(pairs.cols)) <= MAX_SHOWN
 
 
 def _list(names: list[str]) -> str:

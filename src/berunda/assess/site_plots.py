@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "MAX_MAPS",
     "ROLE_COLORS",
     "Frame",
     "band_histograms",
@@ -33,7 +34,8 @@ __all__ = [
 
 ROLE_COLORS = {"labelled": "#0072b2", "unlabelled": "#8a918d", "test": "#c2257f", "all": "#0b6e69"}
 _DARK = 0.55
-_MAX_MAPS = 12
+MAX_MAPS = 48
+"""Classes whose share over the plane is drawn, at most."""
 
 
 def site_colors(n: int) -> list[str]:
@@ -175,7 +177,7 @@ def _bare(axis: Any, extent: tuple[float, float, float, float]) -> None:
 
 @styled
 def class_maps(maps: npt.NDArray[np.float64], names: Sequence[str], grid: PlaneGrid) -> Figure:
-    """Return the share of each class over the plane, at most twelve, those of the largest mean first.
+    """Return the share of each class over the plane, at most `MAX_MAPS`, those of the largest mean first.
 
     Args:
         maps: (C, n, n) 0..1, NaN where there are no images.
@@ -183,7 +185,7 @@ def class_maps(maps: npt.NDArray[np.float64], names: Sequence[str], grid: PlaneG
         grid: whose extent they have.
     """
     mean = np.nan_to_num([np.nanmean(m) if np.isfinite(m).any() else 0.0 for m in maps])
-    order = np.argsort(-mean, kind="stable")[:_MAX_MAPS]
+    order = np.argsort(-mean, kind="stable")[:MAX_MAPS]
     n_cols = min(4, len(order))
     n_rows = -(-len(order) // n_cols)
     figure, axes = new_figure(2.0 * n_cols + 0.7, 2.15 * n_rows, nrows=n_rows, ncols=n_cols)

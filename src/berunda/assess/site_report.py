@@ -13,6 +13,7 @@ import numpy as np
 
 from berunda.assess import pictures, site_plots
 from berunda.assess.description import SPAN, THUMB_PX
+from berunda.assess.embedding import N_COMPONENTS
 from berunda.assess.overlap import Overlap
 from berunda.assess.page import json_text, render_page
 from berunda.assess.plots import figure_svg
@@ -25,6 +26,7 @@ from berunda.assess.site_analysis import (
     Overlaps,
     SiteAnalysis,
     findings_of,
+    is_drawn,
     smaller,
     warnings_of,
 )
@@ -35,7 +37,7 @@ from berunda.data.order import Randomness
 from berunda.data.sites import ROLES
 from berunda.files import write_text
 
-__all__ = ["MAX_POINTS", "site_report_json", "write_site_report"]
+__all__ = ["MAX_POINTS", "site_report_json", "site_view", "write_site_report"]
 
 FORMAT = "berunda-site-report-1"
 MAX_POINTS = 1600
@@ -44,18 +46,22 @@ _SPRITE_COLS = 40
 _MAX_NEXT = 24
 
 
-def write_site_report(folder: Path, analysis: SiteAnalysis, provenance: Mapping[str, str]) -> Path:
+def write_site_report(
+    folder: Path, analysis: SiteAnalysis, provenance: Mapping[str, str], view: Mapping[str, Any] | None = None
+) -> Path:
     """Write `report.json` and `report.html` into a folder, each whole or not at all; return the page.
 
     Args:
         folder: of the report.
         analysis: what it shows.
         provenance: label -> text: version, command, date.
+        view: what `site_view` returns, where it was made before; its time can then stand in the report.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    html = render_page("sites.html.j2", **_view(analysis), provenance=provenance)
+    shown = site_view(analysis) if view is None else view
+    html = render_page("sites.html.j2", **shown, timing=timing_view(analysis.timing), provenance=provenance)
     write_text(folder / "report.json", json_text(site_report_json(analysis, provenance)))
     write_text(folder / "report.html", html)
     return folder / "report.html"
@@ -125,7 +131,8 @@ def _colours_json(analysis: SiteAnalysis) -> dict[str, Any]:
     }
 
 
-def _view(analysis: SiteAnalysis) -> dict[str, Any]:
+def site_view(analysis: SiteAnalysis) -> dict[str, Any]:
+    """Return what the page shows beside the time: words, tables and pictures, which take nearly all of its time."""
     sites, overlaps = analysis.sites, analysis.overlaps
     colors = site_plots.site_colors(len(sites.sites))
     return {
@@ -143,8 +150,8 @@ def _view(analysis: SiteAnalysis) -> dict[str, Any]:
         "colours": _colours_view(analysis),
         "next": list(_next_view(analysis)),
         "has_model": analysis.uncertainty is not None,
+        "n_components": min(N_COMPONENTS, analysis.found.features.shape[1]),
         "settings": list(analysis.settings.items()),
-        "timing": timing_view(analysis.timing),
     }
 
 
@@ -252,7 +259,7 @@ def _supports(analysis: SiteAnalysis, colors: list[str]) -> list[dict[str, str]]
 def _heats(analysis: SiteAnalysis) -> Iterator[dict[str, str]]:
     overlaps = analysis.overlaps
     for pair, where in ((overlaps.pairs, "on the plane"), (overlaps.pairs_full, "in the full space")):
-        if pair is None:
+        if pair is None or not is_drawn(pair):
             continue
         for values, what in ((pair.iot, "IoT, %"), (pair.iou, "IoU, %")):
             chart = site_plots.overlap_heat(pair, values, f"{what}, {where}")
@@ -327,6 +334,8 @@ def _classes_view(analysis: SiteAnalysis) -> dict[str, Any] | None:
             )
         ),
         "maps": _svg(site_plots.class_maps(maps, figures.classes, analysis.support.grid)),
+        "n_classes": len(figures.classes),
+        "n_maps_left_out": max(0, len(figures.classes) - site_plots.MAX_MAPS),
         "pairs": [(f"{a} and {b}", f"{d:.3f}") for (a, b), d in figures.role_distance.items() if np.isfinite(d)],
         "roles": roles,
         "rows": [

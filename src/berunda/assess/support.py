@@ -1,5 +1,4 @@
-"""The support of each site on the appearance plane: where a one-class support vector machine takes images for its "
-"own."""
+"""The support of each site on the appearance plane: which images a one-class machine takes for its own."""
 
 from __future__ import annotations
 

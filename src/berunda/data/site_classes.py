@@ -159,7 +159,8 @@ def _tally(sites: SiteSet, item: Item, truth: Path, zero_is_class: bool) -> dict
                 f"{item.path.name}; give a raster on the image's grid"
             )
     raster = read_label_raster(truth, zero_is_class, item.window)
-    return _counted(raster.values, raster.names)
+    ignored = [value for value in item.ignored if not (value == 0 and zero_is_class)]
+    return _counted(np.where(np.isin(raster.values, ignored), -1, raster.values), raster.names)
 
 
 @lru_cache(maxsize=64)

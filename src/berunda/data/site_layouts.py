@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from berunda.data import catalog
+from berunda.data.catalog._france import IGNORED, MASK_FOLDERS
 from berunda.data.images import ImageSet, open_images
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, File, files_of
 from berunda.data.site_maker import Blocks, Cutting, Known, SiteMaker, drawn, left_out_note
@@ -24,8 +26,9 @@ __all__ = ["Cutting", "file_below", "find_sites", "read_columns"]
 SUFFIXES = (*PHOTO_SUFFIXES, *RASTER_SUFFIXES)
 IMAGE_FOLDERS = ("bdortho", "images", "image", "img")
 """Folders of a site that hold its images, where it has one of them; MiniFrance's is BDORTHO."""
-TRUTH_FOLDERS = ("urbanatlas", "labels", "masks", "gt", "truth")
-"""Folders of a site that hold a raster of classes for each image; MiniFrance's is UrbanAtlas."""
+_FRENCH = tuple(name.lower() for name in MASK_FOLDERS)
+TRUTH_FOLDERS = (*_FRENCH, "labels", "masks", "gt", "truth")
+"""Folders of a site that hold a raster of classes for each image; MiniFrance's is UA, or UrbanAtlas."""
 SITES_A_SIDE = 4
 _ROLE_OF_PART = ("labelled", "labelled", "test", "unlabelled")
 _PATH_COLUMNS = ("path", "file", "image", "filename")
@@ -106,6 +109,7 @@ def _from_places(root: Path, places: Sequence[tuple[Site, Path]], cutting: Cutti
     made = SiteMaker(root.resolve().name, root, cutting)
     empty: list[str] = []
     lost: list[str] = []
+    unused: Counter[str] = Counter()
     for site, place in places:
         files = _images_of(place)
         if not files:
@@ -114,17 +118,35 @@ def _from_places(root: Path, places: Sequence[tuple[Site, Path]], cutting: Cutti
         number = made.add_site(site)
         is_by_class = all(name.count("/") >= 1 for name in files) and _image_folder(place) == place
         truth = _truth_of(place, files)
+        unused.update(_unused_folders(place))
+        truth_folder = _truth_folder(place)
+        ignored = _ignored([truth_folder.name] if truth_folder else [])
         lost += [f"{site.name}/{key}" for key in sorted({*truth} - {_key(name) for name in files})]
         for name, file in files.items():
             label = name.split("/")[0] if is_by_class else ""
-            made.add_file(number, file.path, Known(label, truth.get(_key(name))))
+            made.add_file(number, file.path, Known(label, truth.get(_key(name)), ignored))
     if empty:
         made.notes.append(f"{len(empty)} folders without an image are left out: {', '.join(empty[:5])}.")
     if lost:
         made.notes.append(
             f"{len(lost)} rasters of classes have no image of their path and name: {', '.join(lost[:5])}."
         )
+    if unused:
+        told = ", ".join(f"{name} (of {n})" for name, n in sorted(unused.items())[:5])
+        made.notes.append(f"Folders of sites that are not used, as others hold the images and classes: {told}.")
     return made.done()
+
+
+def _unused_folders(place: Path) -> Iterator[str]:
+    """Yield the folders beside a folder of images, of which neither pixels nor classes are read."""
+    images, truth = _image_folder(place), _truth_folder(place)
+    if images != place:
+        yield from (folder.name for folder in _folders(place) if folder not in (images, truth))
+
+
+def _ignored(folders: Iterable[str]) -> tuple[int, ...]:
+    """Return the values that are no class in rasters below folders of these names; MiniFrance's have some."""
+    return IGNORED if any(name.lower() in _FRENCH for name in folders) else ()
 
 
 def _image_folder(place: Path) -> Path:
@@ -188,7 +210,8 @@ def _table(path: Path, cutting: Cutting) -> SiteSet:
         label = row[columns["label"]].strip() if "label" in columns else ""
         truth = row[columns["truth"]].strip() if "truth" in columns else ""
         files = tuple(file_below(path, text, where) for text in row[columns["path"]].split(FILES_JOINT))
-        more = Known(label, file_below(path, truth, where) if truth else None)
+        ignored = _ignored(truth.replace("\\", "/").split("/")[:-1])
+        more = Known(label, file_below(path, truth, where) if truth else None, ignored)
         window = window_of([row[columns[name]] for name in WINDOW_COLUMNS], where) if has_windows else None
         if window is None and len(files) == 1:
             made.add_file(numbers[name], files[0], more)

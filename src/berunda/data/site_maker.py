@@ -50,10 +50,15 @@ class Cutting:
 
 
 class Known(NamedTuple):
-    """What is known of an image beside its pixels: the class of all of it, and a raster of classes."""
+    """What is known of an image beside its pixels: its class, or a raster of classes and the values that are none."""
 
     label: str = ""
     truth: Path | None = None
+    ignored: tuple[int, ...] = ()
+
+    def told(self, item: Item) -> Item:
+        """Return an image of which this is known."""
+        return replace(item, label=self.label, truth=self.truth, ignored=self.ignored)
 
 
 NOTHING_KNOWN = Known()
@@ -115,7 +120,7 @@ class Blocks:
 def _window_item(name: str, site: int, scene: int, window: Window, more: tuple[Path, Known]) -> Item:
     path, known = more
     title = f"{name}@{window.row},{window.col}"
-    return Item(title, site, path, scene=scene, window=window, label=known.label, truth=known.truth)
+    return known.told(Item(title, site, path, scene=scene, window=window))
 
 
 def drawn(cutting: Cutting, counts: Sequence[int]) -> list[np.ndarray]:
@@ -192,8 +197,7 @@ class SiteMaker:
         """Add an image, or the blocks of a large raster."""
         scene = self._large(path)
         if scene is None:
-            item = Item(self._name(path), site, path, label=known.label, truth=known.truth)
-            self._sources[site].append(_One(item))
+            self._sources[site].append(_One(known.told(Item(self._name(path), site, path))))
             return
         self.scenes.append(scene)
         whole, number = scene.grid.full_window, len(self.scenes) - 1

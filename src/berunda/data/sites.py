@@ -70,6 +70,7 @@ class Item:
         row: row of the array of images; -1 where it lies in none.
         label: name of the class of the whole image, "" where it has none.
         truth: raster of classes on the image's grid; None where there is none.
+        ignored: values of that raster which are no class.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Item:
     row: int = -1
     label: str = ""
     truth: Path | None = None
+    ignored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ class AnalyzeOptions(SiteOptions):
 
     inputs: PathList = Field(
         min_length=1,
-        description="A folder with one sub-directory a site, a .csv table (site, path, role, label), scenes, or a name "
-        "that `berunda datasets` lists.",
+        description="A folder with one sub-directory a site, a .csv table (site, path, role, label), scenes, or the "
+        "name of a data set of images with classes that `berunda datasets` lists.",
     )
     compare_with: PathText | None = Field(
         None,

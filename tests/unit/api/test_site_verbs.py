@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,20 @@ def test_the_verb_tells_which_site_is_not_covered(tmp_path: Path, capsys: pytest
     assert (tmp_path / "again" / "plane.csv").read_bytes() == (out / "plane.csv").read_bytes()
 
 
+def test_the_stages_add_up_to_the_time_of_the_whole(tmp_path: Path) -> None:
+    root, out = write_sites(tmp_path / "sites", 4), tmp_path / "out"
+    start = time.perf_counter()
+    timing = analyze(options(root), out).analysis.timing
+    seconds = time.perf_counter() - start
+    assert sum(timing.values()) == pytest.approx(seconds, rel=0.02)
+    assert list(timing)[-3:] == ["tables", "report", "other"]
+    told = json.loads((out / "report.json").read_text(encoding="utf-8"))["timing"]
+    assert 0.3 * timing["report"] < told["report"] < timing["report"]
+    assert told.keys() == timing.keys()
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert all(f'<th scope="row">{name}</th>' in html for name in ("report", "other", "total"))
+
+
 def test_the_same_seed_gives_the_same_figures_bit_for_bit(tmp_path: Path, cache: Path) -> None:
     root = tmp_path / "sites"
     for seed, site in enumerate(("a", "b", "c")):
@@ -115,8 +130,11 @@ def test_a_scene_with_labels_and_polygons_for_qgis(tmp_path: Path) -> None:
 
 def test_two_data_sets_in_one_plane(tmp_path: Path) -> None:
     one, two = write_sites(tmp_path / "one", 8), write_sites(tmp_path / "two", 8)
-    given = {"compare_with": str(two), "resolution": 1.0, "with_resolution": 2.0}
-    outcome = analyze(options(one, **given), tmp_path / "out")
+    given = {"compare_with": str(two), "resolution": 1.0, "with_resolution": 4.0}
+    coarse = analyze(options(one, **given), tmp_path / "coarse").warnings
+    assert any("Only 8 x 8 px are left of each image at 4 m" in text for text in coarse)
+    outcome = analyze(options(one, **given | {"with_resolution": 2.0}), tmp_path / "out")
+    assert not any("px are left" in text for text in outcome.warnings)
     assert len(outcome.analysis.sites) == 64
     assert any("shown at 2 m, 32 m wide" in text for text in outcome.warnings)
     assert sum("of the appearance of data set" in text for text in outcome.findings) == 2
@@ -170,12 +188,19 @@ def test_mixed_sizes_lonely_classes_and_an_empty_role(tmp_path: Path) -> None:
         analyze(options(root, test=("nowhere",)), tmp_path / "out")
 
 
-def test_hundreds_of_sites_are_compared_as_unions(tmp_path: Path) -> None:
-    for k in range(150):
-        write_site(tmp_path / "sites" / f"s{k:03d}", k, 3)
-    outcome = analyze(options(tmp_path / "sites", test=("s00?",)), tmp_path / "out")
-    assert outcome.analysis.overlaps.pairs is None or len(outcome.analysis.overlaps.pairs.cols) <= 40
-    assert any("150 sites are too many" in text for text in outcome.warnings)
+def test_every_training_site_meets_every_test_site_though_too_many_for_a_picture(tmp_path: Path) -> None:
+    for k in range(54):
+        write_site(tmp_path / "sites" / f"s{k:02d}", k, 3)
+    given = options(tmp_path / "sites", test=("s0?",), labelled=("s[1-4]?", "s50"), unlabelled=("s5[1-3]",))
+    outcome = analyze(given, tmp_path / "out")
+    with (tmp_path / "out" / "overlap.csv").open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["kind"] == "sites"]
+    assert {(line["s1"], line["s2"]) for line in lines} == {
+        (f"s{k:02d}", f"s0{j}") for k in range(10, 54) for j in range(10)
+    }
+    assert all(line["iot_full"] for line in lines)
+    assert any("overlaps of 44 with 10 sites are too many for a picture" in text for text in outcome.warnings)
+    assert "Heat map" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_unknown_encoder_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from berunda.assess.description import BINS, Description
 from berunda.assess.full_space import FullSpace, measure_full_space
 from berunda.assess.representativeness import class_figures
 from berunda.assess.site_analysis import SiteAnalysis, find_overlaps, findings_of, smaller, warnings_of
+from berunda.assess.site_plots import class_maps
 from berunda.assess.site_report import site_report_json, write_site_report
 from berunda.assess.support import PlaneGrid, Support
 from berunda.data.scaling import Scaling
@@ -90,6 +91,56 @@ def test_sites_named_like_unions_keep_their_own_figures(tmp_path: Path) -> None:
     assert len(set(made.overlaps.unions.cols)) == 4  # type: ignore[union-attr]
     html = write_site_report(tmp_path, made, {}).read_text(encoding="utf-8")
     assert "all all labelled" in html
+
+
+def test_the_page_says_what_the_full_space_is(tmp_path: Path) -> None:
+    made = analysis_of((Site("a"), Site("b")), (4, 4), np.stack([WHOLE, WHOLE]), NEAR)
+    for n_features, n_components in ((1, 1), (960, 50)):
+        found = replace(made.found, features=np.zeros((8, n_features), np.float32))
+        html = write_site_report(tmp_path, replace(made, found=found), {}).read_text(encoding="utf-8")
+        assert f"first {n_components} principal components" in html
+
+
+@pytest.mark.parametrize(("n_classes", "told"), [(14, ""), (50, "The 2 of 50 classes with the")])
+def test_all_classes_have_a_map_or_are_counted(tmp_path: Path, n_classes: int, told: str) -> None:
+    names = tuple(f"class {k:02d}" for k in range(n_classes))
+    given = ClassCounts(names, np.ones((8, n_classes)), "pixels")
+    made = analysis_of((Site("a"), Site("b")), (4, 4), np.stack([WHOLE, WHOLE]), NEAR, given)
+    maps = class_maps(np.ones((n_classes, 4, 4)), names, made.support.grid)
+    drawn = {axis.get_title(loc="left") for axis in maps.axes if axis.get_visible()} & set(names)
+    assert len(drawn) == min(n_classes, 48)
+    html = write_site_report(tmp_path, made, {}).read_text(encoding="utf-8")
+    assert told in html
+    assert ("smallest shares are left out" in html) == bool(told)
+
+
+def many(n_training: int, n_test: int) -> SiteAnalysis:
+    sites = tuple(Site(f"s{k}", "labelled" if k < n_training else "test") for k in range(n_training + n_test))
+    n = len(sites)
+    return analysis_of(sites, (3,) * n, np.ones((n, 16)), np.zeros((n, n)))
+
+
+@pytest.mark.parametrize(("n_training", "n_test", "is_drawn"), [(40, 5, True), (41, 5, False), (5, 41, False)])
+def test_pictures_end_where_pairs_are_too_many_for_one(
+    tmp_path: Path, n_training: int, n_test: int, is_drawn: bool
+) -> None:
+    made = many(n_training, n_test)
+    assert made.overlaps.pairs is not None
+    assert made.overlaps.pairs.iot.shape == (n_training, n_test)
+    assert any("too many for a picture" in text for text in warnings_of(made)) != is_drawn
+    html = write_site_report(tmp_path, made, {}).read_text(encoding="utf-8")
+    assert ("Heat map" in html) == is_drawn
+    assert any(f"at most 40 of {n_training + n_test} sites" in text for text in warnings_of(made))
+
+
+def test_millions_of_pairs_are_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from berunda.assess import site_analysis
+
+    monkeypatch.setattr(site_analysis, "MAX_PAIRS", 11)
+    assert many(2, 5).overlaps.pairs is not None
+    made = many(3, 4)
+    assert made.overlaps.pairs is None
+    assert any("7 sites are too many to compare pair by pair (over 11 pairs)" in text for text in warnings_of(made))
 
 
 def test_names_of_data_sets_are_not_changed() -> None:

@@ -161,6 +161,27 @@ def test_the_full_space_counts_images_with_a_near_neighbour() -> None:
     assert found.iot[0, 2] == pytest.approx(found.iot[0, 0] / 2)
 
 
+def test_overlaps_in_the_full_space_are_counts_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    from berunda.assess import full_space
+
+    rng = np.random.default_rng(8)
+    site = rng.integers(0, 6, 200)
+    site[site == 5] = 4
+    site[:2] = 5  # too few images for a support
+    space = measure_full_space(rng.normal(size=(200, 2)) + site[:, None] / 2, site, 6, nu=0.3)
+    unions = {"0": [0], "3": [3], "5": [5], "1, 2 and 5": [1, 2, 5], "0 to 4": [0, 1, 2, 3, 4]}
+    monkeypatch.setattr(full_space, "_ROWS", 37)
+    found = space.overlap(unions, unions)
+    for (i, first), (j, second) in itertools.product(enumerate(unions.values()), repeat=2):
+        one, two = (np.isin(site, [s for s in sites if s != 5]) for sites in (first, second))
+        if not (one.any() and two.any()):
+            assert np.isnan([found.iot[i, j], found.iou[i, j]]).all()
+            continue
+        in_one, in_two, either = space.covered_by(first), space.covered_by(second), one | two
+        assert found.iot[i, j] == in_one[two].mean()
+        assert found.iou[i, j] == (in_one & in_two)[either].sum() / (in_one | in_two)[either].sum()
+
+
 def sites_of(roles: list[str], n_each: int) -> SiteSet:
     from pathlib import Path
 

@@ -32,6 +32,18 @@ def test_a_folder_a_site(tmp_path: Path) -> None:
     assert count_classes(sites) is None
 
 
+def test_a_data_set_with_masks_is_told_to_be_given_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERUNDA_DATA", str(tmp_path))
+    for folder in ("BDORTHO", "UA"):
+        write_site(tmp_path / "minifrance" / "Nice" / folder, 1, 1)
+    with pytest.raises(ConfigError, match=r"has one class a pixel.*the folder with one sub-directory a site") as error:
+        find_sites(["minifrance"], Cutting())
+    assert str(tmp_path / "minifrance") in str(error.value)
+    assert find_sites([str(tmp_path / "minifrance")], Cutting()).site_names == ("Nice",)
+
+
 def test_folders_of_roles_hold_the_sites(tmp_path: Path) -> None:
     for role, names in {"labeled_train": ("nice",), "unlabeled_train": ("brest", "caen"), "test": ("lille",)}.items():
         for name in names:
@@ -62,6 +74,37 @@ def test_images_and_rasters_of_classes_in_the_layout_of_minifrance(tmp_path: Pat
     expected = np.bincount(block(spec, Window(0, 0, 128, 128))[1].ravel(), minlength=7)[1:]
     assert counts.counts.sum() == expected.sum()
     assert counts.by_site(sites.site_of, 2)[0].sum() == 128 * 128
+
+
+@pytest.mark.parametrize(
+    ("folder", "classes"), [("UA", {"1", "14"}), ("UrbanAtlas", {"1", "14"}), ("labels", {"1", "14", "15"})]
+)
+def test_clouds_of_minifrance_are_no_class_and_unused_folders_are_told(
+    tmp_path: Path, folder: str, classes: set[str]
+) -> None:
+    values = np.repeat([0, 1, 14, 15], 8).astype(np.uint8)[:, None].repeat(32, axis=1)
+    for town in ("Brest", "Nice"):
+        write_site(tmp_path / town / "BDORTHO", 1, 2, side=32)
+        for name in (folder, "RGEALTI"):
+            (tmp_path / town / name).mkdir()
+        for k in range(2):
+            Image.fromarray(values).save(tmp_path / town / folder / f"{k:03d}.png")
+    sites = find_sites([str(tmp_path)], Cutting())
+    counts = count_classes(sites)
+    assert counts is not None
+    assert set(counts.classes) == classes
+    assert (counts.counts == 8 * 32).all()
+    told = [note for note in sites.notes if "not used" in note]
+    assert len(told) == 1
+    assert told[0].endswith("RGEALTI (of 2).")
+    lines = [f"{town},{town}/BDORTHO/000.png,{town}/{folder}/000.png" for town in ("Brest", "Nice")]
+    (tmp_path / "t.csv").write_text("\n".join(["site,path,truth", *lines]), encoding="utf-8")
+    again = count_classes(find_sites([str(tmp_path / "t.csv")], Cutting()))
+    assert again is not None
+    assert set(again.classes) == classes
+    kept = count_classes(sites, zero_is_class=True)
+    assert kept is not None
+    assert set(kept.classes) == classes | {"0"}
 
 
 def test_a_folder_a_class_below_each_site_gives_labels(tmp_path: Path) -> None:

@@ -142,6 +142,16 @@ def test_the_georeference_goes_before_what_was_said(tmp_path: Path) -> None:
     assert [resolution_of(sites, item) for item in sites.items] == pytest.approx([0.5, 2.0])
 
 
+@pytest.mark.parametrize(("side_m", "told"), [(32.0, "Only 3 x 3 px"), (150.0, "Only 15 x 15 px"), (160.0, "")])
+def test_images_that_shrink_to_a_few_pixels_are_told(side_m: float, told: str) -> None:
+    from berunda.api.site_pipeline import coarse_notes
+
+    notes = coarse_notes(Ground(10.0, side_m))
+    assert [told] * len(notes) == [note[: len(told)] for note in notes]
+    assert bool(notes) == bool(told)
+    assert all("--block-px" in note and "at least 160 m" in note for note in notes)
+
+
 def test_what_is_coarse_cannot_be_shown_finer(tmp_path: Path) -> None:
     from berunda.api.site_pipeline import common_ground
 

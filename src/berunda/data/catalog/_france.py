@@ -8,7 +8,19 @@ from pathlib import PurePosixPath
 from berunda.data.images import TEST, TRAIN, UNLABELLED
 from berunda.data.masks.schema import MaskSchema
 
-__all__ = ["CITE", "CLASSES", "LABELLED", "ROLES", "SCHEMA", "TESTED", "UNLABELLED_TOWNS", "kind_and_stem", "town_of"]
+__all__ = [
+    "CITE",
+    "CLASSES",
+    "IGNORED",
+    "LABELLED",
+    "MASK_FOLDERS",
+    "ROLES",
+    "SCHEMA",
+    "TESTED",
+    "UNLABELLED_TOWNS",
+    "kind_and_stem",
+    "town_of",
+]
 
 LABELLED = ("Nantes_Saint-Nazaire", "Nice")
 UNLABELLED_TOWNS = ("Brest", "Caen", "Calais_Dunkerque", "LeMans", "Lorient", "Saint-Brieuc")
@@ -43,13 +55,15 @@ CLASSES = (
     ("water", "#0062ff"),
 )
 """UrbanAtlas classes 1 to 14 with their colours. Source: the data set's page, as in torchgeo's DFC2022."""
+IGNORED = (0, 15)
+"""Values of masks without a class: 0 is no information, 15 clouds and shadows."""
 SCHEMA = MaskSchema.of_indices(
-    {number: name for number, (name, _) in enumerate(CLASSES, start=1)}, (0, 15), [color for _, color in CLASSES]
+    {number: name for number, (name, _) in enumerate(CLASSES, start=1)}, IGNORED, [color for _, color in CLASSES]
 )
-"""0 is no information, 15 clouds and shadows: both are ignored."""
 CITE = "Cite Castillo-Navarro et al. 2022, Machine Learning 111, doi:10.1007/s10994-020-05943-y"
 
-_IMAGES, _ELEVATIONS, _MASKS = ("BDORTHO",), ("RGEALTI",), ("UA", "UrbanAtlas")
+MASK_FOLDERS = ("UA", "UrbanAtlas")
+_IMAGES, _ELEVATIONS = ("BDORTHO",), ("RGEALTI",)
 _ENDING = re.compile(r"_(?:RGEALTI|UA2012|UA)$")
 
 
@@ -77,7 +91,7 @@ def kind_and_stem(name: str) -> tuple[str, str] | None:
     """
     path = PurePosixPath(name)
     folders = set(path.parts[:-1])
-    for kind, names in (("image", _IMAGES), ("elevation", _ELEVATIONS), ("mask", _MASKS)):
+    for kind, names in (("image", _IMAGES), ("elevation", _ELEVATIONS), ("mask", MASK_FOLDERS)):
         if folders & set(names):
             return kind, _ENDING.sub("", path.stem)
     return None

@@ -111,7 +111,10 @@ class Entry(ABC):
             raise ConfigError(f"data set {self.name}: task {task!r} found, expected one of {', '.join(self.tasks)}")
         wanted = task or self.tasks[0]
         if wanted == "segmentation":
-            raise ConfigError(f"data set {self.name}: has one class a pixel, expected labels of whole images")
+            raise ConfigError(
+                f"data set {self.name}: has one class a pixel, expected labels of whole images; to compare its sites, "
+                f"give instead of its name the folder with one sub-directory a site ({root}, or below it)"
+            )
         return self.list_samples(root, wanted)
 
     def places(self) -> tuple[Path, ...]:
