@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from berunda._version import __version__
-from berunda.api import MapOutcome, map_scene, predict
+from berunda.api import map_scene, predict
 from berunda.api.analyze_verb import analyze, measure_sites
 from berunda.api.compare import hardware
 from berunda.api.site_pipeline import Stages, cutting_of, describe_sites
@@ -37,7 +37,6 @@ from berunda.config import MapConfig
 from berunda.data.order import Randomness
 from berunda.data.site_layouts import find_sites
 from berunda.data.synthetic import Landscape, block, write_polygons, write_scene, write_truth
-from berunda.errors import DataError
 from berunda.geo.grid import Window
 from berunda.geo.labelraster import read_label_raster
 from berunda.options.analyze import AnalyzeOptions, SplitOptions
@@ -47,7 +46,6 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "analysis.json"
 SETTINGS = json.loads((HERE / "analysis_landscapes.json").read_text(encoding="utf-8"))
 N_IMAGES, SIDE_PX, N_SITES = 10_000, 64, 8
-_SEEDS_TRIED = 8
 _COVERAGE = "share of a test site's support that the labelled sites' cover, in the plane and in the full space"
 _SPLIT = (
     "mean IoU of supervised quick models on the test sites; the proposal knows the appearance and the class shares of "
@@ -283,10 +281,10 @@ def _trained(folder: Path, labelled: Sequence[str], test: Sequence[str], steps: 
         field="class",
         method="supervised",
         effort="quick",
-        test_share=0.05,
         **more,
     )
-    made = _mapped(config, out)
+    # The test sites are the test, so no block is kept for the map's own; the option itself starts at 5%.
+    made = map_scene(config.model_copy(update={"test_share": 0.0}), out)
     names = [entry["name"] for entry in json.loads((made.bundle_path / "model.json").read_text())["classes"]]
     predict(made.bundle_path, [str(folder / f"{name}.tif") for name in test], out / "test")
     confusion = np.zeros((6, 6))
@@ -304,20 +302,6 @@ def _trained(folder: Path, labelled: Sequence[str], test: Sequence[str], steps: 
     hit = np.diag(confusion)
     either = confusion.sum(0) + confusion.sum(1) - hit
     return float((hit / np.maximum(either, 1))[confusion.sum(1) > 0].mean())
-
-
-def _mapped(config: MapConfig, out: Path) -> MapOutcome:
-    """Train and map; where the map's own test blocks take all polygons of a class, with other blocks.
-
-    The map's own test is of no use here, but a map is not made without one.
-    """
-    for seed in range(_SEEDS_TRIED):
-        try:
-            return map_scene(config.model_copy(update={"seed": seed}), out)
-        except DataError as error:
-            if "no polygon left to train on" not in str(error) or seed == _SEEDS_TRIED - 1:
-                raise
-    raise AssertionError("unreachable")
 
 
 def _write_images(folder: Path) -> None:
