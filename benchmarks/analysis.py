@@ -281,10 +281,10 @@ def _trained(folder: Path, labelled: Sequence[str], test: Sequence[str], steps: 
         field="class",
         method="supervised",
         effort="quick",
+        test_share=0.05,
         **more,
     )
-    # The test sites are the test, so no block is kept for the map's own; the option itself starts at 5%.
-    made = map_scene(config.model_copy(update={"test_share": 0.0}), out)
+    made = map_scene(config, out)
     names = [entry["name"] for entry in json.loads((made.bundle_path / "model.json").read_text())["classes"]]
     predict(made.bundle_path, [str(folder / f"{name}.tif") for name in test], out / "test")
     confusion = np.zeros((6, 6))

@@ -278,13 +278,13 @@ def _draw_test_blocks(
 def _fault_of_draw(held: np.ndarray, total: np.ndarray, test_share: float) -> float:
     """Return how far test polygons and areas `held` (classes, 2) of `total` are from the share that was asked for.
 
-    A class on one side only weighs more than any misfit; a class of one polygon is better trained than tested.
+    A class that is not tested weighs more than any misfit, one of a single polygon excepted, which is better trained; a
+    class that is not trained weighs more than all of that, for no map can be made.
     """
-    several = total[:, 0] > 1
-    one_sided = (held[:, 0] < 0.5) | (held[:, 0] > total[:, 0] - 0.5)
-    lonely = (held[:, 0] > 0.5) & ~several
+    untrained = held[:, 0] > total[:, 0] - 0.5
+    untested = (held[:, 0] < 0.5) & (total[:, 0] > 1)
     misfit = np.abs(held / np.maximum(total, 1e-9) - test_share).mean()
-    return float(misfit + 10 * np.count_nonzero(one_sided & several) + 10 * np.count_nonzero(lonely))
+    return float(misfit + 10 * np.count_nonzero(untested) + 10_000 * np.count_nonzero(untrained))
 
 
 def _choose_training(part: np.ndarray, labels: Labels, settings: SplitSettings, at: np.ndarray) -> np.ndarray:

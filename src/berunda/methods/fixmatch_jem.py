@@ -79,7 +79,7 @@ class FixMatchJEM(Method):
         share = min(self.mu_p, self.mu) / self.mu if self.mu else 0.0
         return replace(
             needs,
-            labelled_passes=needs.labelled_passes + sampled,
+            labelled_passes=needs.labelled_passes + 1.0 + sampled,
             trained_passes=needs.trained_passes + share * (1.0 + sampled),
             watched=likely.watched,
             returns=likely.returns,

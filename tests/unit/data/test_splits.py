@@ -120,6 +120,25 @@ def test_a_class_of_one_polygon_trains_and_a_warning_says_so() -> None:
     assert any("'c' has no test polygon" in w for w in split.warnings)
 
 
+def test_a_class_whose_polygons_share_a_block_trains_though_others_are_then_not_tested() -> None:
+    """With block 0 tested a, c and d would be on both sides, but all of b is in it."""
+    block_px, side_px = 32, 4
+
+    def square(block: int, place: int) -> shapely.Polygon:
+        col, row = block_px * block + 4 + 8 * place, 8
+        ring = ((0, 0), (side_px, 0), (side_px, side_px), (0, side_px))
+        return shapely.Polygon([xy_of(GRID.transform, col + a, row + b) for a, b in ring])
+
+    where = {1: (0, 1, 2, 3, 4), 2: (0, 0), 3: (0, 1), 4: (0, 2)}
+    shapes = [square(block, class_id - 1) for class_id, blocks in where.items() for block in blocks]
+    ids = np.array([class_id for class_id, blocks in where.items() for _ in blocks], np.int16)
+    names = tuple(f"{i:064x}" for i in range(len(ids)))
+    labels = Labels(np.array(shapes, dtype=object), ids, ("a", "b", "c", "d"), "squares", "", names)
+    for seed in range(5):
+        split = split_blocks(labels, [GRID], SplitSettings(block_px, 0, 1 / 80, calibration_share=0.0, seed=seed))
+        assert {1, 2, 3, 4} == set(ids[split.part == TRAIN])
+
+
 def test_a_class_without_training_polygons_is_an_error_that_names_it() -> None:
     labels = squares(4, n_classes=2)
     labels = Labels(labels.geometries, np.array([1, 1, 1, 1], np.int16), ("a", "b"), "squares", "", labels.fingerprints)
