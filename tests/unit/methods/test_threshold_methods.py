@@ -224,7 +224,7 @@ def test_strong_views_of_whole_images_have_a_geometry_of_their_own_and_those_of_
         assert (views["weak"].geometry is views["strong"].geometry) == is_shared
 
 
-_AS_MANY_AS_SHOWN: dict[str, dict[str, Any]] = {"fixmatch_jem": {"mu": 2.0}}  # its share of chains goes by mu
+_AS_MANY_AS_SHOWN = {"fixmatch_jem": {"mu": 2.0}}  # its share of chains goes by mu
 _COUNT_THEIR_DECODERS = ("ssl_mae", "vae")  # whose passes are not those of the net alone
 
 
@@ -240,8 +240,10 @@ def whole_image_cases() -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize(("name", "options"), list(whole_image_cases()))
 def test_passes_declared_are_passes_made(name: str, options: dict[str, Any]) -> None:
-    """A step is counted image by image where it goes through the net: without gradient a third, where chains move, whose
-    gradient is that of pixels and not of parameters, two thirds."""
+    """A step is counted image by image where it goes through the net: without gradient a third, where chains move two.
+
+    The gradient of chains is that of pixels and not of parameters.
+    """
     trial = make_trial(make_method(name, options), "scene")
     has_chains, made = "energy_samples" in trial.method.needs().watched, []
 
