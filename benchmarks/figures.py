@@ -68,6 +68,15 @@ SHOWN = {
 }
 """Metrics that a table shows, in this order; a suite that has none of them shows its first four."""
 
+CALIBRATION = {
+    "ece_before": "ECE before scaling",
+    "ece": "ECE after scaling",
+    "ece_before_single_view": "ECE of one view before scaling",
+    "ece_single_view": "ECE of one view after scaling",
+}
+"""Metrics of classifiers that have a table of their own each: the calibration before and after temperature scaling, and
+the same of nets that answer over symmetries of an image when they answer to the image alone, as published ones do."""
+
 Row = dict[str, Any]
 
 
@@ -86,9 +95,10 @@ def tables(results: Path = RESULTS, titles: Sequence[str] | None = None, *, prot
             title = f"{path.stem}, {part}" if part else path.stem
             own = [row for row in rows if row.get("part", "") == part]
             has_columns = len({str(row["labels"]) for row in own}) > 1
-            parts[title] = _by_labels(title, own) if has_columns else _table(title, own, path.stem)
+            parts[title] = _by_labels(title, own, _metrics(own)[0]) if has_columns else _table(title, own, path.stem)
             told = sorted({str(row["protocol"]) for row in own if row.get("protocol")}) if protocols else []
             parts[title] += ["", f"Protocol: {'; '.join(told)}."] if told else []
+            parts |= _of_classifiers(title, own)
     chosen = parts if titles is None else [title for title in titles if title in parts]
     return "\n\n".join("\n".join(parts[title]) for title in chosen) or "No benchmark has been run yet."
 
@@ -111,15 +121,26 @@ def _table(title: str, rows: list[Row], suite: str) -> list[str]:
     return lines + _fewer([method for (method, _), runs in groups.items() if len(runs) < most], suite)
 
 
-def _by_labels(title: str, rows: list[Row]) -> list[str]:
-    """Return a line for each method, a column of the first metric for each number of labels.
+def _of_classifiers(title: str, rows: list[Row]) -> dict[str, list[str]]:
+    """Return further tables of classifiers of images, by title: how far their confidence is off."""
+    of_scenes = [row for row in rows if row.get("task") == "scene"]
+    found = {}
+    for metric, name in CALIBRATION.items():
+        own = [row for row in of_scenes if row["metrics"].get(metric) is not None]
+        if own:
+            found[f"{title}, {name}"] = _by_labels(f"{title}, {name}", own, metric)
+    return found
+
+
+def _by_labels(title: str, rows: list[Row], metric: str) -> list[str]:
+    """Return a line for each method, a column of the metric for each number of labels.
 
     Runs may be missing: each cell says of how many seeds it is.
     """
-    metric = _metrics(rows)[0]
     groups = _grouped(rows)
     columns = sorted({labels for _, labels in groups}, key=lambda text: float(text.split()[0].replace("all", "inf")))
-    head = ["method", *(f"{SHOWN.get(metric, metric)}, {labels}" for labels in columns), "time a run"]
+    name = SHOWN.get(metric) or CALIBRATION.get(metric, metric)
+    head = ["method", *(f"{name}, {labels}" for labels in columns), "time a run"]
     lines = [*_head(title, rows, ", in brackets the number of seeds"), _line(head), _line(["---"] * len(head))]
     for method in dict.fromkeys(method for method, _ in groups):
         of_labels = [groups.get((method, labels), []) for labels in columns]

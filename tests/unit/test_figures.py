@@ -88,6 +88,22 @@ def test_nets_of_several_encoders_are_not_averaged(tmp_path: Path) -> None:
     ]
 
 
+def test_classifiers_show_their_calibration_before_and_after_scaling(tmp_path: Path) -> None:
+    scene = {"labels_unit": "per_class", "task": "scene", "labels": 5}
+    figures = {"oa": 0.9, "ece": 0.04, "ece_before": 0.48}
+    rows: list[dict[str, object]] = [{**row("features_logreg", 0, **figures), **scene}]
+    rows.append({**row("fixmatch", 0, **figures, ece_single_view=0.05, ece_before_single_view=0.5), **scene})
+    (tmp_path / "eurosat.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path)
+    of = {part.splitlines()[0].split("**")[0]: part.splitlines()[2:] for part in text.split("\n\n**")}
+    assert of["eurosat, ECE before scaling"][0] == "| method | ECE before scaling, 5 per class | time a run |"
+    assert "| fixmatch | 0.480 (1) | 60 s |" in of["eurosat, ECE before scaling"]
+    assert "| fixmatch | 0.040 (1) | 60 s |" in of["eurosat, ECE after scaling"]
+    assert of["eurosat, ECE of one view before scaling"][2:] == ["| fixmatch | 0.500 (1) | 60 s |"]
+    assert of["eurosat, ECE of one view after scaling"][2:] == ["| fixmatch | 0.050 (1) | 60 s |"]
+    assert "scaling" not in _script().tables(tmp_path, ["eurosat"])
+
+
 def test_the_page_prints_protocols(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps([{**row("berunda", 0, oa=0.7), "protocol": "split of index.csv"}]))
     assert _script().tables(tmp_path, protocols=True).endswith("\n\nProtocol: split of index.csv.")

@@ -31,7 +31,7 @@ class SceneResult:
         method: its name.
         encoder: its encoder.
         figures: of `berunda.assess.classify.classifier_figures`; where a net answers over symmetries of an image,
-            `single_view` holds some of them for its answers to the images as they are, as published figures are.
+            those that end in `_single_view` are of its answers to the images as they are, as published figures are.
         test: what it makes of the test images.
         wall_s: wall time of the run from the opened images to the last figure, over all the processes that it took.
         image_passes: images it was trained on, counted with repetition; forward passes alone as a third.
@@ -101,7 +101,7 @@ def net_result(
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = classifier_figures(fitted.validation, test, class_names=drawn.classes)
     if net.symmetries > 1:
-        figures["single_view"] = _single_view(fitted, drawn, settings.device)
+        figures |= _single_view(fitted, drawn, settings.device)
     trained, passes = fitted.trained.seconds, passes_of_run(method, settings, drawn, net)
     return SceneResult(
         method=method.name,
@@ -121,7 +121,7 @@ def _single_view(fitted: SceneFitted, drawn: Drawn, device: str) -> dict[str, fl
     predictor = ScenePredictor(fitted.bundle, device, n_symmetries=1)
     validation, test = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.test))
     figures = classifier_figures(validation, test, class_names=drawn.classes)
-    return {name: figures[name] for name in _SINGLE_VIEW}
+    return {f"{name}_single_view": figures[name] for name in _SINGLE_VIEW}
 
 
 def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
