@@ -33,7 +33,7 @@ from berunda.bench.bound import measure_bound
 from berunda.bench.parts import INDEX, join_parts, split_files
 from berunda.bench.resident import ResidentSource, classified
 from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
-from berunda.bench.suite import REFERENCE
+from berunda.bench.suite import REFERENCE, refuse_idle_options
 from berunda.bench.timm_net import with_weights
 from berunda.data.images import TEST, TRAIN, open_images
 from berunda.data.subsets import label_subset, validation_subset
@@ -89,9 +89,13 @@ class Bench:
     Args:
         options: of the command line.
         command: as it was typed.
+
+    Raises:
+        ConfigError: an option is of no method that is compared.
     """
 
     def __init__(self, options: argparse.Namespace, command: str) -> None:
+        refuse_idle_options((text.partition("=")[0] for text in options.option), options.methods)
         self.options, self.command = options, command
         self.start = time.monotonic()
         self.rows = RowFile(options.out / f"{SUITE}.json")

@@ -19,7 +19,7 @@ from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
-from berunda.api.scene_pipeline import protocol_of
+from berunda.api.scene_pipeline import floor_protocol_of, protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import (
     RunInfo,
@@ -29,7 +29,7 @@ from berunda.api.scene_result import (
     scene_row,
 )
 from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
-from berunda.bench.suite import FLOORS, KNOWN_FLOORS, REFERENCE, Suite
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, REFERENCE, Suite, refuse_idle_options
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
@@ -89,11 +89,13 @@ class Bench:
         """Check everything and return the benchmark.
 
         Raises:
-            ConfigError: a method does not serve the task, an option of it is wrong, or there is no such net.
+            ConfigError: a method does not serve the task, an option is wrong or of no net that is compared, or there is
+                no such net.
             DataError: there are not that many labels, no images without labels for a method that learns from some, or
                 the images are too small.
         """
         names = options.methods or suite.methods or (*FLOORS, *_serving())
+        refuse_idle_options(options.method_options, names)
         methods = {name: make_method(name, options.options_of(name)) for name in names if name not in KNOWN_FLOORS}
         for method in methods.values():
             check_serves(method, "scene")
@@ -216,19 +218,20 @@ class Bench:
         }
 
     def _row(self, case: Case, result: SceneResult) -> dict[str, Any]:
-        drawn = self._drawn(case)
+        drawn, is_floor = self._drawn(case), case.method in KNOWN_FLOORS
+        net_protocol = protocol_of(drawn, self.net, self.budget)
         info = RunInfo(
             suite=self.suite.name,
             labels=case.labels,
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, self.net, self.budget, is_transductive=result.is_transductive),
+            protocol=floor_protocol_of(drawn, is_transductive=result.is_transductive) if is_floor else net_protocol,
             variant=self._variant(case),
         )
         row = scene_row(result, drawn, info)
         setting = self._setting()
-        if case.method in KNOWN_FLOORS:
+        if is_floor:
             setting = {"fingerprint": setting["fingerprint"]}
         return {**row, "setting": setting}
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from berunda.bench.rows import variant_of
+from berunda.errors import ConfigError
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite"]
+__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite", "refuse_idle_options"]
 
 Plain = bool | int | float | str
 
@@ -89,3 +91,31 @@ class Suite:
     arms: tuple[Arm, ...] = ()
     mask_labels: tuple[str, ...] = ()
     split: Literal["own", "within_sites"] = "own"
+
+
+def refuse_idle_options(given: Iterable[str], methods: Collection[str]) -> None:
+    """Refuse hyper-parameters that would change no run, those of floors and of methods that are not compared.
+
+    Args:
+        given: as "method.name".
+        methods: that are compared, floors included.
+
+    Raises:
+        ConfigError: naming the first.
+
+    Example:
+        >>> refuse_idle_options(["fixmatch.mu"], ["features_logreg", "fixmatch"])
+    """
+    for option in given:
+        method = option.partition(".")[0]
+        if method in (*KNOWN_FLOORS, *MASK_FLOORS):
+            raise ConfigError(
+                f"--option: found {option!r}, but {method!r} is a floor, which has no options; leave it out"
+            )
+        if method not in methods:
+            near = difflib.get_close_matches(method, methods, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"--option: found {option!r}, expected an option of a method that is compared: "
+                f"{', '.join(dict.fromkeys(methods))}{hint}"
+            )

@@ -65,14 +65,16 @@ def test_every_net_gets_as_many_image_passes(images: Path, tmp_path: Path) -> No
     assert 0 <= figures["oa_single_view"] <= 1
     assert {"ece_single_view", "ece_before_single_view", "nll_single_view"} <= set(figures)
     assert figures["nll_before_single_view"] != figures["nll_before"]
-    shown = next(line for line in (tmp_path / "out" / "folder.md").read_text().splitlines() if "ECE of one view" in line)
-    assert shown.endswith("| ECE of one view before | ECE of one view after |")
+    assert "| ECE of one view before | ECE of one view after |\n" in (tmp_path / "out" / "folder.md").read_text()
     for row in rows.values():
         assert set(REQUIRED) <= set(row)
         assert row["n_labelled"] == 6
         assert row["metrics"]["n_validation"] <= 6
         assert 0 <= row["metrics"]["oa"] <= 1
-        assert "image passes a run" in row["protocol"]
+        is_floor = row["method"] in FLOORS
+        assert ("image passes a run" in row["protocol"]) is not is_floor
+        assert ("answers averaged over 4 symmetries" in row["protocol"]) is not is_floor
+        assert ("frozen features of one view of each image, at 128 px" in row["protocol"]) is is_floor
         assert row["command"].startswith(f"berunda bench folder --methods {row['method']} --labels 2 --seeds 1")
     assert {path.suffix for path in outcome.files} >= {".md", ".csv", ".png"}
     assert (outcome.n_runs, outcome.n_new) == (3, 3)
@@ -209,6 +211,13 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(
         ({"suite": "eurosatt"}, ConfigError, "did you mean 'eurosat'"),
         ({"methods": "fixmach"}, ConfigError, "did you mean 'fixmatch'"),
         ({"methods": "cotrain"}, ConfigError, "expected scene"),
+        ({"method_options": ["features_logreg.C=10"]}, ConfigError, "'features_logreg' is a floor"),
+        (
+            {"methods": None, "method_options": ["fixmtach.mu=3"]},
+            ConfigError,
+            "found 'fixmtach.mu', expected an option of .* did you mean 'fixmatch'",
+        ),
+        ({"methods": None, "method_options": ["vat.xi=3"]}, ConfigError, "found 'vat.xi', expected an option of"),
         ({"labels": "2,50"}, DataError, "50 labels a class asked for"),
         ({"data": None}, ConfigError, "--data: found none"),
     ],

@@ -197,6 +197,14 @@ def test_options_name_the_variant(script: ModuleType, planned: Callable[..., Any
     assert script.Job("fixmatch", 1, 0, "mu=2").name("timm/net") == "timm_net-fixmatch-mu=2-1-0"
 
 
+@pytest.mark.parametrize("option", ["supervised.mu=2", "fixmtach.mu=2", "mu=2"])
+def test_options_that_change_nothing_are_refused(planned: Callable[..., Any], option: str) -> None:
+    with pytest.raises(
+        ConfigError, match="--option: found .*, expected an option of a method that is compared: fixmatch"
+    ):
+        planned("--option", option)
+
+
 def test_resident_images_equal_those_of_the_loader(script: ModuleType, archive: Path) -> None:
     images = script.open_images("eurosat", folder=archive.parent)
     index = script.label_subset(images, 2, "per_class", 0)
