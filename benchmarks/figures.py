@@ -36,10 +36,6 @@ SHOWN = {
     "macro_auprc": "macro AUPRC",
     "ece": "ECE",
     "ood_auroc": "OOD AUROC",
-    "auroc_msp": "AUROC, MSP",
-    "auroc_energy": "AUROC, energy",
-    "auroc_knn": "AUROC, kNN",
-    "auroc_mahalanobis": "AUROC, Mahalanobis",
     "step": "step (s)",
     "times_supervised": "times the supervised step",
     "share_data_and_views": "data and views",
@@ -76,6 +72,11 @@ CALIBRATION = {
 }
 """Metrics of classifiers that have a table of their own each: the calibration before and after temperature scaling, and
 the same of nets that answer over symmetries of an image when they answer to the image alone, as published ones do."""
+
+UNLIKE = "images unlike the training ones"
+UNLIKE_FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
+"""What is shown of each score of unlikeness: AUROC and AUPR of finding the unlike images, and the share of them that
+passes where 95% of the others pass."""
 
 Row = dict[str, Any]
 
@@ -122,14 +123,31 @@ def _table(title: str, rows: list[Row], suite: str) -> list[str]:
 
 
 def _of_classifiers(title: str, rows: list[Row]) -> dict[str, list[str]]:
-    """Return further tables of classifiers of images, by title: how far their confidence is off."""
+    """Return further tables of classifiers of images, by title: their calibration, and how they tell unlike images."""
     of_scenes = [row for row in rows if row.get("task") == "scene"]
     found = {}
     for metric, name in CALIBRATION.items():
         own = [row for row in of_scenes if row["metrics"].get(metric) is not None]
         if own:
             found[f"{title}, {name}"] = _by_labels(f"{title}, {name}", own, metric)
+    unlike = [row for row in of_scenes if row["metrics"].get("ood")]
+    if unlike:
+        found[f"{title}, {UNLIKE}"] = _unlike(f"{title}, {UNLIKE}", unlike)
     return found
+
+
+def _unlike(title: str, rows: list[Row]) -> list[str]:
+    """Return a line for each method, set of images unlike the training ones, and score of unlikeness."""
+    head = ["method", "labels", "seeds", "against", "score", *UNLIKE_FIGURES.values()]
+    lines = [*_head(title, rows), _line(head), _line(["---"] * len(head))]
+    for (method, labels), runs in _grouped(rows).items():
+        sets = [run["metrics"]["ood"] for run in runs]
+        pairs = dict.fromkeys((against, score) for found in sets for against in found for score in found[against])
+        for name, score in pairs:
+            told = [found[name][score] for found in sets if score in found.get(name, {})]
+            figures = [_figure(one.get(figure) for one in told) for figure in UNLIKE_FIGURES]
+            lines.append(_line([method, labels, str(len(told)), name, score.replace("_", " "), *figures]))
+    return lines
 
 
 def _by_labels(title: str, rows: list[Row], metric: str) -> list[str]:

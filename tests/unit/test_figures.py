@@ -104,6 +104,24 @@ def test_classifiers_show_their_calibration_before_and_after_scaling(tmp_path: P
     assert "scaling" not in _script().tables(tmp_path, ["eurosat"])
 
 
+def test_images_unlike_the_training_ones_are_told_apart_by_what_they_are(tmp_path: Path) -> None:
+    def of(auroc: float) -> dict[str, object]:
+        return {"max_logit": {"auroc": auroc, "aupr": 0.5, "fpr95": None}}
+
+    scene = {"labels_unit": "per_class", "task": "scene", "variant": "without Forest"}
+    rows = []
+    for seed in (0, 1):
+        rows.append({**row("fixmatch", seed, oa=0.9), **scene})
+        rows[-1]["metrics"] = {"oa": 0.9, "ood": {"UC Merced": of(0.9), "held-out classes": of(0.6 + 0.2 * seed)}}
+    (tmp_path / "eurosat_ood.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path)
+    shown = text.split("**eurosat_ood, images unlike the training ones**")[1].splitlines()[2:]
+    assert shown[0] == "| method | labels | seeds | against | score | AUROC | AUPR | FPR95 |"
+    start = "| fixmatch without Forest | 5 per class | 2 |"
+    assert shown[2] == f"{start} UC Merced | max logit | 0.900 ± 0.000 | 0.500 ± 0.000 |  |"
+    assert shown[3] == f"{start} held-out classes | max logit | 0.700 ± 0.141 | 0.500 ± 0.000 |  |"
+
+
 def test_the_page_prints_protocols(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps([{**row("berunda", 0, oa=0.7), "protocol": "split of index.csv"}]))
     assert _script().tables(tmp_path, protocols=True).endswith("\n\nProtocol: split of index.csv.")

@@ -199,9 +199,7 @@ def test_options_name_the_variant(script: ModuleType, planned: Callable[..., Any
 
 @pytest.mark.parametrize("option", ["supervised.mu=2", "fixmtach.mu=2", "mu=2"])
 def test_options_that_change_nothing_are_refused(planned: Callable[..., Any], option: str) -> None:
-    with pytest.raises(
-        ConfigError, match="--option: found .*, expected an option of a method that is compared: fixmatch"
-    ):
+    with pytest.raises(ConfigError, match=r"--option: found .*, expected an option of .*: fixmatch"):
         planned("--option", option)
 
 
