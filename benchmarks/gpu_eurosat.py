@@ -190,7 +190,7 @@ class Bench:
     def method(self, name: str) -> Method:
         """Return the method with its options, and with pretrained weights where the encoder has some."""
         method = make_method(name, self.options.method_options.get(name, {}))
-        return with_weights(method, self.weights) if self.is_pretrained else method
+        return with_weights(method, self.weights, self.options.encoder) if self.is_pretrained else method
 
     @property
     def is_pretrained(self) -> bool:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,6 +27,8 @@ from berunda.data.order import Randomness
 from berunda.errors import ConfigError, DataError
 from berunda.methods import make_method
 from berunda.methods.contract import NetSpec
+from berunda.train import survey
+from berunda.train.passes import AllImages, survey_passes
 
 ROOT = Path(__file__).resolve().parents[3]
 PATH = ROOT / "benchmarks" / "gpu_eurosat.py"
@@ -244,23 +247,54 @@ def test_missing_data_is_an_error_of_one_line(
     assert script.main(["--pack", str(tmp_path), "--archive", str(tmp_path / "x.zip")]) == 1
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
-def test_a_pretrained_net_has_the_weights_of_its_file(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "channels"), [("resnet10t", (128, 256, 512)), ("vit_tiny_patch16_224", (192, 192, 192))]
+)
+def test_a_pretrained_net_has_the_weights_of_its_file(name: str, channels: tuple[int, ...], tmp_path: Path) -> None:
     spec = NetSpec("scene", n_bands=3, n_classes=4, encoder=name, crop_px=32)
     given = TimmNet(name, 3, 1000, 32)
     path = tmp_path / "weights.safetensors"
     save_file({**given.encoder.state_dict(), "fc.weight": torch.zeros(3)}, path)
     method = make_method("fixmatch", {"mu": 3.0})
-    pretrained = with_weights(method, path)
+    pretrained = with_weights(method, path, name)
     assert (pretrained.name, pretrained.mu) == ("fixmatch", 3.0)  # type: ignore[attr-defined]
     net: Any = pretrained.build(spec)
     for key, value in given.encoder.state_dict().items():
         assert torch.equal(net.encoder.state_dict()[key], value)
     pixels = torch.randn(2, 3, 32, 32)
-    decoded = net.decode(net.encode(pixels))
-    assert decoded.shape == (2, net.feature_dim)
+    stages = net.encode(pixels)
+    assert net.decode(stages).shape == (2, net.feature_dim)
+    assert [stage.shape[:2] for stage in stages[1:]] == [(2, n) for n in channels]
+    assert all(stage.ndim == 4 for stage in stages)
     net.eval()
     torch.testing.assert_close(net(pixels), net.classify(net.decode(net.encode(pixels))))
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "wide_resnet28_2"])
+def test_images_are_described_by_stages_of_any_net(
+    script: ModuleType, archive: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described, seen = survey._described, []
+
+    def seeing(net: Any, pixels: torch.Tensor) -> Any:
+        features, logits = described(net, pixels)
+        seen.append((pixels.shape[-1], features.shape[1]))
+        return features, logits
+
+    monkeypatch.setattr(survey, "_described", seeing)
+    images = script.open_images("eurosat", folder=archive.parent)
+    spec = NetSpec("scene", 3, 10, encoder=name, encoder_depth=2, crop_px=16, n_labelled=10, n_unlabelled=40)
+    spec = replace(spec, pretrained=not name.startswith("wide"))
+    method = make_method("propagate", {"graphs": 1, "mu": 1})
+    if spec.pretrained:
+        save_file(TimmNet(name, 3, 10, 16).encoder.state_dict(), tmp_path / "weights.safetensors")
+        method = with_weights(method, tmp_path / "weights.safetensors", name)
+    source = script.ResidentSource(images, script.label_subset(images, 1, "per_class", 0), torch.device("cpu"))
+    script.train(method, spec, source, script.TrainConfig(steps=1, n_labelled=2, device="cpu"))
+    side, n = {"resnet10t": (96, 896), "vit_tiny_patch16_224": (16, 576), "wide_resnet28_2": (16, 64 + 128)}[name]
+    assert set(seen) == {(side, n)}
+    once = 50 / 3 * max(1, side / 16) ** 2
+    assert survey_passes(method, AllImages(50, 16, spec.pretrained)) == pytest.approx(once)
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
