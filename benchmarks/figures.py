@@ -29,6 +29,8 @@ protocols.
 
 """
 
+SHARE_OF_BARE = "bare net forward + backward, with the teacher's forward, of the step"
+SHARE_OF_TRAINED = "bare net forward + backward alone, of the step"
 SHOWN = {
     "oa": "OA",
     "miou": "mIoU",
@@ -39,7 +41,8 @@ SHOWN = {
     "step": "step (s)",
     "times_supervised": "times the supervised step",
     "share_data_and_views": "data and views",
-    "share_of_bare": "share of the bare step",
+    "share_of_bare": SHARE_OF_BARE,
+    "share_of_bare_trained": SHARE_OF_TRAINED,
     "mpx_per_s": "scene Mpx/s",
     "times_one_worker": "times one worker",
     "torchgeo_mpx_per_s": "torchgeo's Mpx/s",
@@ -64,6 +67,16 @@ SHOWN = {
 }
 """Metrics that a table shows, in this order; a suite that has none of them shows its first four."""
 
+PARTS_OF_A_STEP = {
+    "data": "data (s)",
+    "views": "views (s)",
+    "forward_backward": "forward and backward, the loss and the teacher's forward included (s)",
+    "optimizer": "optimizer (s)",
+    "other": "rest (s)",
+}
+"""Metrics shown of a suite that says of all of them where the time of a step goes."""
+SPEED = "speed"
+
 CALIBRATION = {
     "ece_before": "ECE before scaling",
     "ece": "ECE after scaling",
@@ -72,6 +85,8 @@ CALIBRATION = {
 }
 """Metrics of classifiers that have a table of their own each: the calibration before and after temperature scaling, and
 the same of nets that answer over symmetries of an image when they answer to the image alone, as published ones do."""
+
+NAMES = {**CALIBRATION, **PARTS_OF_A_STEP, **SHOWN}
 
 UNLIKE = "images unlike the training ones"
 UNLIKE_FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
@@ -111,7 +126,7 @@ def _are_rows(content: Any) -> bool:
 def _table(title: str, rows: list[Row], suite: str) -> list[str]:
     """Return a line for each method, a column for each metric."""
     metrics = _metrics(rows)
-    head = ["method", "labels", "seeds", *(SHOWN.get(metric, metric) for metric in metrics), "time a run"]
+    head = ["method", "labels", "seeds", *(NAMES.get(metric, metric) for metric in metrics), "time a run"]
     lines = [*_head(title, rows), _line(head), _line(["---"] * len(head))]
     groups = _grouped(rows)
     most = max(len(runs) for runs in groups.values())
@@ -123,17 +138,35 @@ def _table(title: str, rows: list[Row], suite: str) -> list[str]:
 
 
 def _of_classifiers(title: str, rows: list[Row]) -> dict[str, list[str]]:
-    """Return further tables of classifiers of images, by title: their calibration, and how they tell unlike images."""
+    """Return further tables of classifiers of images, by title: calibration, speed, and how they tell unlike images."""
     of_scenes = [row for row in rows if row.get("task") == "scene"]
     found = {}
     for metric, name in CALIBRATION.items():
         own = [row for row in of_scenes if row["metrics"].get(metric) is not None]
         if own:
             found[f"{title}, {name}"] = _by_labels(f"{title}, {name}", own, metric)
+    timed = [row for row in of_scenes if {"oa", "share_of_bare"} <= row["metrics"].keys()]
+    if timed:
+        found[f"{title}, {SPEED}"] = _speed(f"{title}, {SPEED}", timed)
     unlike = [row for row in of_scenes if row["metrics"].get("ood")]
     if unlike:
         found[f"{title}, {UNLIKE}"] = _unlike(f"{title}, {UNLIKE}", unlike)
     return found
+
+
+def _speed(title: str, rows: list[Row]) -> list[str]:
+    """Return a line for each method, over all numbers of labels: image passes a second, and what the bare net takes."""
+    runs_of: dict[str, list[Row]] = {}
+    for row, name in zip(rows, _names(rows), strict=True):
+        runs_of.setdefault(name, []).append(row)
+    shares = [metric for metric in ("share_of_bare", "share_of_bare_trained") if metric in _metrics(rows)]
+    head = ["method", "runs", "image passes a second", *(NAMES[metric] for metric in shares)]
+    lines = [*_head(title, rows, " and numbers of labels; forward alone counts a third of a pass"), _line(head)]
+    lines.append(_line(["---"] * len(head)))
+    for name, runs in runs_of.items():
+        figures = [_figure(run["metrics"].get(metric) for run in runs) for metric in shares]
+        lines.append(_line([name, str(len(runs)), _figure(run["images_per_s"] for run in runs), *figures]))
+    return lines
 
 
 def _unlike(title: str, rows: list[Row]) -> list[str]:
@@ -157,7 +190,7 @@ def _by_labels(title: str, rows: list[Row], metric: str) -> list[str]:
     """
     groups = _grouped(rows)
     columns = sorted({labels for _, labels in groups}, key=lambda text: float(text.split()[0].replace("all", "inf")))
-    name = SHOWN.get(metric) or CALIBRATION.get(metric, metric)
+    name = NAMES.get(metric, metric)
     head = ["method", *(f"{name}, {labels}" for labels in columns), "time a run"]
     lines = [*_head(title, rows, ", in brackets the number of seeds"), _line(head), _line(["---"] * len(head))]
     for method in dict.fromkeys(method for method, _ in groups):
@@ -228,7 +261,8 @@ def _metrics(rows: list[Row]) -> list[str]:
     present = dict.fromkeys(
         name for row in rows for name, value in row["metrics"].items() if isinstance(value, int | float)
     )
-    return [name for name in SHOWN if name in present] or list(present)[:4]
+    parts = list(PARTS_OF_A_STEP) if present.keys() >= PARTS_OF_A_STEP.keys() else []
+    return [name for name in SHOWN if name in present] + parts or list(present)[:4]
 
 
 def _figure(values: Iterable[float | None]) -> str:

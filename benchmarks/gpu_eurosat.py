@@ -170,7 +170,8 @@ class Bench:
         validation, test = (classified(trained, images, index, config) for index in parts)
         figures = classifier_figures(validation, test, class_names=images.classes)
         step_s = trained.seconds / config.steps
-        figures |= {"step_s": step_s, "bare_step_s": bound.step_s, "share_of_bare": bound.step_s / step_s}
+        figures |= {"step_s": step_s, "bare_step_s": bound.step_s, "bare_trained_s": bound.trained_s}
+        figures |= {"share_of_bare": bound.step_s / step_s, "share_of_bare_trained": bound.trained_s / step_s}
         wall_s = images.opening_s + time.perf_counter() - start + earlier_s
         row = self.row(job, config, figures, trained) | {"wall_s": round(wall_s, 2)}
         self.rows.add([row])

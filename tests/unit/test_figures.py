@@ -104,6 +104,36 @@ def test_classifiers_show_their_calibration_before_and_after_scaling(tmp_path: P
     assert "scaling" not in _script().tables(tmp_path, ["eurosat"])
 
 
+def test_a_step_is_told_by_its_parts_and_both_shares(tmp_path: Path) -> None:
+    parts = {"data": 0.01, "views": 0.02, "forward_backward": 0.9, "optimizer": 0.03, "other": 0.04}
+    own = {"step": 1.0, "bare": 0.8, "bare_trained": 0.6, "share_of_bare": 0.8, "share_of_bare_trained": 0.6}
+    (tmp_path / "step_throughput.json").write_text(json.dumps([row("fixmatch", 0, **parts, **own)]))
+    head, _, line = (text.strip("| ").split(" | ") for text in _script().tables(tmp_path).splitlines()[2:5])
+    told = dict(zip(head, line, strict=True))
+    assert told["bare net forward + backward, with the teacher's forward, of the step"] == "0.8"
+    assert told["bare net forward + backward alone, of the step"] == "0.6"
+    assert [told[name] for name in ("data (s)", "views (s)", "optimizer (s)", "rest (s)")] == [
+        "0.01",
+        "0.02",
+        "0.03",
+        "0.04",
+    ]
+    assert told["forward and backward, the loss and the teacher's forward included (s)"] == "0.9"
+
+
+def test_runs_on_a_gpu_say_their_speed(tmp_path: Path) -> None:
+    rows = []
+    for labels, share, speed in ((1, 0.8, 9000.0), (5, 0.9, 11000.0)):
+        scene = {"labels_unit": "per_class", "task": "scene", "labels": labels, "images_per_s": speed}
+        rows.append({**row("fixmatch", 0, oa=0.9, share_of_bare=share, share_of_bare_trained=0.7), **scene})
+    (tmp_path / "eurosat_gpu.json").write_text(json.dumps(rows))
+    shown = _script().tables(tmp_path).split("**eurosat_gpu, speed**")[1].splitlines()
+    assert shown[2].startswith(
+        "| method | runs | image passes a second | bare net forward + backward, with the teacher"
+    )
+    assert shown[4] == "| fixmatch | 2 | 10000 ± 1414 | 0.850 ± 0.071 | 0.700 ± 0.000 |"
+
+
 def test_images_unlike_the_training_ones_are_told_apart_by_what_they_are(tmp_path: Path) -> None:
     def of(auroc: float) -> dict[str, object]:
         return {"max_logit": {"auroc": auroc, "aupr": 0.5, "fpr95": None}}

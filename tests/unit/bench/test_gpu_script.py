@@ -82,6 +82,8 @@ def test_a_run_becomes_a_row(script: ModuleType, parts: Path, tmp_path: Path) ->
     assert 0 < rows[0]["training_s"] < rows[0]["wall_s"]
     assert metrics["share_of_bare"] > 0
     assert metrics["share_of_bare"] == pytest.approx(metrics["bare_step_s"] / metrics["step_s"])
+    assert metrics["share_of_bare_trained"] == pytest.approx(metrics["bare_trained_s"] / metrics["step_s"])
+    assert 0 < metrics["share_of_bare_trained"] < metrics["share_of_bare"]
     assert rows[0]["images_per_s"] == pytest.approx((2 + 4 + 4 / 3) / metrics["step_s"], rel=0.3)
     assert "from scratch" in rows[0]["protocol"]
     assert not (tmp_path / "out" / "resume").exists()
