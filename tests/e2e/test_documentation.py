@@ -79,6 +79,16 @@ def test_the_makefile_has_its_six_verbs() -> None:
         assert command.split()[1].split("=")[0] in MAKE | {"PYTHON"}, f"{page}: {command}"
 
 
+def test_readme_gives_the_benchmark_that_make_does() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    made = {tuple(shlex.split(found)) for found in re.findall(r"-m (berunda bench .*) --out benchmarks/results", text)}
+    lines = [line for page, line in commands("berunda bench eurosat") if page == "README.md"]
+    shown = {tuple(shlex.split(line.split(" --out")[0])) for line in lines}
+    assert ("berunda", "bench", "eurosat_all") in made
+    assert shown
+    assert shown <= made
+
+
 def test_links_inside_the_project_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

@@ -70,11 +70,12 @@ class Suite:
 
     Attributes:
         name: as `berunda bench` takes it; the name of its file.
-        about: one line.
+        about: one line; where it takes long, it says how long.
         dataset: name in the catalogue; "" for the folder or table that the options name.
         methods: to compare, floors included; empty for every method that serves the task, after the floors.
         labels: how many, as texts.
         n_seeds: runs of each.
+        steps: of the reference method; None for those of the effort. Options that name one of both come before it.
         task: of the data; None where the data tells.
         arms: what is compared on images with masks, instead of `methods`.
         mask_labels: numbers of labelled images with masks, instead of `labels`.
@@ -87,6 +88,7 @@ class Suite:
     methods: tuple[str, ...]
     labels: tuple[str, ...]
     n_seeds: int = 3
+    steps: int | None = None
     task: Task | None = "scene"
     arms: tuple[Arm, ...] = ()
     mask_labels: tuple[str, ...] = ()

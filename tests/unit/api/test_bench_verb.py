@@ -18,9 +18,11 @@ from berunda.api.fit import train_or_resume
 from berunda.api.floor import FrozenFeatures, propagation_result, transductive_result
 from berunda.bench.rows import REQUIRED, RowFile
 from berunda.bench.suite import FLOORS
+from berunda.bench.suites import load_suite
 from berunda.data.images import TEST, open_images
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.options.bench import BenchOptions
+from berunda.progress import Silent
 
 QUICK: dict[str, Any] = {
     "suite": "folder",
@@ -186,6 +188,30 @@ def test_runs_of_another_length_are_not_mixed(images: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"trained otherwise: image_passes \d+ \(now \d+\)"):
         bench(options(images, methods="supervised", steps=5), tmp_path / "out")
     assert len(rows_of(tmp_path / "out")) == 1
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(("given", "steps"), [({}, 7), ({"steps": 3}, 3), ({"effort": "quick"}, 300)])
+def test_a_suite_has_steps_of_its_own(
+    given: dict[str, Any], steps: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, planned = replace(load_suite("folder"), steps=7, about="takes an hour"), []
+    monkeypatch.setattr(bench_verb, "load_suite", lambda _: suite)
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    changes = {name: value for name, value in QUICK.items() if name != "steps"}
+    progress = Listening()
+    bench(BenchOptions(**{**changes, "data": str(images), "methods": "fixmatch", **given}), tmp_path, progress=progress)
+    (made,) = planned
+    assert made.settings_of(made.cases[0]).steps == steps
+    assert ("--steps 7" in made._command(made.cases[0])) is (steps == 7)
+    assert "folder: takes an hour" in progress.notes
 
 
 def test_a_run_that_diverges_is_told_and_the_others_go_on(
