@@ -24,7 +24,7 @@ from berunda.bench.rows import RowFile
 from berunda.bench.timm_net import TimmNet, load_weights, with_weights
 from berunda.data.image_source import ImageSource
 from berunda.data.order import Randomness
-from berunda.errors import ConfigError, DataError
+from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.methods import make_method
 from berunda.methods.contract import NetSpec
 from berunda.train import survey
@@ -116,6 +116,33 @@ def test_a_run_in_pieces_ends_as_one_that_never_stopped(
     figures = [RowFile(folder / "out" / "eurosat_gpu.json").rows()[0]["metrics"] for folder in (whole, second)]
     for name in ("oa", "nll_before", "right", "confusion"):
         assert figures[0][name] == figures[1][name]
+
+
+def test_a_run_that_diverges_is_noted_and_the_others_go_on(
+    script: ModuleType, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, tried = script.train, []
+
+    def failing(method: Any, *given: Any, folder: Path, **named: Any) -> Any:
+        tried.append(method.name)
+        if method.name == "supervised":
+            (folder / "left").mkdir(parents=True)
+            raise DivergedError("the loss is not finite")
+        return train(method, *given, folder=folder, **named)
+
+    monkeypatch.setattr(script, "train", failing)
+    given = ("--methods", "supervised,fixmatch")
+    assert script.main(tiny(parts, tmp_path, *given)) == 1
+    assert tried == ["supervised", "fixmatch"]
+    assert "diverged: wide_resnet28_2-supervised-1-0; lower --learning-rate" in capsys.readouterr().err
+    assert [row["method"] for row in RowFile(tmp_path / "out" / "eurosat_gpu.json").rows()] == ["fixmatch"]
+    assert not any((tmp_path / "state" / "runs").glob("*supervised*"))
+    again = tiny(parts, tmp_path / "next", *given, "--before", str(tmp_path / "out"))
+    assert script.main(again) == 1
+    assert tried == ["supervised", "fixmatch"]
+    assert (tmp_path / "next" / "out" / "eurosat_gpu_diverged.json").is_file()
+    monkeypatch.setattr(script, "train", train)
+    assert script.main(tiny(parts, tmp_path / "slow", *given, "--learning-rate", "0.001")) == 0
 
 
 def test_packed_weights_start_the_packaged_encoder(script: ModuleType, archive: Path, tmp_path: Path) -> None:
