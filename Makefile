@@ -7,7 +7,6 @@ RUN := $(VENV)/bin/python
 DATA := $(abspath ../shared/data)
 ifneq ($(wildcard $(DATA)),)
 export BERUNDA_DATA ?= $(DATA)
-HEADLINE := features_logreg,features_propagate,supervised,propagate
 endif
 
 .PHONY: demo test test-all lint bench docs
@@ -37,8 +36,9 @@ bench: $(VENV)/installed-dev
 	@for script in $(filter-out %/figures.py benchmarks/_%,$(wildcard benchmarks/*.py)); do \
 		echo "$$script"; $(RUN) $$script || exit 1; \
 	done
-	$(RUN) -m berunda bench eurosat --methods $(HEADLINE) --labels 1,5,20 --seeds 3 --out benchmarks/results
-	$(RUN) -m berunda bench eurosat_all --steps 550 --out benchmarks/results
+	$(RUN) -m berunda bench eurosat --methods features_logreg,features_propagate,supervised,propagate \
+		--labels 1,5,20 --seeds 3 --out benchmarks/results
+	$(RUN) -m berunda bench eurosat_all --out benchmarks/results
 	$(RUN) benchmarks/figures.py
 
 ## The generated parts of the documentation.

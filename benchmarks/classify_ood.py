@@ -6,7 +6,7 @@ Each seed trains two nets: one on all classes, and one on a data set without the
 trained one is taken instead, and the classes of EuroSAT that it does not know are the held-out ones. Inside are the
 test images of its classes. Outside are UC Merced, area-averaged to EuroSAT's 64 px, and the test images of the held-out
 classes. kNN and Mahalanobis rest on all training images with the classes that the net itself gives them: no label is
-used but those it was trained with. Rows go to benchmarks/results/eurosat_ood.json.
+used but those it was trained with. Rows go to benchmarks/results/eurosat_ood.json, tables and pictures beside them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, passes_of_run, scene_row
 from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, ood_figures
 from berunda.bench.rows import RowFile, refuse_other_settings
+from berunda.bench.tables import write_tables
 from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
-from berunda.errors import DataError
+from berunda.errors import BerundaError, DataError
 from berunda.mapping.bundle import load_bundle
 from berunda.mapping.patches import ScenePredictor
 from berunda.methods import make_method
@@ -42,14 +43,24 @@ HELD_OUT = "HerbaceousVegetation,Highway,SeaLake"
 """One class near to others (Pasture), one that hides in others (River), one far from all."""
 
 
-def main(arguments: list[str]) -> None:
-    """Do the missing runs."""
+def main(arguments: list[str]) -> int:
+    """Do the missing runs, then write the tables; return the exit code."""
     options = _parsed(arguments)
+    try:
+        make_rows(options, shlex.join(["python", "benchmarks/classify_ood.py", *arguments]))
+        write_tables(options.results, options.results.parent)
+    except BerundaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make_rows(options: argparse.Namespace, command: str) -> None:
+    """Do the runs that no row tells of yet."""
     rows, images = RowFile(options.results), open_images("eurosat", folder=options.data)
     merced = averaged(open_images("ucmerced", task="scene", folder=options.merced), images.size[0])
     setting = setting_of(options, images, merced)
     refuse_other_settings(rows, setting, images.name, options.encoder)
-    command = shlex.join(["python", "benchmarks/classify_ood.py", *arguments])
     if options.bundle is not None:
         rows.add([of_bundle(options, images, merced) | {"command": command, "setting": setting}])
         return
@@ -154,10 +165,13 @@ def measured(
     for name, images in others.items():
         all_of = replace(drawn, images=images)
         found[name] = ood_figures(train, test, classified(predictor, all_of, np.arange(len(images))))
-    figures = classifier_figures(validation, test, class_names=drawn.classes) | {"ood": found}
-    against, scores = list(found.items())[-1]  # the held-out classes, where there are some
-    figures |= {"auroc_against": against, **{f"auroc_{name}": scores[name]["auroc"] for name in scores}}
-    return figures, test
+    named = {
+        f"{figure}_{score}_against_{name.lower().replace(' ', '_').replace('-', '_')}": value
+        for name, scores in found.items()
+        for score, figures in scores.items()
+        for figure, value in figures.items()
+    }
+    return classifier_figures(validation, test, class_names=drawn.classes) | {"ood": found} | named, test
 
 
 def _row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
@@ -243,4 +257,4 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

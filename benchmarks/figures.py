@@ -29,6 +29,8 @@ protocols.
 
 """
 
+SHARE_OF_BARE = "bare net forward + backward, with the teacher's forward, of the step"
+SHARE_OF_TRAINED = "bare net forward + backward alone, of the step"
 SHOWN = {
     "oa": "OA",
     "miou": "mIoU",
@@ -36,17 +38,14 @@ SHOWN = {
     "macro_auprc": "macro AUPRC",
     "ece": "ECE",
     "ood_auroc": "OOD AUROC",
-    "auroc_msp": "AUROC, MSP",
-    "auroc_energy": "AUROC, energy",
-    "auroc_knn": "AUROC, kNN",
-    "auroc_mahalanobis": "AUROC, Mahalanobis",
     "step": "step (s)",
     "times_supervised": "times the supervised step",
     "share_of_all_tokens": "share of the step with all tokens",
     "hidden_mae": "error at hidden pixels",
     "times_local_mean": "times the local mean",
     "share_data_and_views": "data and views",
-    "share_of_bare": "share of the bare step",
+    "share_of_bare": SHARE_OF_BARE,
+    "share_of_bare_trained": SHARE_OF_TRAINED,
     "mpx_per_s": "scene Mpx/s",
     "times_one_worker": "times one worker",
     "torchgeo_mpx_per_s": "torchgeo's Mpx/s",
@@ -68,6 +67,32 @@ SHOWN = {
 """Metrics that a table shows, in this order, and after them the seconds of stages, by their own names; a suite that has
 none of them shows its first four."""
 
+PARTS_OF_A_STEP = {
+    "data": "data (s)",
+    "views": "views (s)",
+    "forward_backward": "forward and backward, the loss and the teacher's forward included (s)",
+    "optimizer": "optimizer (s)",
+    "other": "rest (s)",
+}
+"""Metrics shown of a suite that says of all of them where the time of a step goes."""
+SPEED = "speed"
+
+CALIBRATION = {
+    "ece_before": "ECE before scaling",
+    "ece": "ECE after scaling",
+    "ece_before_single_view": "ECE of one view before scaling",
+    "ece_single_view": "ECE of one view after scaling",
+}
+"""Metrics of classifiers that have a table of their own each: the calibration before and after temperature scaling, and
+the same of nets that answer over symmetries of an image when they answer to the image alone, as published ones do."""
+
+NAMES = {**CALIBRATION, **PARTS_OF_A_STEP, **SHOWN}
+
+UNLIKE = "images unlike the training ones"
+UNLIKE_FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
+"""What is shown of each score of unlikeness: AUROC and AUPR of finding the unlike images, and the share of them that
+passes where 95% of the others pass."""
+
 Row = dict[str, Any]
 
 
@@ -86,9 +111,10 @@ def tables(results: Path = RESULTS, titles: Sequence[str] | None = None, *, prot
             title = f"{path.stem}, {part}" if part else path.stem
             own = [row for row in rows if row.get("part", "") == part]
             has_columns = len({str(row["labels"]) for row in own}) > 1
-            parts[title] = _by_labels(title, own) if has_columns else _table(title, own, path.stem)
+            parts[title] = _by_labels(title, own, _metrics(own)[0]) if has_columns else _table(title, own, path.stem)
             told = sorted({str(row["protocol"]) for row in own if row.get("protocol")}) if protocols else []
             parts[title] += ["", f"Protocol: {'; '.join(told)}."] if told else []
+            parts |= _of_classifiers(title, own)
     chosen = parts if titles is None else [title for title in titles if title in parts]
     return "\n\n".join("\n".join(parts[title]) for title in chosen) or "No benchmark has been run yet."
 
@@ -100,7 +126,7 @@ def _are_rows(content: Any) -> bool:
 def _table(title: str, rows: list[Row], suite: str) -> list[str]:
     """Return a line for each method, a column for each metric."""
     metrics = _metrics(rows)
-    head = ["method", "labels", "seeds", *(SHOWN.get(metric, metric) for metric in metrics), "time a run"]
+    head = ["method", "labels", "seeds", *(NAMES.get(metric, metric) for metric in metrics), "time a run"]
     lines = [*_head(title, rows), _line(head), _line(["---"] * len(head))]
     groups = _grouped(rows)
     most = max(len(runs) for runs in groups.values())
@@ -111,15 +137,61 @@ def _table(title: str, rows: list[Row], suite: str) -> list[str]:
     return lines + _fewer([method for (method, _), runs in groups.items() if len(runs) < most], suite)
 
 
-def _by_labels(title: str, rows: list[Row]) -> list[str]:
-    """Return a line for each method, a column of the first metric for each number of labels.
+def _of_classifiers(title: str, rows: list[Row]) -> dict[str, list[str]]:
+    """Return further tables of classifiers of images, by title: calibration, speed, and how they tell unlike images."""
+    of_scenes = [row for row in rows if row.get("task") == "scene"]
+    found = {}
+    for metric, name in CALIBRATION.items():
+        own = [row for row in of_scenes if row["metrics"].get(metric) is not None]
+        if own:
+            found[f"{title}, {name}"] = _by_labels(f"{title}, {name}", own, metric)
+    timed = [row for row in of_scenes if {"oa", "share_of_bare"} <= row["metrics"].keys()]
+    if timed:
+        found[f"{title}, {SPEED}"] = _speed(f"{title}, {SPEED}", timed)
+    unlike = [row for row in of_scenes if row["metrics"].get("ood")]
+    if unlike:
+        found[f"{title}, {UNLIKE}"] = _unlike(f"{title}, {UNLIKE}", unlike)
+    return found
+
+
+def _speed(title: str, rows: list[Row]) -> list[str]:
+    """Return a line for each method, over all numbers of labels: image passes a second, and what the bare net takes."""
+    runs_of: dict[str, list[Row]] = {}
+    for row, name in zip(rows, _names(rows), strict=True):
+        runs_of.setdefault(name, []).append(row)
+    shares = [metric for metric in ("share_of_bare", "share_of_bare_trained") if metric in _metrics(rows)]
+    head = ["method", "runs", "image passes a second", *(NAMES[metric] for metric in shares)]
+    lines = [*_head(title, rows, " and numbers of labels; forward alone counts a third of a pass"), _line(head)]
+    lines.append(_line(["---"] * len(head)))
+    for name, runs in runs_of.items():
+        figures = [_figure(run["metrics"].get(metric) for run in runs) for metric in shares]
+        lines.append(_line([name, str(len(runs)), _figure(run["images_per_s"] for run in runs), *figures]))
+    return lines
+
+
+def _unlike(title: str, rows: list[Row]) -> list[str]:
+    """Return a line for each method, set of images unlike the training ones, and score of unlikeness."""
+    head = ["method", "labels", "seeds", "against", "score", *UNLIKE_FIGURES.values()]
+    lines = [*_head(title, rows), _line(head), _line(["---"] * len(head))]
+    for (method, labels), runs in _grouped(rows).items():
+        sets = [run["metrics"]["ood"] for run in runs]
+        pairs = dict.fromkeys((against, score) for found in sets for against in found for score in found[against])
+        for name, score in pairs:
+            told = [found[name][score] for found in sets if score in found.get(name, {})]
+            figures = [_figure(one.get(figure) for one in told) for figure in UNLIKE_FIGURES]
+            lines.append(_line([method, labels, str(len(told)), name, score.replace("_", " "), *figures]))
+    return lines
+
+
+def _by_labels(title: str, rows: list[Row], metric: str) -> list[str]:
+    """Return a line for each method, a column of the metric for each number of labels.
 
     Runs may be missing: each cell says of how many seeds it is.
     """
-    metric = _metrics(rows)[0]
     groups = _grouped(rows)
     columns = sorted({labels for _, labels in groups}, key=lambda text: float(text.split()[0].replace("all", "inf")))
-    head = ["method", *(f"{SHOWN.get(metric, metric)}, {labels}" for labels in columns), "time a run"]
+    name = NAMES.get(metric, metric)
+    head = ["method", *(f"{name}, {labels}" for labels in columns), "time a run"]
     lines = [*_head(title, rows, ", in brackets the number of seeds"), _line(head), _line(["---"] * len(head))]
     for method in dict.fromkeys(method for method, _ in groups):
         of_labels = [groups.get((method, labels), []) for labels in columns]
@@ -191,7 +263,8 @@ def _metrics(rows: list[Row]) -> list[str]:
         name for row in rows for name, value in row["metrics"].items() if isinstance(value, int | float)
     )
     stages = [name for name in present if name.endswith(" (s)")]
-    return [name for name in SHOWN if name in present] + stages or list(present)[:4]
+    parts = list(PARTS_OF_A_STEP) if present.keys() >= PARTS_OF_A_STEP.keys() else []
+    return [name for name in SHOWN if name in present] + parts + stages or list(present)[:4]
 
 
 def _figure(values: Iterable[float | None]) -> str:

@@ -4,10 +4,12 @@ Usage:
   python benchmarks/gpu_eurosat.py --pack DIR [--encoder NAME --weights FILE]    data (and weights) in parts below 60 MB
   PYTHONPATH=src python benchmarks/gpu_eurosat.py --parts DIR,... --minutes 9 --before OUT1 --out OUT2
 
-The second line needs torch, timm, numpy and pillow with what they bring along, scipy, and this checkout. It does what
-is missing in `OUT2/eurosat_gpu.json`, and stops after --minutes: a run under way is left as parts below 16 MB in
-`OUT2/resume`, from which the next call, with --before OUT2, goes on and ends with the same weights. Without --parts the
-data set is looked for where the package looks for it. Without a GPU nothing is done, unless --device cpu asks for it.
+The second line needs torch, timm, numpy and pillow with what they bring along, scipy, scikit-learn (for the graphs of
+`propagate`), and this checkout. It does what is missing in `OUT2/eurosat_gpu.json`, and stops after --minutes: a run
+under way is left as parts below 16 MB in `OUT2/resume`, from which the next call, with --before OUT2, goes on and ends
+with the same weights. A run that diverges is noted in `OUT2/eurosat_gpu_diverged.json`; it is not tried again with the
+same settings. Without --parts the data set is looked for where the package looks for it. Without a GPU nothing is done,
+unless --device cpu asks for it.
 """
 
 from __future__ import annotations
@@ -30,14 +32,15 @@ import torch
 from berunda._version import __version__
 from berunda.assess.classify import classifier_figures
 from berunda.bench.bound import measure_bound
+from berunda.bench.diverged import DivergedRuns
 from berunda.bench.parts import INDEX, join_parts, split_files
 from berunda.bench.resident import ResidentSource, classified
 from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
-from berunda.bench.suite import REFERENCE
+from berunda.bench.suite import REFERENCE, refuse_idle_options
 from berunda.bench.timm_net import with_weights
 from berunda.data.images import TEST, TRAIN, open_images
 from berunda.data.subsets import label_subset, validation_subset
-from berunda.errors import BerundaError, ConfigError, DataError
+from berunda.errors import BerundaError, ConfigError, DataError, DivergedError
 from berunda.methods import make_method
 from berunda.methods.contract import Method, NetSpec
 from berunda.models.device import resolve_device
@@ -48,24 +51,13 @@ from berunda.train.passes import AllImages, equal_settings, image_passes, passes
 from berunda.train.signals import alarm
 
 SUITE = "eurosat_gpu"
+DIVERGED = f"{SUITE}_diverged.json"
 DATA_PART_BYTES, RESUME_PART_BYTES = 40_000_000, 15_000_000
 MARGIN_S = 20.0
 """Kept of the time for the checkpoint and for leaving."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a net is trained. Source of `SCRATCH`: Sohn et al. 2020 (FixMatch), table 4."""
-
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    ema_decay: float = 0.999
-
-
-SCRATCH = Recipe("sgd", 0.03, 5e-4, 0.0)
-PRETRAINED = Recipe("adamw", 5e-4, 1e-2, 1.0)
+SCRATCH: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.03, "weight_decay": 5e-4, "clip_norm": 0.0}
+"""How a net from scratch is trained. Source: Sohn et al. 2020 (FixMatch), table 4."""
+PRETRAINED: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 5e-4, "weight_decay": 1e-2, "clip_norm": 1.0}
 
 
 @dataclass(frozen=True)
@@ -89,13 +81,18 @@ class Bench:
     Args:
         options: of the command line.
         command: as it was typed.
+
+    Raises:
+        ConfigError: an option is of no method that is compared.
     """
 
     def __init__(self, options: argparse.Namespace, command: str) -> None:
+        refuse_idle_options((text.partition("=")[0] for text in options.option), options.methods)
         self.options, self.command = options, command
         self.start = time.monotonic()
         self.rows = RowFile(options.out / f"{SUITE}.json")
         self.runs = options.state / "runs"
+        self.diverged = DivergedRuns(options.out / DIVERGED)
         if options.parts:
             folder = options.state / "data"
             if not folder.is_dir():
@@ -113,6 +110,7 @@ class Bench:
     def _take_over(self, before: Path) -> None:
         """Bring in the rows and the run under way of an earlier call."""
         self.rows.add(RowFile(before / f"{SUITE}.json").rows())
+        self.diverged.take_over(DivergedRuns(before / DIVERGED))
         if (before / "resume" / INDEX).is_file() and not self.runs.is_dir():
             join_parts([before / "resume"], self.runs)
 
@@ -122,12 +120,14 @@ class Bench:
         return 60 * float(self.options.minutes) - MARGIN_S - (time.monotonic() - self.start)
 
     def jobs(self) -> Iterator[Job]:
-        """Yield the runs that no row tells of yet."""
+        """Yield the runs that no row tells of yet, but for those that diverged."""
+        failed = self.diverged.names(self.setting())
         for labels in self.options.labels:
             for seed in range(self.options.seeds):
                 for method in self.options.methods:
                     job = Job(method, labels, seed, variant_of(self.options.method_options.get(method, {})))
-                    if not self.rows.has(suite=SUITE, encoder=self.options.encoder, **asdict(job)):
+                    is_there = self.rows.has(suite=SUITE, encoder=self.options.encoder, **asdict(job))
+                    if not is_there and job.name(self.options.encoder) not in failed:
                         yield job
 
     def run(self) -> bool:
@@ -141,10 +141,21 @@ class Bench:
         for job in missing:
             self.config(job)
         for job in missing:
-            if self.left_s <= 0 or not self._run(job):
+            if self.left_s <= 0 or not self._finished(job):
                 self._leave()
                 return False
         return True
+
+    def _finished(self, job: Job) -> bool:
+        """Do a run, and return whether it came to its end; one that diverges did, is noted, and the others go on."""
+        try:
+            return self._run(job)
+        except DivergedError as error:
+            name = job.name(self.options.encoder)
+            self.diverged.add(name, error, self.setting())
+            shutil.rmtree(self.runs / name, ignore_errors=True)
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            return True
 
     def _run(self, job: Job) -> bool:
         images, folder = self.images, self.runs / job.name(self.options.encoder)
@@ -166,7 +177,8 @@ class Bench:
         validation, test = (classified(trained, images, index, config) for index in parts)
         figures = classifier_figures(validation, test, class_names=images.classes)
         step_s = trained.seconds / config.steps
-        figures |= {"step_s": step_s, "bare_step_s": bound.step_s, "share_of_bare": bound.step_s / step_s}
+        figures |= {"step_s": step_s, "bare_step_s": bound.step_s, "bare_trained_s": bound.trained_s}
+        figures |= {"share_of_bare": bound.step_s / step_s, "share_of_bare_trained": bound.trained_s / step_s}
         wall_s = images.opening_s + time.perf_counter() - start + earlier_s
         row = self.row(job, config, figures, trained) | {"wall_s": round(wall_s, 2)}
         self.rows.add([row])
@@ -186,7 +198,7 @@ class Bench:
     def method(self, name: str) -> Method:
         """Return the method with its options, and with pretrained weights where the encoder has some."""
         method = make_method(name, self.options.method_options.get(name, {}))
-        return with_weights(method, self.weights) if self.is_pretrained else method
+        return with_weights(method, self.weights, self.options.encoder) if self.is_pretrained else method
 
     @property
     def is_pretrained(self) -> bool:
@@ -216,11 +228,12 @@ class Bench:
 
     def base(self, job: Job) -> TrainConfig:
         """Return the loop's settings of the reference method with its defaults, `--steps` steps."""
-        options, recipe = self.options, asdict(PRETRAINED if self.is_pretrained else SCRATCH)
-        recipe |= {"learning_rate": options.learning_rate} if options.learning_rate else {}
+        options, recipe = self.options, PRETRAINED if self.is_pretrained else SCRATCH
+        recipe = recipe | ({"learning_rate": options.learning_rate} if options.learning_rate else {})
         return TrainConfig(
             steps=options.steps,
             n_labelled=options.labelled,
+            ema_decay=0.999,
             warmup_steps=min(200, options.steps // 10),
             seed=job.seed,
             checkpoint_every=0,
@@ -365,6 +378,9 @@ def main(arguments: list[str]) -> int:
         done = bench.run()
         bench.rows.path.with_suffix(".lock").unlink(missing_ok=True)
         print("all runs are done" if done else "more is left: call again with --before")
+        if failed := bench.diverged.names(bench.setting()):
+            print(f"error: diverged: {', '.join(failed)}; lower --learning-rate", file=sys.stderr)
+            return 1
     except BerundaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

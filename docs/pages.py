@@ -28,9 +28,10 @@ def methods_page() -> str:
     parts = [
         NOTE,
         "# Methods",
-        "Choose one with `berunda map --method NAME`, and set its hyper-parameters with",
+        "Choose one that serves segmentation with `berunda map --method NAME`, and one that serves the task of a data "
+        "set (scene for whole images, segmentation for images with masks) with `berunda train DATASET --method NAME`. "
+        "Set its hyper-parameters with `--option NAME=VALUE`.",
     ]
-    parts[-1] += " `--option NAME=VALUE`."
     return "\n\n".join([*parts, *(_method(describe_method(name)) for name in method_names())]) + "\n"
 
 
@@ -62,8 +63,10 @@ def _row(setting: dict[str, Any]) -> str:
 
 
 def _options_table(model: type[Options], file: str) -> Iterator[str]:
-    yield f"| in `{file}` | on the command line | what it does | takes | default |" if file else (
-        "| name | on the command line | what it does | takes | default |"
+    yield (
+        f"| in `{file}` | on the command line | what it does | takes | default |"
+        if file
+        else ("| name | on the command line | what it does | takes | default |")
     )
     yield "|---|---|---|---|---|"
     properties = model.model_json_schema()["properties"]

@@ -61,6 +61,15 @@ def flag_name(flag: Flag) -> str:
     return flag.spelled or "--" + flag.name.replace("_", "-")
 
 
+@pytest.mark.parametrize(("page", "command"), commands("python"))
+def test_every_documented_script_is_there_and_takes_its_flags(page: str, command: str) -> None:
+    _, script, *words = shlex.split(command)
+    text = (ROOT / script).read_text(encoding="utf-8")
+    for word in words:
+        if word.startswith("--"):
+            assert f'"{word}"' in text, f"{page}: {command}"
+
+
 def test_cheap_documented_commands_run(capsys: pytest.CaptureFixture[str]) -> None:
     for command in sorted({command for _, command in commands("berunda")}):
         words = shlex.split(command)[1:]
@@ -79,6 +88,16 @@ def test_the_makefile_has_its_six_verbs() -> None:
         assert command.split()[1].split("=")[0] in MAKE | {"PYTHON"}, f"{page}: {command}"
 
 
+def test_readme_gives_the_benchmark_that_make_does() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    made = {tuple(shlex.split(found)) for found in re.findall(r"-m (berunda bench .*) --out benchmarks/results", text)}
+    lines = [line for page, line in commands("berunda bench eurosat") if page == "README.md"]
+    shown = {tuple(shlex.split(line.split(" --out")[0])) for line in lines}
+    assert ("berunda", "bench", "eurosat_all") in made
+    assert shown
+    assert shown <= made
+
+
 def test_links_inside_the_project_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
@@ -94,16 +113,17 @@ def test_generated_parts_are_current(script: str) -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr} run `make docs`"
 
 
-def test_python_in_readme_compiles_and_names_what_there_is() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/scenes.md"])
+def test_python_in_pages_compiles_and_names_what_there_is(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     assert code
     for block in code:
-        compile(block, "README.md", "exec")
+        compile(block, page, "exec")
     import berunda
 
     for name in re.findall(r"\bbd\.(\w+)", "".join(code)):
-        assert hasattr(berunda, name), f"README.md uses berunda.{name}, which there is not"
+        assert hasattr(berunda, name), f"{page} uses berunda.{name}, which there is not"
 
 
 def test_no_text_names_a_package_registry() -> None:

@@ -43,8 +43,8 @@ class NormedNet(PointNet):
         self.dropout = nn.Dropout(0.2)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return features (N, D, H, W), as the only stage."""
-        return [self.dropout(self.norm(self.first(pixels)).relu())]
+        """Return `pixels` (N, B, H, W), and features (N, D, H, W) as the only stage."""
+        return [pixels, self.dropout(self.norm(self.first(pixels)).relu())]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class PlainNet(FullResolution, nn.Module):
         self.head = nn.Linear(6, spec.n_classes) if self.is_pooled else nn.Conv2d(6, spec.n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        return [torch.tanh(self.tail(torch.tanh(self.norm(self.body(pixels)))))]
+        return [pixels, torch.tanh(self.tail(torch.tanh(self.norm(self.body(pixels)))))]
 
     def decode(self, features: list[Tensor]) -> Tensor:
         return features[-1].mean((2, 3)) if self.is_pooled else features[-1]

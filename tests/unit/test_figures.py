@@ -88,6 +88,70 @@ def test_nets_of_several_encoders_are_not_averaged(tmp_path: Path) -> None:
     ]
 
 
+def test_classifiers_show_their_calibration_before_and_after_scaling(tmp_path: Path) -> None:
+    scene = {"labels_unit": "per_class", "task": "scene", "labels": 5}
+    figures = {"oa": 0.9, "ece": 0.04, "ece_before": 0.48}
+    rows: list[dict[str, object]] = [{**row("features_logreg", 0, **figures), **scene}]
+    rows.append({**row("fixmatch", 0, **figures, ece_single_view=0.05, ece_before_single_view=0.5), **scene})
+    (tmp_path / "eurosat.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path)
+    of = {part.splitlines()[0].split("**")[0]: part.splitlines()[2:] for part in text.split("\n\n**")}
+    assert of["eurosat, ECE before scaling"][0] == "| method | ECE before scaling, 5 per class | time a run |"
+    assert "| fixmatch | 0.480 (1) | 60 s |" in of["eurosat, ECE before scaling"]
+    assert "| fixmatch | 0.040 (1) | 60 s |" in of["eurosat, ECE after scaling"]
+    assert of["eurosat, ECE of one view before scaling"][2:] == ["| fixmatch | 0.500 (1) | 60 s |"]
+    assert of["eurosat, ECE of one view after scaling"][2:] == ["| fixmatch | 0.050 (1) | 60 s |"]
+    assert "scaling" not in _script().tables(tmp_path, ["eurosat"])
+
+
+def test_a_step_is_told_by_its_parts_and_both_shares(tmp_path: Path) -> None:
+    parts = {"data": 0.01, "views": 0.02, "forward_backward": 0.9, "optimizer": 0.03, "other": 0.04}
+    own = {"step": 1.0, "bare": 0.8, "bare_trained": 0.6, "share_of_bare": 0.8, "share_of_bare_trained": 0.6}
+    (tmp_path / "step_throughput.json").write_text(json.dumps([row("fixmatch", 0, **parts, **own)]))
+    head, _, line = (text.strip("| ").split(" | ") for text in _script().tables(tmp_path).splitlines()[2:5])
+    told = dict(zip(head, line, strict=True))
+    assert told["bare net forward + backward, with the teacher's forward, of the step"] == "0.8"
+    assert told["bare net forward + backward alone, of the step"] == "0.6"
+    assert [told[name] for name in ("data (s)", "views (s)", "optimizer (s)", "rest (s)")] == [
+        "0.01",
+        "0.02",
+        "0.03",
+        "0.04",
+    ]
+    assert told["forward and backward, the loss and the teacher's forward included (s)"] == "0.9"
+
+
+def test_runs_on_a_gpu_say_their_speed(tmp_path: Path) -> None:
+    rows = []
+    for labels, share, speed in ((1, 0.8, 9000.0), (5, 0.9, 11000.0)):
+        scene = {"labels_unit": "per_class", "task": "scene", "labels": labels, "images_per_s": speed}
+        rows.append({**row("fixmatch", 0, oa=0.9, share_of_bare=share, share_of_bare_trained=0.7), **scene})
+    (tmp_path / "eurosat_gpu.json").write_text(json.dumps(rows))
+    shown = _script().tables(tmp_path).split("**eurosat_gpu, speed**")[1].splitlines()
+    assert shown[2].startswith(
+        "| method | runs | image passes a second | bare net forward + backward, with the teacher"
+    )
+    assert shown[4] == "| fixmatch | 2 | 10000 ± 1414 | 0.850 ± 0.071 | 0.700 ± 0.000 |"
+
+
+def test_images_unlike_the_training_ones_are_told_apart_by_what_they_are(tmp_path: Path) -> None:
+    def of(auroc: float) -> dict[str, object]:
+        return {"max_logit": {"auroc": auroc, "aupr": 0.5, "fpr95": None}}
+
+    scene = {"labels_unit": "per_class", "task": "scene", "variant": "without Forest"}
+    rows = []
+    for seed in (0, 1):
+        rows.append({**row("fixmatch", seed, oa=0.9), **scene})
+        rows[-1]["metrics"] = {"oa": 0.9, "ood": {"UC Merced": of(0.9), "held-out classes": of(0.6 + 0.2 * seed)}}
+    (tmp_path / "eurosat_ood.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path)
+    shown = text.split("**eurosat_ood, images unlike the training ones**")[1].splitlines()[2:]
+    assert shown[0] == "| method | labels | seeds | against | score | AUROC | AUPR | FPR95 |"
+    start = "| fixmatch without Forest | 5 per class | 2 |"
+    assert shown[2] == f"{start} UC Merced | max logit | 0.900 ± 0.000 | 0.500 ± 0.000 |  |"
+    assert shown[3] == f"{start} held-out classes | max logit | 0.700 ± 0.141 | 0.500 ± 0.000 |  |"
+
+
 def test_the_page_prints_protocols(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps([{**row("berunda", 0, oa=0.7), "protocol": "split of index.csv"}]))
     assert _script().tables(tmp_path, protocols=True).endswith("\n\nProtocol: split of index.csv.")

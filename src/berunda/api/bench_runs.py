@@ -20,7 +20,7 @@ from berunda.api.floor import FrozenFeatures, floor_result
 from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net
-from berunda.api.scene_pipeline import protocol_of
+from berunda.api.scene_pipeline import floor_protocol_of, protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import (
     RunInfo,
@@ -30,7 +30,7 @@ from berunda.api.scene_result import (
     scene_row,
 )
 from berunda.bench.rows import RowFile, refuse_other_settings
-from berunda.bench.suite import KNOWN_FLOORS, REFERENCE, Arm, Suite
+from berunda.bench.suite import KNOWN_FLOORS, REFERENCE, Arm, Suite, refuse_idle_options
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
 from berunda.errors import ConfigError
@@ -117,11 +117,13 @@ class Bench:
         """Check everything and return the benchmark.
 
         Raises:
-            ConfigError: a method does not serve the task, an option of it is wrong, or there is no such net.
+            ConfigError: a method does not serve the task, an option is wrong or of no net that is compared, or there is
+                no such net.
             DataError: there are not that many labels, no images without labels for a method that learns from some, or
                 the images are too small.
         """
         arms, notes = arms_of(options, suite, images.task)
+        refuse_idle_options(options.method_options, [arm.method for arm in arms])
         wanted = {id(arm): labels_of_arm(options, suite, arm) for arm in arms}
         numbers = sorted({n for own in wanted.values() for n in own}, key=lambda n: (isinstance(n, str), n))
         has_shares = any(isinstance(labels, float) for labels in numbers)
@@ -276,7 +278,7 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=protocol_of(drawn, lane.net, lane.budget, is_transductive=result.is_transductive),
+            protocol=_protocol(drawn, lane, case, result),
             variant=case.arm.variant,
         )
         row = scene_row(result, drawn, info)
@@ -324,3 +326,9 @@ def _lane(options: BenchOptions, images: ImageSet, encoder: str) -> Lane:
     own = options.replaced(encoder=encoder)
     recipe = recipe_of(own)
     return Lane(recipe.net(own, images), recipe.train_config(own, seed=options.seed))
+
+
+def _protocol(drawn: Drawn, lane: Lane, case: Case, result: SceneResult) -> str:
+    if case.is_floor:
+        return floor_protocol_of(drawn, is_transductive=result.is_transductive)
+    return protocol_of(drawn, lane.net, lane.budget)

@@ -43,6 +43,9 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
         >>> bench(BenchOptions(suite="eurosat", methods="supervised,fixmatch", labels="5"), "out")  # doctest: +SKIP
     """
     suite, told = load_suite(options.suite), progress or Silent()
+    if suite.steps and not options.model_fields_set & {"steps", "effort"}:
+        options = options.model_copy(update={"steps": suite.steps})
+    told.note(f"{suite.name}: {suite.about}")
     check_encoder(options.encoder, options.device)
     for name in options.methods or ():
         if name not in (*KNOWN_FLOORS, *MASK_FLOORS):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from berunda.api.choices import check_serves
-from berunda.bench.suite import MASK_FLOORS, Arm, Suite
+from berunda.bench.suite import MASK_FLOORS, Arm, Suite, refuse_idle_options
 from berunda.data.images import TRAIN
 from berunda.data.masks.draw import Unit
 from berunda.data.masks.images import MaskSet
@@ -27,12 +27,14 @@ def arms_of(options: BenchOptions, suite: Suite) -> list[Arm]:
     beforehand which is the stronger baseline.
 
     Raises:
-        ConfigError: a method does not serve segmentation, or an option or the decoder of an arm is wrong.
+        ConfigError: a method does not serve segmentation, an option is of no net that is compared, or an option or the
+            decoder of an arm is wrong.
     """
     given = options.methods
     named = [arm for arm in suite.arms if given is None or arm.method in given]
     beyond = [name for name in given or () if name not in {arm.method for arm in named}]
     plain = [Arm(name) for name in (beyond if suite.arms else given or (*MASK_FLOORS, *_serving()))]
+    refuse_idle_options(options.method_options, [arm.method for arm in (*named, *plain)])
     found: dict[tuple[str, str], Arm] = {}
     for arm in (*named, *plain):
         own = options.options_of(arm.method)

@@ -35,7 +35,7 @@ from berunda.progress import Progress, Silent
 from berunda.train.config import TrainConfig
 from berunda.train.passes import with_passes
 
-__all__ = ["SceneRun", "command_of", "protocol_of", "start_run", "train_along", "train_and_report"]
+__all__ = ["SceneRun", "command_of", "floor_protocol_of", "protocol_of", "start_run", "train_along", "train_and_report"]
 
 
 @dataclass
@@ -124,21 +124,42 @@ def train_and_report(run: SceneRun, folder: Path, progress: Progress) -> TrainOu
     )
 
 
-def protocol_of(drawn: Drawn, net: Net, image_passes: float, *, is_transductive: bool = False) -> str:
-    """Return in words how a run is trained and tested; a transductive one saw the test images without their labels."""
+def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
+    """Return in words how a net is trained and tested."""
+    shown = "" if drawn.images.size == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
+    averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
+    return (
+        f"{_images_told(drawn)}{shown}; {_drawn_told(drawn)}; all training images without labels; {image_passes:,.0f} "
+        f"image passes a run (forward alone counts a third), equal for all nets; last averaged model{averaged}; "
+        f"{_scaled_told(drawn)}"
+    )
+
+
+def floor_protocol_of(drawn: Drawn, *, is_transductive: bool = False) -> str:
+    """Return in words what a floor rests on; a transductive one saw the test images without their labels."""
+    seen = "; validation and test images are in the graph, without labels" if is_transductive else ""
+    return (
+        f"{_images_told(drawn)}; {_drawn_told(drawn)}; features_*: frozen features of one view of each image, at "
+        f"{FLOOR_PX} px, without any training of the net; {_scaled_told(drawn)}{seen}"
+    )
+
+
+def _drawn_told(drawn: Drawn) -> str:
+    return f"labelled images drawn by seed, nested, {'by class' if drawn.images.task == 'scene' else 'stratified'}"
+
+
+def _scaled_told(drawn: Drawn) -> str:
+    tuned = "temperature" if drawn.images.task == "scene" else "temperature and thresholds"
+    return f"{tuned} from at most as many validation labels as training labels"
+
+
+def _images_told(drawn: Drawn) -> str:
     images, (rows, cols) = drawn.images, drawn.images.size
     counts = "/".join(str(len(images.of(part))) for part in range(3))
-    shown = "" if (rows, cols) == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
-    averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
-    seen = "; validation and test images are in the graph, without labels" if is_transductive else ""
     repeats = f" ({len(images.repeats)} test images are in another part too)" if images.repeats else ""
-    how, tuned = ("by class", "temperature") if images.task == "scene" else ("stratified", "temperature and thresholds")
     return (
         f"{images.name}, {counts} images for training/validation/test{repeats}, {len(images.bands)} bands, {cols} x "
-        f"{rows} px{shown}; labelled images drawn by seed, nested, {how}; all training images without labels; "
-        f"{image_passes:,.0f} image passes a run (forward alone counts a third), equal for all nets; last averaged "
-        f"model{averaged}; {tuned} from at most as many validation labels as training labels; features_* rest on "
-        f"frozen features of {FLOOR_PX} px, without any training of the net{seen}"
+        f"{rows} px"
     )
 
 
@@ -178,7 +199,7 @@ def _report(run: SceneRun) -> SceneReport:
         ood=_ood_facts(own),
         training=_training_facts(run),
         counts=dict(drawn.counts()),
-        comparison=tuple(scene_row(result, drawn, _info(run)) for result in run.results),
+        comparison=tuple(scene_row(result, drawn, _info(run, result)) for result in run.results),
         looks=looks_of(fitted.bundle, fitted.predictor, drawn),
         timing=dict(run.seconds),
         warnings=tuple(_warnings(run)),
@@ -186,8 +207,8 @@ def _report(run: SceneRun) -> SceneReport:
     )
 
 
-def _info(run: SceneRun) -> RunInfo:
-    options = run.options
+def _info(run: SceneRun, result: SceneResult) -> RunInfo:
+    options, is_floor = run.options, result.fitted is None
     passes = passes_of_run(run.method, run.settings, run.drawn, run.net)
     return RunInfo(
         suite="train",
@@ -195,7 +216,7 @@ def _info(run: SceneRun) -> RunInfo:
         labels_unit=options.labels_unit,
         seed=options.seed,
         command=_command(run),
-        protocol=protocol_of(run.drawn, run.net, passes),
+        protocol=floor_protocol_of(run.drawn) if is_floor else protocol_of(run.drawn, run.net, passes),
     )
 
 

@@ -35,7 +35,7 @@ class SceneResult:
         method: its name.
         encoder: its encoder.
         figures: of the task's `berunda.assess.measures.Measures`; where a net answers over symmetries of an image,
-            `single_view` holds some of them for its answers to the images as they are, as published figures are.
+            those that end in `_single_view` are of its answers to the images as they are, as published figures are.
         test: what it makes of the test images.
         wall_s: wall time of the run from the opened images to the last figure, over all the processes that it took.
         image_passes: images it was trained on, counted with repetition; forward passes alone as a third.
@@ -107,7 +107,7 @@ def net_result(
     test = classified(fitted.predictor, drawn, drawn.test)
     figures = measures_of(drawn.images.task).figures(fitted.validation, test, class_names=drawn.classes)
     if net.symmetries > 1:
-        figures["single_view"] = _single_view(fitted, drawn, settings.device)
+        figures |= _single_view(fitted, drawn, settings.device)
     trained, passes = fitted.trained.seconds, passes_of_run(method, settings, drawn, net)
     return SceneResult(
         method=method.name,
@@ -128,7 +128,7 @@ def _single_view(fitted: SceneFitted, drawn: Drawn, device: str) -> dict[str, fl
     predictor = ScenePredictor(fitted.bundle, device, n_symmetries=1)
     validation, test = (classified(predictor, drawn, index) for index in (drawn.validation, drawn.test))
     figures = measures_of(drawn.images.task).figures(validation, test, class_names=drawn.classes)
-    return {name: figures[name] for name in _SINGLE_VIEW if name in figures}
+    return {f"{name}_single_view": figures[name] for name in _SINGLE_VIEW if name in figures}
 
 
 def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:

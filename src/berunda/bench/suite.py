@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from berunda.bench.rows import variant_of
+from berunda.errors import ConfigError
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite"]
+__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite", "refuse_idle_options"]
 
 Plain = bool | int | float | str
 
@@ -73,11 +75,12 @@ class Suite:
 
     Attributes:
         name: as `berunda bench` takes it; the name of its file.
-        about: one line.
+        about: one line; where it takes long, it says how long.
         dataset: name in the catalogue; "" for the folder or table that the options name.
         methods: to compare, floors included; empty for every method that serves the task, after the floors.
         labels: how many, as texts.
         n_seeds: runs of each.
+        steps: of the reference method; None for those of the effort. Options that name one of both come before it.
         task: of the data; None where the data tells.
         arms: what is compared, instead of `methods`, on images with masks; on whole images where `task` says so.
         mask_labels: numbers of labelled images with masks, instead of `labels`.
@@ -90,7 +93,36 @@ class Suite:
     methods: tuple[str, ...]
     labels: tuple[str, ...]
     n_seeds: int = 3
+    steps: int | None = None
     task: Task | None = "scene"
     arms: tuple[Arm, ...] = ()
     mask_labels: tuple[str, ...] = ()
     split: Literal["own", "within_sites"] = "own"
+
+
+def refuse_idle_options(given: Iterable[str], methods: Collection[str]) -> None:
+    """Refuse hyper-parameters that would change no run, those of floors and of methods that are not compared.
+
+    Args:
+        given: as "method.name".
+        methods: that are compared, floors included.
+
+    Raises:
+        ConfigError: naming the first.
+
+    Example:
+        >>> refuse_idle_options(["fixmatch.mu"], ["features_logreg", "fixmatch"])
+    """
+    for option in given:
+        method = option.partition(".")[0]
+        if method in (*KNOWN_FLOORS, *MASK_FLOORS):
+            raise ConfigError(
+                f"--option: found {option!r}, but {method!r} is a floor, which has no options; leave it out"
+            )
+        if method not in methods:
+            near = difflib.get_close_matches(method, methods, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"--option: found {option!r}, expected an option of a method that is compared: "
+                f"{', '.join(dict.fromkeys(methods))}{hint}"
+            )

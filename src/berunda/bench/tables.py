@@ -119,7 +119,7 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
 
 _CALIBRATION = (
     f"**Calibration**, before and after temperature scaling fitted on validation images ({N_BINS} equal-width bins; "
-    "ECE and class-wise ECE in %)"
+    "ECE and class-wise ECE in %; of one view: where a net answers over symmetries of an image, the same net without)"
 )
 _OOD = (
     "**Images unlike the training ones**, %: AUROC and AUPR (of finding them) are better high, FPR95 (those that pass "
@@ -169,11 +169,14 @@ def _pivot(cells: Sequence[Cell], shown: Iterable[tuple[Cell, str]]) -> str:
 def _calibration(cells: Sequence[Cell]) -> str:
     head = ["method", "labels", "temperature", "ECE before", "ECE after", "class-wise before", "class-wise after"]
     head += ["Brier before", "Brier after", "NLL before", "NLL after"]
+    has_views = any(cell.values("ece_single_view") for cell in cells)
+    head += ["ECE of one view before", "ECE of one view after"] if has_views else []
     lines = []
     for cell in cells:
         line = [cell.method, cell.labels, cell.number("temperature", 2)]
         line += [cell.percent(name + end) for name in ("ece", "classwise_ece") for end in ("_before", "")]
         line += [cell.number(name + end) for name in ("brier", "nll") for end in ("_before", "")]
+        line += [cell.percent(f"ece{end}_single_view") for end in ("_before", "")] if has_views else []
         lines.append(line)
     return markdown_table(head, lines)
 

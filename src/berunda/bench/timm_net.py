@@ -5,7 +5,7 @@ The house's encoders give pyramids of features; for whole images a net's own poo
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from berunda.errors import ConfigError, DataError
-from berunda.methods.contract import Method, NetSpec
+from berunda.methods.contract import Method, Needs, NetSpec
 from berunda.models.encoders import DEFAULT_ENCODER
 
-__all__ = ["TimmNet", "load_weights", "with_weights"]
+__all__ = ["TimmNet", "load_weights", "takes_any_size", "with_weights"]
 
+_N_MAPS = 3
+"""Maps asked of a timm net; the last ones of them are pooled, those before tell methods of textures and objects."""
 _TIMM_NAMES = {DEFAULT_ENCODER: "tf_efficientnet_lite0"}
 
 
 class TimmNet(nn.Module):
-    """`forward = classify(decode(encode(x)))`, pooled as timm has it.
+    """`forward = classify(decode(encode(x)))`, pooled as timm has it; transformers take images of one size only.
 
     Attributes:
         feature_dim: channels D of what `decode` returns.
@@ -39,13 +41,19 @@ class TimmNet(nn.Module):
         self.head = nn.Linear(self.feature_dim, n_classes)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return `pixels` (N, B, H, W) and the last features."""
-        return [pixels, self.encoder.forward_features(pixels)]
+        """Return `pixels` (N, B, H, W), the maps before the last ones, and those pooled, (N, feature_dim, 1, 1).
+
+        Architectures whose maps timm does not give have the pooled ones alone.
+        """
+        try:
+            last, maps = self.encoder.forward_intermediates(pixels, indices=_N_MAPS)
+        except AttributeError:
+            last, maps = self.encoder.forward_features(pixels), []
+        return [pixels, *maps[:-1], self.encoder.forward_head(last)[:, :, None, None]]
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return the pooled features (N, feature_dim)."""
-        pooled: Tensor = self.encoder.forward_head(features[-1])
-        return pooled
+        return features[-1].flatten(1)
 
     def classify(self, decoded: Tensor) -> Tensor:
         """Return logits (N, n_classes)."""
@@ -54,7 +62,15 @@ class TimmNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (N, n_classes) of `pixels` (N, B, H, W)."""
-        return self.classify(self.decode(self.encode(pixels)))
+        return self.classify(self.encoder.forward_head(self.encoder.forward_features(pixels)))
+
+
+def takes_any_size(name: str) -> bool:
+    """Say whether timm's net `name` takes images of any size; most transformers take the one they were built for."""
+    import timm
+
+    known = timm.get_pretrained_cfg(_TIMM_NAMES.get(name, name))
+    return known is None or not known.fixed_input_size
 
 
 def _bare(name: str, n_bands: int, size_px: int) -> Any:
@@ -98,8 +114,20 @@ def load_weights(net: nn.Module, path: Path) -> None:
     net.load_state_dict({name: stored.get(name, value) for name, value in wanted.items()})
 
 
-def with_weights(method: Method, weights: Path) -> Method:
-    """Return `method` as it is, but for the net that it builds: a `TimmNet` of the encoder with these weights."""
+def with_weights(method: Method, weights: Path, encoder: str) -> Method:
+    """Return `method` as it is, but for the net that it builds: a `TimmNet` of the encoder with these weights.
+
+    Args:
+        method: with its options.
+        weights: safetensors file.
+        encoder: the net's; where it takes images of one size only, a first look at all images does not enlarge them.
+    """
+    kind: Any = type(method)
+    is_open = takes_any_size(encoder)
+
+    def needs(self: Method) -> Needs:
+        asked: Needs = kind.needs(self)
+        return asked if is_open else replace(asked, first_survey_px=0)
 
     def build(self: Method, spec: NetSpec) -> nn.Module:
         del self
@@ -108,7 +136,7 @@ def with_weights(method: Method, weights: Path) -> Method:
         load_weights(net.encoder, weights)
         return net
 
-    kind: Any = type(method)
-    pretrained: Any = type(kind.__name__, (kind,), {"build": build, "__module__": kind.__module__})
+    own = {"build": build, "needs": needs, "__module__": kind.__module__}
+    pretrained: Any = type(kind.__name__, (kind,), own)
     found: Method = pretrained(**{item.name: getattr(method, item.name) for item in fields(method)})
     return found

@@ -67,8 +67,9 @@ class AdaMatch(Method):
 
     Source: Berthelot et al. 2022 (AdaMatch), eq. 1 to 7.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); class means are
-        running ones instead of a batch's; labelled images have no strong view; the weight rises as
-        exp(-5 (1 - t)^2) instead of as a cosine.
+        running ones instead of a batch's; labelled images have no strong view; the weight rises as exp(-5 (1 - t)^2)
+        instead of as a cosine; strong views without RandAugment, as in `fixmatch`; every class of a batch counts once
+        in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "adamatch"

@@ -75,7 +75,7 @@ class SplitNet(Protocol):
     """Channels of them, the last ones, that come of the pixels past encoder and decoder; 0 without a pixel path."""
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return the features of `pixels` (N, B, H, W), fine to coarse."""
+        """Return `pixels` (N, B, H, W), then their features, fine to coarse."""
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return decoded features (N, D, h, w), `decoded_stride` times coarser than pixels; (N, D) of whole images."""

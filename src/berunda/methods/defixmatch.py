@@ -55,7 +55,8 @@ class DeFixMatch(Method):
 
     Source: Schmutz et al. 2023 (Don't fear the unlabelled), eq. 5.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); the supervised loss
-        is the mean of both views of a labelled image, as in the common benchmark's code.
+        is the mean of both views of a labelled image, as in the common benchmark's code; strong views without
+        RandAugment, as in `fixmatch`; every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "defixmatch"

@@ -42,7 +42,9 @@ class FixMatch(Method):
     are for single labels). Costs one teacher pass and one trained pass an unlabelled image.
 
     Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
-    Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form).
+    Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); the strong view is
+        the house's recipe (turns, shifts and photometric changes for any number of bands) instead of RandAugment; every
+        class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "fixmatch"

@@ -80,7 +80,8 @@ class FlexMatch(Method):
 
     Source: Zhang et al. 2021 (FlexMatch), eq. 5 to 8, 10 and 11.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); images that were
-        not drawn yet are left out of the count of undecided ones.
+        not drawn yet are left out of the count of undecided ones; strong views without RandAugment, as in `fixmatch`;
+        every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "flexmatch"

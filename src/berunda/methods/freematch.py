@@ -85,7 +85,8 @@ class FreeMatch(Method):
     Source: Wang et al. 2023 (FreeMatch), eq. 5 to 13.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); the fairness term
         pulls the two distributions together, as the paper's text says (in its equation 12 and the authors' code the
-        sign is the opposite one); running means start fast, with decay (1 + t) / (10 + t).
+        sign is the opposite one); running means start fast, with decay (1 + t) / (10 + t); strong views without
+        RandAugment, as in `fixmatch`; every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "freematch"

@@ -41,8 +41,9 @@ class MeanTeacher(Method):
     unlabelled image.
 
     Source: Tarvainen and Valpola 2017 (Mean teachers), section 2.
-    Deviations: the decay of the average is the loop's; consistency is asked of the unlabelled stream alone, which
-        holds the labelled images as well; the weight is 50 where the paper has 100 times the share of labels.
+    Deviations: the decay of the average is the loop's; consistency is asked of the unlabelled stream alone, which holds
+        the labelled images as well; the weight is 50 where the paper has 100 times the share of labels; every class of
+        a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "mean_teacher"

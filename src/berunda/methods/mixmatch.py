@@ -74,7 +74,8 @@ class MixMatch(Method):
 
     Source: Berthelot et al. 2019 (MixMatch), eq. 2 to 9; for maps Hruska 2023.
     Deviations: guesses come from the averaged model (`q_from` "student" is the paper's form); the weight rises as
-        exp(-5 (1 - t)^2) instead of linearly; classes are balanced by the labels of the larger part of each mix.
+        exp(-5 (1 - t)^2) instead of linearly; classes are balanced (`balance`) by the labels of the
+        larger part of each mix.
     """
 
     name: ClassVar[str] = "mixmatch"

@@ -38,8 +38,9 @@ class PiModel(Method):
     It has no pseudo-labels and no teacher. Costs two trained passes an unlabelled image.
 
     Source: Laine and Aila 2017 (Temporal Ensembling), algorithm 1.
-    Deviations: consistency is asked of the unlabelled stream alone, which holds the labelled images as well; the
-        weight is 10 where the paper has 100 times the share of labelled images.
+    Deviations: consistency is asked of the unlabelled stream alone, which holds the labelled images as well; the weight
+        is 10 where the paper has 100 times the share of labelled images; every class of a batch counts once in the
+        supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "pi_model"

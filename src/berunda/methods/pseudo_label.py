@@ -44,7 +44,7 @@ class PseudoLabel(Method):
 
     Source: Lee 2013 (Pseudo-Label), eq. 15 and 16; Castillo-Navarro 2022, eq. 3.22.
     Deviations: only answers above a threshold count (the thesis's omega; Lee takes all); the weight rises as
-        exp(-5 (1 - t)^2) instead of linearly.
+        exp(-5 (1 - t)^2) instead of linearly; every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "pseudo_label"

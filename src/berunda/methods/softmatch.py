@@ -63,8 +63,9 @@ class SoftMatch(Method):
     has no threshold. Costs one teacher pass and one trained pass an unlabelled image.
 
     Source: Chen et al. 2023 (SoftMatch), eq. 2 to 7; `n_sigma` after the authors' code.
-    Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); running means
-        start fast, with decay (1 + t) / (10 + t); the variance within a batch is the biased one.
+    Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); running means start
+        fast, with decay (1 + t) / (10 + t); the variance within a batch is the biased one; strong views without
+        RandAugment, as in `fixmatch`; every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "softmatch"

@@ -58,7 +58,7 @@ class UniMatch(Method):
 
     Source: Yang et al. 2023 (UniMatch), section 3; CutMix as in French et al. 2020.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); photometric changes
-        are those for any number of bands.
+        are those for any number of bands; every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "unimatch"

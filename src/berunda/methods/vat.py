@@ -68,7 +68,8 @@ class VirtualAdversarial(Method):
 
     Source: Miyato et al. 2018 (VAT), eq. 5 to 8 and algorithm 1.
     Deviations: the size of the change is a root mean square in standardised units instead of a norm, so that it does
-        not depend on the image's size; no entropy term.
+        not depend on the image's size; no entropy term; every class of a batch counts once in the supervised loss
+        (`balance`).
     """
 
     name: ClassVar[str] = "vat"

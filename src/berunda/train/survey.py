@@ -74,7 +74,7 @@ def _all_of(run: Run, source: ListedSource, stream: Stream, side_px: int) -> Sur
 
 
 def _described(net: SplitNet, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the means of the last stages, and the logits."""
+    """Return the means of the last stages, and the logits; the first of what a net encodes are the pixels."""
     stages = net.encode(pixels)
-    pooled = [stage.float().mean((2, 3)) for stage in stages[-_N_STAGES:]]
+    pooled = [stage.float().mean((2, 3)) for stage in stages[1:][-_N_STAGES:]]
     return torch.cat(pooled, dim=1), net.classify(net.decode(stages))

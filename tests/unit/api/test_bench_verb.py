@@ -18,9 +18,11 @@ from berunda.api.fit import train_or_resume
 from berunda.api.floor import FrozenFeatures, propagation_result, transductive_result
 from berunda.bench.rows import REQUIRED, RowFile
 from berunda.bench.suite import FLOORS, Arm, Suite
+from berunda.bench.suites import load_suite
 from berunda.data.images import TEST, open_images
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.options.bench import BenchOptions
+from berunda.progress import Silent
 
 QUICK: dict[str, Any] = {
     "suite": "folder",
@@ -60,16 +62,21 @@ def test_every_net_gets_as_many_image_passes(images: Path, tmp_path: Path) -> No
     for name in ("supervised", "fixmatch"):
         assert rows[name]["image_passes"] == pytest.approx(budget, rel=0.15)
     assert rows["fixmatch"]["variant"] == "mu=2"
-    assert "single_view" not in rows["features_logreg"]["metrics"]
-    single = rows["fixmatch"]["metrics"]["single_view"]
-    assert 0 <= single["oa"] <= 1
-    assert single["nll_before"] != rows["fixmatch"]["metrics"]["nll_before"]
+    assert not any(name.endswith("_single_view") for name in rows["features_logreg"]["metrics"])
+    figures = rows["fixmatch"]["metrics"]
+    assert 0 <= figures["oa_single_view"] <= 1
+    assert {"ece_single_view", "ece_before_single_view", "nll_single_view"} <= set(figures)
+    assert figures["nll_before_single_view"] != figures["nll_before"]
+    assert "| ECE of one view before | ECE of one view after |\n" in (tmp_path / "out" / "folder.md").read_text()
     for row in rows.values():
         assert set(REQUIRED) <= set(row)
         assert row["n_labelled"] == 6
         assert row["metrics"]["n_validation"] <= 6
         assert 0 <= row["metrics"]["oa"] <= 1
-        assert "image passes a run" in row["protocol"]
+        is_floor = row["method"] in FLOORS
+        assert ("image passes a run" in row["protocol"]) is not is_floor
+        assert ("answers averaged over 4 symmetries" in row["protocol"]) is not is_floor
+        assert ("frozen features of one view of each image, at 128 px" in row["protocol"]) is is_floor
         assert row["command"].startswith(f"berunda bench folder --methods {row['method']} --labels 2 --seeds 1")
     assert {path.suffix for path in outcome.files} >= {".md", ".csv", ".png"}
     assert (outcome.n_runs, outcome.n_new) == (3, 3)
@@ -183,6 +190,30 @@ def test_runs_of_another_length_are_not_mixed(images: Path, tmp_path: Path) -> N
     assert len(rows_of(tmp_path / "out")) == 1
 
 
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(("given", "steps"), [({}, 7), ({"steps": 3}, 3), ({"effort": "quick"}, 300)])
+def test_a_suite_has_steps_of_its_own(
+    given: dict[str, Any], steps: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, planned = replace(load_suite("folder"), steps=7, about="takes an hour"), []
+    monkeypatch.setattr(bench_verb, "load_suite", lambda _: suite)
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    changes = {name: value for name, value in QUICK.items() if name != "steps"}
+    progress = Listening()
+    bench(BenchOptions(**{**changes, "data": str(images), "methods": "fixmatch", **given}), tmp_path, progress=progress)
+    (made,) = planned
+    assert made.settings_of(made.cases[0]).steps == steps
+    assert ("--steps 7" in made._command(made.cases[0])) is (steps == 7)
+    assert "folder: takes an hour" in progress.notes
+
+
 def test_a_run_that_diverges_is_told_and_the_others_go_on(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +237,13 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(
         ({"suite": "eurosatt"}, ConfigError, "did you mean 'eurosat'"),
         ({"methods": "fixmach"}, ConfigError, "did you mean 'fixmatch'"),
         ({"methods": "cotrain"}, ConfigError, "expected scene"),
+        ({"method_options": ["features_logreg.C=10"]}, ConfigError, "'features_logreg' is a floor"),
+        (
+            {"methods": None, "method_options": ["fixmtach.mu=3"]},
+            ConfigError,
+            "found 'fixmtach.mu', expected an option of .* did you mean 'fixmatch'",
+        ),
+        ({"methods": None, "method_options": ["vat.xi=3"]}, ConfigError, "found 'vat.xi', expected an option of"),
         ({"labels": "2,50"}, DataError, "50 labels a class asked for"),
         ({"data": None}, ConfigError, "--data: found none"),
     ],

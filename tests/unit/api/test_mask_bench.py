@@ -103,6 +103,23 @@ def test_a_wrong_arm_of_a_suite_is_an_error(arm: Arm, told: str) -> None:
         arms_of(options_of(), suite)
 
 
+@pytest.mark.parametrize(
+    ("methods", "option", "told"),
+    [
+        (None, "fixmtach.mu=3", "found 'fixmtach.mu', expected .* did you mean 'fixmatch'"),
+        (
+            None,
+            "vat.xi=3",
+            "found 'vat.xi', expected an option of a method that is compared: random_forest, supervised",
+        ),
+        ("random_forest", "random_forest.trees=3", "'random_forest' is a floor, which has no options"),
+    ],
+)
+def test_options_that_change_nothing_are_refused(methods: str | None, option: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        arms_of(options_of(methods=methods, method_options=[option]), load_suite("folder"))
+
+
 @pytest.mark.parametrize("methods", [None, "supervised,fixmatch", "supervised"])
 def test_the_supervised_net_comes_with_both_batches(methods: str | None, masks: MaskSet, tmp_path: Path) -> None:
     made = planned(masks, tmp_path, options_of(methods=methods, labels="2", seeds=1))

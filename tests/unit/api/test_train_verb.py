@@ -63,6 +63,8 @@ def test_a_training_writes_model_report_and_options(images: Path, tmp_path: Path
     rows = {row["method"]: row for row in told["comparison"]}
     assert rows["supervised"]["image_passes"] == pytest.approx(rows["fixmatch"]["image_passes"], rel=0.1)
     assert rows["fixmatch"]["labels"] == 2
+    averaged = {name: "averaged over" in row["protocol"] for name, row in rows.items()}
+    assert averaged == {"features_logreg": False, "supervised": True, "fixmatch": True}
     assert told["metrics"]["n_test"] == 6
     assert np.sum(told["metrics"]["confusion"]) == 6
     page = (out / "report.html").read_text()

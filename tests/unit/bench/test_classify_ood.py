@@ -13,10 +13,9 @@ from PIL import Image
 from tiny_eurosat import write_archive
 
 from berunda.bench.rows import RowFile
-from berunda.bench.tables import write_tables
 from berunda.data.catalog.ucmerced import UCMerced
 from berunda.data.images import TEST, ImageSet, open_images
-from berunda.errors import ConfigError, DataError
+from berunda.errors import DataError
 
 PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "classify_ood.py"
 
@@ -75,14 +74,16 @@ def test_images_are_averaged_over_the_area(script: ModuleType, folders: tuple[Pa
         script.averaged(merced, 24)
 
 
-def test_runs_become_rows_and_a_table(script: ModuleType, folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_runs_become_rows_and_a_table(
+    script: ModuleType, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = tmp_path / "eurosat_ood.json"
     given = [
         *("--data", str(folders[0]), "--merced", str(folders[1]), "--results", str(results)),
         *("--method", "supervised", "--labels", "2", "--seeds", "1", "--steps", "2", "--device", "cpu"),
         *("--encoder", "wide_resnet28_2", "--held-out", "Forest,SeaLake"),
     ]
-    script.main(given)
+    assert script.main(given) == 0
     rows = {row["variant"]: row for row in RowFile(results).rows()}
     assert set(rows) == {"all classes", "without Forest, SeaLake"}
     assert set(rows["all classes"]["metrics"]["ood"]) == {"UC Merced"}
@@ -92,18 +93,27 @@ def test_runs_become_rows_and_a_table(script: ModuleType, folders: tuple[Path, P
     scores = held["metrics"]["ood"]["held-out classes"]
     assert set(scores) == {"msp", "max_logit", "energy", "knn", "mahalanobis"}
     assert all(0 <= value <= 1 for figures in scores.values() for value in figures.values())
-    assert held["metrics"]["auroc_knn"] == scores["knn"]["auroc"]
-    assert rows["all classes"]["metrics"]["auroc_against"] == "UC Merced"
+    for name, against in (("UC Merced", "uc_merced"), ("held-out classes", "held_out_classes")):
+        for score, figures in held["metrics"]["ood"][name].items():
+            for figure, value in figures.items():
+                assert held["metrics"][f"{figure}_{score}_against_{against}"] == value
+    names = rows["all classes"]["metrics"]
+    assert {"auroc_max_logit_against_uc_merced", "fpr95_knn_against_uc_merced"} <= set(names)
+    assert not any("held_out" in name for name in names)
     before = results.read_bytes()
-    script.main(given)
+    assert script.main(given) == 0
     assert results.read_bytes() == before
     for row in rows.values():
         assert 0 < row["training_s"] < row["wall_s"]
         assert row["setting"]["steps"] == 2
-    with pytest.raises(ConfigError, match=r"trained otherwise: steps 2 \(now 3\)"):
-        script.main([*given, "--steps", "3"])
+    capsys.readouterr()
+    assert script.main([*given, "--steps", "3"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "trained otherwise: steps 2 (now 3)" in told
+    assert told.count("\n") == 1
     assert results.read_bytes() == before
-    write_tables(results, tmp_path)
+    assert {"eurosat_ood.csv", "eurosat_ood.md", "eurosat_ood_confusion_2.png"} <= {p.name for p in tmp_path.iterdir()}
     lines = (tmp_path / "eurosat_ood.md").read_text().splitlines()
     line = next(text for text in lines if "held-out classes | knn" in text)
     assert f"{100 * scores['knn']['auroc']:.1f} (1 seed)" in line

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,9 +24,11 @@ from berunda.bench.rows import RowFile
 from berunda.bench.timm_net import TimmNet, load_weights, with_weights
 from berunda.data.image_source import ImageSource
 from berunda.data.order import Randomness
-from berunda.errors import ConfigError, DataError
+from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.methods import make_method
 from berunda.methods.contract import NetSpec
+from berunda.train import survey
+from berunda.train.passes import AllImages, survey_passes
 
 ROOT = Path(__file__).resolve().parents[3]
 PATH = ROOT / "benchmarks" / "gpu_eurosat.py"
@@ -79,6 +82,8 @@ def test_a_run_becomes_a_row(script: ModuleType, parts: Path, tmp_path: Path) ->
     assert 0 < rows[0]["training_s"] < rows[0]["wall_s"]
     assert metrics["share_of_bare"] > 0
     assert metrics["share_of_bare"] == pytest.approx(metrics["bare_step_s"] / metrics["step_s"])
+    assert metrics["share_of_bare_trained"] == pytest.approx(metrics["bare_trained_s"] / metrics["step_s"])
+    assert 0 < metrics["share_of_bare_trained"] < metrics["share_of_bare"]
     assert rows[0]["images_per_s"] == pytest.approx((2 + 4 + 4 / 3) / metrics["step_s"], rel=0.3)
     assert "from scratch" in rows[0]["protocol"]
     assert not (tmp_path / "out" / "resume").exists()
@@ -111,6 +116,33 @@ def test_a_run_in_pieces_ends_as_one_that_never_stopped(
     figures = [RowFile(folder / "out" / "eurosat_gpu.json").rows()[0]["metrics"] for folder in (whole, second)]
     for name in ("oa", "nll_before", "right", "confusion"):
         assert figures[0][name] == figures[1][name]
+
+
+def test_a_run_that_diverges_is_noted_and_the_others_go_on(
+    script: ModuleType, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, tried = script.train, []
+
+    def failing(method: Any, *given: Any, folder: Path, **named: Any) -> Any:
+        tried.append(method.name)
+        if method.name == "supervised":
+            (folder / "left").mkdir(parents=True)
+            raise DivergedError("the loss is not finite")
+        return train(method, *given, folder=folder, **named)
+
+    monkeypatch.setattr(script, "train", failing)
+    given = ("--methods", "supervised,fixmatch")
+    assert script.main(tiny(parts, tmp_path, *given)) == 1
+    assert tried == ["supervised", "fixmatch"]
+    assert "diverged: wide_resnet28_2-supervised-1-0; lower --learning-rate" in capsys.readouterr().err
+    assert [row["method"] for row in RowFile(tmp_path / "out" / "eurosat_gpu.json").rows()] == ["fixmatch"]
+    assert not any((tmp_path / "state" / "runs").glob("*supervised*"))
+    again = tiny(parts, tmp_path / "next", *given, "--before", str(tmp_path / "out"))
+    assert script.main(again) == 1
+    assert tried == ["supervised", "fixmatch"]
+    assert (tmp_path / "next" / "out" / "eurosat_gpu_diverged.json").is_file()
+    monkeypatch.setattr(script, "train", train)
+    assert script.main(tiny(parts, tmp_path / "slow", *given, "--learning-rate", "0.001")) == 0
 
 
 def test_packed_weights_start_the_packaged_encoder(script: ModuleType, archive: Path, tmp_path: Path) -> None:
@@ -197,6 +229,12 @@ def test_options_name_the_variant(script: ModuleType, planned: Callable[..., Any
     assert script.Job("fixmatch", 1, 0, "mu=2").name("timm/net") == "timm_net-fixmatch-mu=2-1-0"
 
 
+@pytest.mark.parametrize("option", ["supervised.mu=2", "fixmtach.mu=2", "mu=2"])
+def test_options_that_change_nothing_are_refused(planned: Callable[..., Any], option: str) -> None:
+    with pytest.raises(ConfigError, match=r"--option: found .*, expected an option of .*: fixmatch"):
+        planned("--option", option)
+
+
 def test_resident_images_equal_those_of_the_loader(script: ModuleType, archive: Path) -> None:
     images = script.open_images("eurosat", folder=archive.parent)
     index = script.label_subset(images, 2, "per_class", 0)
@@ -238,23 +276,54 @@ def test_missing_data_is_an_error_of_one_line(
     assert script.main(["--pack", str(tmp_path), "--archive", str(tmp_path / "x.zip")]) == 1
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
-def test_a_pretrained_net_has_the_weights_of_its_file(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "channels"), [("resnet10t", (128, 256, 512)), ("vit_tiny_patch16_224", (192, 192, 192))]
+)
+def test_a_pretrained_net_has_the_weights_of_its_file(name: str, channels: tuple[int, ...], tmp_path: Path) -> None:
     spec = NetSpec("scene", n_bands=3, n_classes=4, encoder=name, crop_px=32)
     given = TimmNet(name, 3, 1000, 32)
     path = tmp_path / "weights.safetensors"
     save_file({**given.encoder.state_dict(), "fc.weight": torch.zeros(3)}, path)
     method = make_method("fixmatch", {"mu": 3.0})
-    pretrained = with_weights(method, path)
+    pretrained = with_weights(method, path, name)
     assert (pretrained.name, pretrained.mu) == ("fixmatch", 3.0)  # type: ignore[attr-defined]
     net: Any = pretrained.build(spec)
     for key, value in given.encoder.state_dict().items():
         assert torch.equal(net.encoder.state_dict()[key], value)
     pixels = torch.randn(2, 3, 32, 32)
-    decoded = net.decode(net.encode(pixels))
-    assert decoded.shape == (2, net.feature_dim)
+    stages = net.encode(pixels)
+    assert net.decode(stages).shape == (2, net.feature_dim)
+    assert [stage.shape[:2] for stage in stages[1:]] == [(2, n) for n in channels]
+    assert all(stage.ndim == 4 for stage in stages)
     net.eval()
     torch.testing.assert_close(net(pixels), net.classify(net.decode(net.encode(pixels))))
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "wide_resnet28_2"])
+def test_images_are_described_by_stages_of_any_net(
+    script: ModuleType, archive: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described, seen = survey._described, []
+
+    def seeing(net: Any, pixels: torch.Tensor) -> Any:
+        features, logits = described(net, pixels)
+        seen.append((pixels.shape[-1], features.shape[1]))
+        return features, logits
+
+    monkeypatch.setattr(survey, "_described", seeing)
+    images = script.open_images("eurosat", folder=archive.parent)
+    spec = NetSpec("scene", 3, 10, encoder=name, encoder_depth=2, crop_px=16, n_labelled=10, n_unlabelled=40)
+    spec = replace(spec, pretrained=not name.startswith("wide"))
+    method = make_method("propagate", {"graphs": 1, "mu": 1})
+    if spec.pretrained:
+        save_file(TimmNet(name, 3, 10, 16).encoder.state_dict(), tmp_path / "weights.safetensors")
+        method = with_weights(method, tmp_path / "weights.safetensors", name)
+    source = script.ResidentSource(images, script.label_subset(images, 1, "per_class", 0), torch.device("cpu"))
+    script.train(method, spec, source, script.TrainConfig(steps=1, n_labelled=2, device="cpu"))
+    side, n = {"resnet10t": (96, 896), "vit_tiny_patch16_224": (16, 576), "wide_resnet28_2": (16, 64 + 128)}[name]
+    assert set(seen) == {(side, n)}
+    once = 50 / 3 * max(1, side / 16) ** 2
+    assert survey_passes(method, AllImages(50, 16, spec.pretrained)) == pytest.approx(once)
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:

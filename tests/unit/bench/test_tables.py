@@ -112,6 +112,21 @@ def test_protocol_cost_calibration_and_differences(rows: Path, tmp_path: Path) -
     assert ("supervised", "5") not in differences
 
 
+def test_the_calibration_of_one_view_stands_beside(rows: Path, tmp_path: Path) -> None:
+    write_tables(rows, tmp_path)
+    assert "ECE of one view before" not in lines_of((tmp_path / "eurosat.md").read_text(), "**Calibration**")[0]
+    viewed = row("vat", 5, 0, 3.0)
+    viewed["metrics"] |= {"ece_before_single_view": 0.4912, "ece_single_view": 0.0312}
+    RowFile(rows).add([viewed])
+    write_tables(rows, tmp_path)
+    head, *lines = lines_of((tmp_path / "eurosat.md").read_text(), "**Calibration**")
+    assert head[-2:] == ["ECE of one view before", "ECE of one view after"]
+    of_method = {line[0]: line[-2:] for line in lines}
+    assert of_method["vat"] == ["49.1 (1 seed)", "3.1 (1 seed)"]
+    assert of_method["supervised"] == ["", ""]
+    assert "ece_single_view_mean" in (tmp_path / "eurosat.csv").read_text()
+
+
 def test_methods_tested_on_other_images_are_not_compared(rows: Path, tmp_path: Path) -> None:
     other = row("flexmatch", 5, 0, 3.0)
     other["metrics"]["test_key"] = "another"

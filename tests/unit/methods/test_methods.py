@@ -37,10 +37,20 @@ def test_machinery_is_no_method(name):
         load_method(name)
 
 
+@pytest.mark.parametrize("name", sorted(set(method_names()) - {"supervised", "berunda", "cotrain", "wnet"}))
+def test_the_balance_that_papers_do_not_have_is_declared(name):
+    if getattr(make_method(name), "balance", False):
+        deviations = load_method(name).__doc__.split("Deviations:")[1]
+        assert "balance" in deviations
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "flexmatch", "freematch", "softmatch", "adamatch", "defixmatch"])
+def test_strong_views_without_randaugment_are_declared(name):
+    assert "RandAugment" in load_method(name).__doc__.split("Deviations:")[1]
+
+
 def test_unknown_options_are_all_named_with_the_nearest():
-    with pytest.raises(
-        ConfigError, match=r"'thresold' is unknown.*did you mean 'threshold'.*'nu' is unknown"
-    ):
+    with pytest.raises(ConfigError, match=r"'thresold' is unknown.*did you mean 'threshold'.*'nu' is unknown"):
         make_method("fixmatch", {"thresold": 0.9, "nu": 3})
 
 

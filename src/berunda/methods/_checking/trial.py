@@ -41,8 +41,8 @@ class PointNet(FullResolution, nn.Module):
         self.head = nn.Linear(width, spec.n_classes) if self.is_pooled else nn.Conv2d(width, spec.n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return features (N, D, H, W), as the only stage."""
-        return [self.first(pixels).relu()]
+        """Return `pixels` (N, B, H, W), and features (N, D, H, W) as the only stage."""
+        return [pixels, self.first(pixels).relu()]
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return (N, D, H, W), or their mean (N, D) for whole images."""
