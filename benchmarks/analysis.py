@@ -78,11 +78,12 @@ def coverage(rows: RowFile, command: str, options: argparse.Namespace) -> None:
         if _has(rows, options, part="coverage", method="one_class_svm", seed=seed):
             continue
         start, load = time.perf_counter(), os.getloadavg()[0]
-        # Each shift falls on another site with every seed, so that no figure is that of one place.
-        test = list(told["test_sites"])
-        shifts = {test[(number + seed) % len(test)]: shift for number, shift in enumerate(told["test_shifts"])}
+        # One site under growing shifts, so that only the shift differs; another site with every seed.
+        site = told["test_sites"][seed % len(told["test_sites"])]
+        shifts = {f"{site}_shift_{shift:g}": shift for shift in told["test_shifts"]}
         with tempfile.TemporaryDirectory() as folder:
-            paths = _write_sites(Path(folder), seed, told["labelled"] | shifts, told)
+            paths = _write_sites(Path(folder), seed, told["labelled"], told)
+            paths += _write_sites(Path(folder), seed, shifts, told, site)
             found = measure_sites(
                 AnalyzeOptions(
                     inputs=paths,
@@ -228,9 +229,13 @@ def _landscape(seed: int, name: str, shift: float, told: dict[str, Any]) -> Land
     return Landscape(seed=seed, rows=told["rows"], cols=told["cols"], shift=shift, cloud_share=0.0, site=name)
 
 
-def _write_sites(folder: Path, seed: int, shifts: dict[str, float], told: dict[str, Any]) -> list[str]:
+def _write_sites(
+    folder: Path, seed: int, shifts: dict[str, float], told: dict[str, Any], site: str = ""
+) -> list[str]:
+    """Write scenes by name; all of one `site` where it is named, else each of the site of its name."""
     return [
-        str(write_scene(folder / f"{name}.tif", _landscape(seed, name, shift, told))) for name, shift in shifts.items()
+        str(write_scene(folder / f"{name}.tif", _landscape(seed, site or name, shift, told)))
+        for name, shift in shifts.items()
     ]
 
 

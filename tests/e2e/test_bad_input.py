@@ -443,7 +443,7 @@ def truncated_label_raster(folder: Path) -> Case:
 
 @case
 def method_unknown(folder: Path) -> Case:
-    return ["--method", "fixmach"], ("'fixmach'", "fixmatch, flexmatch", "did you mean 'fixmatch'?")
+    return ["--method", "fixmach"], ("'fixmach'", "fixmatch, fixmatch_jem, flexmatch", "did you mean 'fixmatch'?")
 
 
 @case

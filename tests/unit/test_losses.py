@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -361,9 +362,11 @@ def test_kmeans_of_hard_clusters_rebuilds_perfectly():
 
 
 def test_every_public_function_is_covered_here():
+    """Or, where only some methods use them, in the tests of those methods."""
     here = Path(__file__).parent
-    text = "".join(path.read_text() for path in here.glob("test_losses*.py"))
-    missing = [name for name in losses.__all__ if f"losses.{name}(" not in text and name != "is_labelled"]
+    text = "".join(path.read_text() for path in (*here.glob("test_losses*.py"), *here.glob("methods/test_*.py")))
+    public = [name for name in losses.__all__ if callable(getattr(losses, name))]
+    missing = [name for name in public if not re.search(rf"\b{name}\(", text) and name != "is_labelled"]
     assert not missing
 
 
@@ -391,3 +394,16 @@ def test_joined_views_match_their_twin(exponent: float) -> None:
     np.testing.assert_allclose(found.numpy(), twin, atol=1e-6)
     join = lambda a, b: losses.join_views(a, b, PRIOR, exponent)  # noqa: E731
     assert torch.autograd.gradcheck(join, (d["logits"].requires_grad_(), d["other"].requires_grad_()))
+
+
+def test_balancing_weights_are_one_over_the_known_positions_of_a_class() -> None:
+    labels = torch.tensor([[0, 0, 1], [2, 0, -1]])
+    known = torch.tensor([[True, True, True], [True, False, False]])
+    found = losses.balancing_weights(labels, known, torch.zeros(2, 3, 3))
+    assert found.tolist() == [[0.5, 0.5, 1.0], [1.0, 0.0, 0.0]]
+
+
+def test_several_labels_are_told_from_classes_by_their_kind() -> None:
+    assert losses.has_several(torch.zeros(2, 3))
+    assert not losses.has_several(torch.zeros(2, dtype=torch.int64))
+    assert not losses.has_several(None)

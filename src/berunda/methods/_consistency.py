@@ -92,7 +92,7 @@ def answers(
         guess = taught(method, step, weak)
     else:
         with torch.autocast(weak.device.type, torch.bfloat16):
-            guess = taught(method, step, weak).float()
+            guess = taught(method, step, weak).to(weak.dtype)
     return logits, guess
 
 

@@ -34,7 +34,8 @@ class HVAE(Method):
 
     Source: Hruska 2023, L_p and L_q; Kingma and Welling 2014 for what it is not (there is no reparametrisation).
     Deviations: sums over an image are divided by its valid pixels; unlabelled pixels of a labelled map take what q
-        draws; the generator's parameters inside q are held fast, as q's are while images are completed.
+        draws; the generator's parameters inside q are held fast, as q's are while images are completed; every class of
+        a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "hvae"

@@ -26,7 +26,8 @@ class JEM(EnergyMethod):
         section 4.2.
     Deviations: fewer chains are kept, which short trainings need; samples stay in the range of scaled pixels; of JEM++
         the inner steps, along a gradient that is held fast behind the first layer, are equal where that layer is linear
-        and so are made in one; optimizer and norms are the recipe's and the encoder's.
+        and so are made in one; optimizer and norms are the recipe's and the encoder's; every class of a batch counts
+        once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "jem"

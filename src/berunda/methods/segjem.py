@@ -20,7 +20,7 @@ class SegJEM(EnergyMethod):
     for samples, and count nowhere. Otherwise, and in what it costs, it is `jem`.
 
     Source: Castillo-Navarro 2022, eq. 4.15 to 4.19; Grathwohl et al. 2020 (JEM).
-    Deviations: those of `jem`.
+    Deviations: those of `jem`, `balance` among them.
     """
 
     name: ClassVar[str] = "segjem"

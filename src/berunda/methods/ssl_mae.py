@@ -37,7 +37,7 @@ class SslMae(Method):
 
     Source: Stoimchev et al. 2025 (SSL-MAE), IEEE JSTARS; He et al. 2022 (masked autoencoders).
     Deviations: no class token; positions are fixed sines; views are the project's weak ones; a raw weight stays within
-        0.01 to 0.99.
+        0.01 to 0.99; every class of a batch counts once in the supervised loss of single labels (`balance`).
     """
 
     name: ClassVar[str] = "ssl_mae"

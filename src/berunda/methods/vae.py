@@ -45,7 +45,8 @@ class VAE(Method):
     Costs about one and a half passes of every image, and no teacher.
 
     Source: Kingma and Welling 2014; Castillo-Navarro 2022, section 4.2 (baseline).
-    Deviations: the encoder is that of the classifier; the scale of the pixels' noise is learned, one a band.
+    Deviations: the encoder is that of the classifier; the scale of the pixels' noise is learned, one a band; every
+        class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "vae"
