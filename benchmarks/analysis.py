@@ -78,13 +78,11 @@ def coverage(rows: RowFile, command: str, options: argparse.Namespace) -> None:
         if _has(rows, options, part="coverage", method="one_class_svm", seed=seed):
             continue
         start, load = time.perf_counter(), os.getloadavg()[0]
-        # One site under growing shifts, so that only the shift differs; another site with every seed.
-        site = told["test_sites"][seed % len(told["test_sites"])]
-        names = (f"{word}_{site}" for word in ("same", "little", "more", "much", "all"))
-        shifts = dict(zip(names, told["test_shifts"], strict=True))
+        # Each shift falls on another site with every seed, so that no figure is that of one place.
+        test = list(told["test_sites"])
+        shifts = {test[(number + seed) % len(test)]: shift for number, shift in enumerate(told["test_shifts"])}
         with tempfile.TemporaryDirectory() as folder:
-            paths = _write_sites(Path(folder), seed, told["labelled"], told)
-            paths += _write_sites(Path(folder), seed, shifts, told, site)
+            paths = _write_sites(Path(folder), seed, told["labelled"] | shifts, told)
             found = measure_sites(
                 AnalyzeOptions(
                     inputs=paths,
@@ -230,25 +228,10 @@ def _landscape(seed: int, name: str, shift: float, told: dict[str, Any]) -> Land
     return Landscape(seed=seed, rows=told["rows"], cols=told["cols"], shift=shift, cloud_share=0.0, site=name)
 
 
-def _write_sites(
-    folder: Path, seed: int, shifts: dict[str, float], told: dict[str, Any], site: str = ""
-) -> list[str]:
-    """Write scenes by name, each of the site of its name.
-
-    Where a `site` is named all are of that one and stand east of each other: rasters of one place are bands of one scene.
-    """
-    import rasterio
-    from affine import Affine
-
-    paths = []
-    for number, (name, shift) in enumerate(shifts.items()):
-        path = write_scene(folder / f"{name}.tif", _landscape(seed, site or name, shift, told))
-        if site:
-            with rasterio.open(path, "r+") as file:
-                a, b, c, d, e, f = tuple(file.transform)[:6]
-                file.transform = Affine(a, b, c + 2 * number * told["cols"] * a, d, e, f)
-        paths.append(str(path))
-    return paths
+def _write_sites(folder: Path, seed: int, shifts: dict[str, float], told: dict[str, Any]) -> list[str]:
+    return [
+        str(write_scene(folder / f"{name}.tif", _landscape(seed, name, shift, told))) for name, shift in shifts.items()
+    ]
 
 
 def _truth_of(folder: Path, seed: int, shifts: dict[str, float], told: dict[str, Any]) -> dict[str, Path]:
