@@ -64,9 +64,7 @@ class MapConfig(Options):
 
     arguments: ClassVar[Mapping[str, str]] = {"scenes": "SCENE", "method_options": "--option"}
 
-    scenes: PathList = Field(
-        (), description="Raster files or folders: bands of one scene, or several scenes."
-    )
+    scenes: PathList = Field((), description="Raster files or folders: bands of one scene, or several scenes.")
     labels: PathText | None = Field(
         None,
         description="Polygons (GeoPackage, GeoJSON, shapefile) or a label raster.",
@@ -78,9 +76,7 @@ class MapConfig(Options):
         description="Classes to merge, rename or (nothing after the =) drop; classes not named stay.",
         json_schema_extra={"expected": "old=new pairs of class names", "metavar": "OLD=NEW,..."},
     )
-    bands: TextList | None = Field(
-        None, description="Bands to use, by name; or names for all bands, in order."
-    )
+    bands: TextList | None = Field(None, description="Bands to use, by name; or names for all bands, in order.")
     mask: PathText | None = Field(
         None,
         description="Raster whose non-zero pixels are left out, such as clouds.",
@@ -106,12 +102,8 @@ class MapConfig(Options):
         description="Hyper-parameters of the method that differ from their defaults.",
         json_schema_extra={"expected": "name=value pairs of a number, a text, true or false", "many": True},
     )
-    effort: Effort = Field(
-        "standard", description="Length of training: about 2, 6 or 30 minutes on two cores."
-    )
-    steps: int | None = Field(
-        None, ge=1, le=1_000_000, description="Training steps, instead of the effort's."
-    )
+    effort: Effort = Field("standard", description="Length of training: about 2, 6 or 30 minutes on two cores.")
+    steps: int | None = Field(None, ge=1, le=1_000_000, description="Training steps, instead of the effort's.")
     encoder: str = Field(
         "efficientnet_lite0",
         pattern=r"^[A-Za-z0-9_.-]{1,100}$",
@@ -130,12 +122,8 @@ class MapConfig(Options):
     )
     crop_px: int = Field(64, ge=32, le=1024, description="Side of a training image.", json_schema_extra=_PX)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")
-    compare: bool = Field(
-        False, description="Also train the random forest and the supervised net, for comparison."
-    )
-    refit: bool = Field(
-        False, description="Train again on all labels after the evaluation; the report says so."
-    )
+    compare: bool = Field(False, description="Also train the random forest and the supervised net, for comparison.")
+    refit: bool = Field(False, description="Train again on all labels after the evaluation; the report says so.")
 
     block_px: int | None = Field(
         None,
@@ -145,9 +133,7 @@ class MapConfig(Options):
         "until ten blocks hold labels.",
         json_schema_extra=_PX,
     )
-    test_share: float = Field(
-        0.3, ge=0.05, le=0.9, description="Share of the blocks that training never sees."
-    )
+    test_share: float = Field(0.3, ge=0.05, le=0.9, description="Share of the blocks that training never sees.")
     polygons_per_class: int | None = Field(
         None, ge=1, description="Train on this many polygons of each class; all if not given."
     )
@@ -165,9 +151,7 @@ class MapConfig(Options):
     dask: str | None = DASK
     device: str = DEVICE
     allow_remote: bool = Field(False, description="Let scenes be read over the network.")
-    synthetic: bool = Field(
-        False, description="Make a toy landscape with known truth instead of reading a scene."
-    )
+    synthetic: bool = Field(False, description="Make a toy landscape with known truth instead of reading a scene.")
 
     @classmethod
     def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
@@ -251,9 +235,7 @@ def _given_twice(data: Mapping[str, Any], flags: bool) -> list[str]:
         texts = [os.fspath(item) for item in items if isinstance(item, str | os.PathLike)]
         twice = sorted({text for text in texts if texts.count(text) > 1})
         if twice:
-            problems.append(
-                f"{MapConfig.spell(key, flags)}: found {', '.join(twice)} twice; keep one of them"
-            )
+            problems.append(f"{MapConfig.spell(key, flags)}: found {', '.join(twice)} twice; keep one of them")
     return problems
 
 

@@ -65,13 +65,9 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except ImportError as error:
-        return Finding(
-            name, "missing", str(error), "install Berunda again: pip install --force-reinstall berunda"
-        )
+        return Finding(name, "missing", str(error), "install Berunda again: pip install --force-reinstall berunda")
     except (BerundaError, OSError) as error:
-        return Finding(
-            name, "missing", str(error), "install Berunda again: pip install --force-reinstall berunda"
-        )
+        return Finding(name, "missing", str(error), "install Berunda again: pip install --force-reinstall berunda")
 
 
 def _python() -> Finding:
@@ -97,9 +93,7 @@ def _raster_drivers() -> Finding:
     with rasterio.Env() as environment:
         drivers = environment.drivers()
     missing = [name for name in RASTER_DRIVERS if name not in drivers]
-    return _drivers(
-        "raster drivers", f"GDAL {rasterio.__gdal_version__}", RASTER_DRIVERS, missing, "rasterio"
-    )
+    return _drivers("raster drivers", f"GDAL {rasterio.__gdal_version__}", RASTER_DRIVERS, missing, "rasterio")
 
 
 def _vector_drivers() -> Finding:
@@ -125,9 +119,7 @@ def _drivers(name: str, version: str, wanted: tuple[str, ...], missing: list[str
 def _weights() -> Finding:
     from berunda.models.encoders import DEFAULT_ENCODER, packaged_weights
 
-    return Finding(
-        "packaged weights", "ok", f"{DEFAULT_ENCODER}, {len(packaged_weights())} tensors, sha256 verified"
-    )
+    return Finding("packaged weights", "ok", f"{DEFAULT_ENCODER}, {len(packaged_weights())} tensors, sha256 verified")
 
 
 def _space(name: str, folder: Path, variable: str) -> Finding:
@@ -146,12 +138,8 @@ def _benchmark_data() -> Finding:
     if not folder:
         return Finding("BERUNDA_DATA", "optional", "not set; only benchmarks and some tests look there")
     if not Path(folder).is_dir():
-        return Finding(
-            "BERUNDA_DATA", "missing", f"{folder}, no such folder", "correct or unset BERUNDA_DATA"
-        )
-    return Finding(
-        "BERUNDA_DATA", "ok", f"{folder}, {sum(path.is_dir() for path in Path(folder).iterdir())} data sets"
-    )
+        return Finding("BERUNDA_DATA", "missing", f"{folder}, no such folder", "correct or unset BERUNDA_DATA")
+    return Finding("BERUNDA_DATA", "ok", f"{folder}, {sum(path.is_dir() for path in Path(folder).iterdir())} data sets")
 
 
 def _extra(name: str, purpose: str) -> Finding:

@@ -170,9 +170,7 @@ class Options(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _all_problems_at_once(
-        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
-    ) -> Self:
+    def _all_problems_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         if isinstance(data, cls):
             return data
         context = info.context or {}

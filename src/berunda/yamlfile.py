@@ -38,9 +38,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(
-            f"{path}: configuration cannot be read: {reason}; give the path of a YAML file"
-        ) from error
+        raise ConfigError(f"{path}: configuration cannot be read: {reason}; give the path of a YAML file") from error
     if len(content) > MAX_BYTES:
         raise SecurityError(
             f"{path}: configuration refused: found more than {MAX_BYTES} bytes, expected about 2000; "
@@ -66,9 +64,7 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(
-            f"{where}: {line}not YAML: {error.problem or error.context}; correct that line"
-        ) from error
+        raise ConfigError(f"{where}: {line}not YAML: {error.problem or error.context}; correct that line") from error
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{where}: not YAML: {reason}; correct the value") from error
@@ -86,9 +82,7 @@ def _refuse_what_is_not_plain(text: str, where: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise SecurityError(
-                f"{where}: line {line}: anchors and aliases (& and *) are refused; write the value out"
-            )
+            raise SecurityError(f"{where}: line {line}: anchors and aliases (& and *) are refused; write the value out")
         tag = getattr(event, "tag", None)
         if tag is not None:
             raise SecurityError(f"{where}: line {line}: the tag {tag!r} is refused; write a plain value")

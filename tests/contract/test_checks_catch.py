@@ -79,9 +79,7 @@ class Attaches(Sound):
 class IgnoresValidity(Sound):
     def loss(self, net, extra, batch, step, rng):
         images = batch.labelled["weak"]
-        return Loss(
-            supervised_loss(net(images.pixels), images.labels.clamp(min=0), torch.ones_like(images.valid)), {}
-        )
+        return Loss(supervised_loss(net(images.pixels), images.labels.clamp(min=0), torch.ones_like(images.valid)), {})
 
 
 class Divides(Sound):

@@ -242,8 +242,17 @@ def declares_149_gib(folder: Path) -> Case:
     path = folder / "scene.tif"
     options: dict[str, Any] = {"tiled": True, "blockxsize": 4096, "blockysize": 4096, "SPARSE_OK": True}
     with rasterio.open(
-        path, "w", driver="GTiff", width=400_000, height=400_000, count=1, dtype="uint8", crs="EPSG:32633",
-        transform=NORTH_UP, compress="deflate", **options
+        path,
+        "w",
+        driver="GTiff",
+        width=400_000,
+        height=400_000,
+        count=1,
+        dtype="uint8",
+        crs="EPSG:32633",
+        transform=NORTH_UP,
+        compress="deflate",
+        **options,
     ):
         pass
     return [path], ("scene.tif", "GiB")

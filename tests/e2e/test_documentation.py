@@ -22,9 +22,7 @@ MAKE = {"demo", "test", "test-all", "lint", "bench", "docs"}
 def blocks(text: str) -> list[str]:
     """Return the lines of all fenced blocks without a language, and all inline code."""
     fenced = re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, flags=re.S)
-    return [line.strip() for block in fenced for line in block.splitlines()] + re.findall(
-        r"`([^`\n]+)`", text
-    )
+    return [line.strip() for block in fenced for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", text)
 
 
 def commands(word: str) -> list[tuple[str, str]]:
@@ -107,9 +105,7 @@ def test_links_inside_the_project_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("script", ["docs/import_graph.py", "docs/pages.py", "benchmarks/figures.py"])
 def test_generated_parts_are_current(script: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), "--check"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, str(ROOT / script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}{done.stderr} run `make docs`"
 
 
@@ -127,9 +123,7 @@ def test_python_in_pages_compiles_and_names_what_there_is(page: str) -> None:
 
 
 def test_no_text_names_a_package_registry() -> None:
-    hosts = re.compile(
-        r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|--(extra-)?index-url|--find-links"
-    )
+    hosts = re.compile(r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|--(extra-)?index-url|--find-links")
     paths = [*PAGES, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / ".ci" / "run"]
     paths += sorted((ROOT / "src").rglob("*.py"))
     assert [str(path) for path in paths if hosts.search(path.read_text(encoding="utf-8"))] == []

@@ -46,9 +46,7 @@ def test_faults_stop_the_run_at_once(kind: str, named: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["nan", "gradient", "huge"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_late_looks_still_block_the_update(
-    kind: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_looks_still_block_the_update(kind: str, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at every 10 steps only: the device itself must refuse the updates of steps 33 to 39."""
     seen: dict[int, list[torch.Tensor]] = {}
     look = Monitor.look

@@ -53,27 +53,21 @@ def toy_bundle(
         training=Training(seed=0, steps=3),
         versions=current_versions(),
     )
-    return Bundle(
-        manifest, make_tensors(make_method("supervised", {}), net, torch.nn.Module(), distance.as_arrays())
-    )
+    return Bundle(manifest, make_tensors(make_method("supervised", {}), net, torch.nn.Module(), distance.as_arrays()))
 
 
 def toy_pixels(rows: int, cols: int, *, n_bands: int = 3, seed: int = 0, holes: bool = True) -> np.ndarray:
     """Return uint16 (B, rows, cols) of 1 to 1300; 0 in a stripe and some spots when `holes`."""
     draw = np.random.default_rng(seed)
     coarse = draw.integers(100, 1100, (n_bands, -(-rows // 8), -(-cols // 8)))
-    pixels = np.kron(coarse, np.ones((1, 8, 8)))[:, :rows, :cols] + draw.integers(
-        0, 200, (n_bands, rows, cols)
-    )
+    pixels = np.kron(coarse, np.ones((1, 8, 8)))[:, :rows, :cols] + draw.integers(0, 200, (n_bands, rows, cols))
     if holes:
         pixels[:, rows // 3 : rows // 2, : cols // 2] = 0
         pixels[:, draw.random((rows, cols)) < 0.01] = 0
     return pixels.astype(np.uint16)
 
 
-def write_raster(
-    path: Path, pixels: np.ndarray, *, nodata: float | None = 0, names: tuple[str, ...] = ()
-) -> Path:
+def write_raster(path: Path, pixels: np.ndarray, *, nodata: float | None = 0, names: tuple[str, ...] = ()) -> Path:
     """Write (B, rows, cols) as a tiled GeoTIFF of 10 m pixels in EPSG:32633."""
     n_bands, rows, cols = pixels.shape
     profile = {

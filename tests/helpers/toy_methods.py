@@ -62,7 +62,6 @@ class TaskSource(ToySource):
         labels = share.argmax(1) if self.task == "scene" else (share > 1 / 3).float()
         return RawImages(images.pixels, images.valid, labels, images.index)
 
-
     def every(self, stream: Literal["labelled", "unlabelled"], n: int) -> Iterator[RawImages]:
         """Yield the images of a stream, `N_LISTED` of them."""
         draw = self.labelled if stream == "labelled" else self.unlabelled

@@ -139,9 +139,7 @@ class ToySource:
         images = self._draw(rng, "labelled", n)
         truth = images.pixels[:, :3].argmax(1)
         shown = torch.rand(truth.shape, generator=rng.torch("shown")) < self.labelled_share
-        return RawImages(
-            images.pixels, images.valid, torch.where(shown & images.valid, truth, -1), images.index
-        )
+        return RawImages(images.pixels, images.valid, torch.where(shown & images.valid, truth, -1), images.index)
 
     def unlabelled(self, rng: Randomness, n: int) -> RawImages:
         return self._draw(rng, "unlabelled", n)
@@ -180,9 +178,7 @@ def train_in(
     torch.set_num_threads(1)
     try:
         return digest(
-            train(
-                Toy(staged=staged), SPEC, ToySource(pause_s=pause_s), config, folder=folder, progress=progress
-            )
+            train(Toy(staged=staged), SPEC, ToySource(pause_s=pause_s), config, folder=folder, progress=progress)
         )
     finally:
         torch.set_num_threads(n_threads)

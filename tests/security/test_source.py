@@ -86,9 +86,7 @@ def test_the_source_is_free_of_banned_calls() -> None:
 
 def test_the_one_exception_reads_weights_only() -> None:
     tree = ast.parse((SOURCE / "models" / "encoders.py").read_text(encoding="utf-8"))
-    calls = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and dotted(node.func) == "torch.load"
-    ]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and dotted(node.func) == "torch.load"]
     assert len(calls) == 1
     keywords = {keyword.arg: keyword.value for keyword in calls[0].keywords}
     assert isinstance(keywords["weights_only"], ast.Constant)

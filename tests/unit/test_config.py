@@ -40,9 +40,7 @@ def test_every_option_is_described_and_says_what_it_expects() -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        MapConfig(
-            crop=1, seed=-1, effort="slow", test_share=float("nan"), method="os.system", mask=" ", steps=2.5
-        )
+        MapConfig(crop=1, seed=-1, effort="slow", test_share=float("nan"), method="os.system", mask=" ", steps=2.5)
     lines = str(caught.value).splitlines()
     assert lines[0] == "9 options are wrong:"
     for word in ("'crop_px'", "seed", "effort", "test_share", "method", "mask", "steps", "scenes", "labels"):
@@ -222,9 +220,7 @@ def test_parse_value() -> None:
 
 
 def test_importing_the_configuration_is_cheap() -> None:
-    code = (
-        "import berunda.config, sys; print([m for m in ('torch', 'rasterio', 'numpy') if m in sys.modules])"
-    )
+    code = "import berunda.config, sys; print([m for m in ('torch', 'rasterio', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -47,9 +47,7 @@ def test_a_driver_that_is_missing() -> None:
     assert "rasterio" in found.advice
 
 
-@pytest.mark.parametrize(
-    "error", [ImportError("No module named 'torch'"), ConfigError("weights"), OSError("disk")]
-)
+@pytest.mark.parametrize("error", [ImportError("No module named 'torch'"), ConfigError("weights"), OSError("disk")])
 def test_a_look_that_fails_is_a_finding(error: Exception) -> None:
     def look() -> doctor.Finding:
         raise error

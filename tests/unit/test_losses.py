@@ -54,11 +54,7 @@ def np_kmeans(x, y, valid):
         inside = valid[n]
         for k in range(y.shape[1]):
             mass = y[n, k][inside].sum()
-            centre = (
-                (x[n][:, inside] * y[n, k][inside]).sum(axis=1) / mass
-                if mass > 1e-6
-                else np.zeros(x.shape[1])
-            )
+            centre = (x[n][:, inside] * y[n, k][inside]).sum(axis=1) / mass if mass > 1e-6 else np.zeros(x.shape[1])
             rebuilt[n] += centre[:, None, None] * y[n, k]
     return np_mean(np.abs(x - rebuilt), valid[:, None]), np_mean((y * (1 - y)).sum(axis=1), valid)
 
@@ -286,9 +282,7 @@ def test_align_distribution_agrees_with_its_twin():
     target, current = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
     scaled = p * (target / current)[None, :, None, None]
     expected = scaled / scaled.sum(1, keepdims=True)
-    found = losses.align_distribution(
-        torch.from_numpy(p), torch.from_numpy(target), torch.from_numpy(current)
-    )
+    found = losses.align_distribution(torch.from_numpy(p), torch.from_numpy(target), torch.from_numpy(current))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
     same = losses.align_distribution(torch.from_numpy(p), torch.from_numpy(target), torch.from_numpy(target))
     np.testing.assert_allclose(same.numpy(), p, atol=1e-9)

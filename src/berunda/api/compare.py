@@ -67,9 +67,7 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def net_result(
-    fitted: Fitted, prepared: Prepared, test: PixelTable, name: str, image_passes: float
-) -> Result:
+def net_result(fitted: Fitted, prepared: Prepared, test: PixelTable, name: str, image_passes: float) -> Result:
     """Return what a trained net reaches on the test pixels."""
     ood = fitted.bundle.manifest.ood
     threshold = None if ood is None else ood.threshold
@@ -125,15 +123,11 @@ def supervised_result(
 
     equal = supervised_settings(settings, method)
     supervised = make_method("supervised", {})
-    fitted = fit(
-        supervised, prepared, source, table, config, equal, folder=folder, has_ood=False, progress=progress
-    )
+    fitted = fit(supervised, prepared, source, table, config, equal, folder=folder, has_ood=False, progress=progress)
     return net_result(fitted, prepared, table.of(TEST), "supervised", float(equal.steps * equal.n_labelled))
 
 
-def comparison_row(
-    result: Result, prepared: Prepared, config: MapConfig, *, suite: str = "map"
-) -> dict[str, Any]:
+def comparison_row(result: Result, prepared: Prepared, config: MapConfig, *, suite: str = "map") -> dict[str, Any]:
     """Return the result as a row of the benchmark protocol."""
     names = prepared.labels.class_names
     scores = score(result.confusion, names)

@@ -55,9 +55,7 @@ def synthetic_config(folder: Path, config: MapConfig, *, writes: bool = True) ->
     )
 
 
-def demo(
-    out: Path | str, *, seed: int = 0, synthetic: bool = False, progress: Progress | None = None
-) -> MapOutcome:
+def demo(out: Path | str, *, seed: int = 0, synthetic: bool = False, progress: Progress | None = None) -> MapOutcome:
     """Run the demo to the end; it fetches 5 MB on the first call and says so before.
 
     Args:

@@ -179,9 +179,7 @@ def _labelled_windows(prepared: Prepared, scene: Scene) -> list[Window]:
     return [w for w in scene.grid.tiles(_BLOCK_PX) if len(prepared.labels.touching(scene.grid, w))]
 
 
-def _by_lattice_window(
-    lattice: Lattice, table: PixelTable, rows: np.ndarray
-) -> Iterator[tuple[Window, np.ndarray]]:
+def _by_lattice_window(lattice: Lattice, table: PixelTable, rows: np.ndarray) -> Iterator[tuple[Window, np.ndarray]]:
     """Yield each lattice window that holds rows of the table, with those rows."""
     if not len(rows):
         return

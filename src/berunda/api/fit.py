@@ -240,6 +240,4 @@ def _used_labels(prepared: Prepared) -> tuple[Origin, ...]:
     """Return every polygon that the model or its calibration has seen, by fingerprint."""
     used = np.flatnonzero(np.isin(prepared.split.part, (TRAIN, CALIBRATION)))
     name = Path(prepared.labels.source).name
-    return tuple(
-        Origin(name=f"{name}, polygon {i}", fingerprint=prepared.labels.fingerprints[i]) for i in used
-    )
+    return tuple(Origin(name=f"{name}, polygon {i}", fingerprint=prepared.labels.fingerprints[i]) for i in used)

@@ -185,9 +185,7 @@ def _read(predictor: ScenePredictor, patch: PatchFile, bands: Sequence[str] | No
     return _Image(shown, (pixels.shape[1], pixels.shape[2]), sample[:, :: max(1, sample.shape[1] // _PER_IMAGE)])
 
 
-def with_bands(
-    wanted: Sequence[str], patch: PatchFile, decoded: Decoded, bands: Sequence[str] | None
-) -> np.ndarray:
+def with_bands(wanted: Sequence[str], patch: PatchFile, decoded: Decoded, bands: Sequence[str] | None) -> np.ndarray:
     """Return an image's pixels with the model's bands in the model's order.
 
     Args:
@@ -201,9 +199,7 @@ def with_bands(
     """
     names = tuple(bands) if bands is not None else decoded.bands
     if len(names) != len(decoded.pixels):
-        raise DataError(
-            f"{patch.path}: {len(decoded.pixels)} bands found, --bands names {len(names)}; name all"
-        )
+        raise DataError(f"{patch.path}: {len(decoded.pixels)} bands found, --bands names {len(names)}; name all")
     missing = [name for name in wanted if name not in names]
     if missing:
         raise DataError(

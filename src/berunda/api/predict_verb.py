@@ -115,9 +115,7 @@ def predict(
     if settings.skip_broken:
         raise ConfigError("--skip-broken is for images; of a scene, what cannot be read is left out and told")
     with ExitStack() as held:
-        opened = open_scenes(
-            list(scenes), bands=settings.bands, mask=settings.mask, allow_remote=settings.allow_remote
-        )
+        opened = open_scenes(list(scenes), bands=settings.bands, mask=settings.mask, allow_remote=settings.allow_remote)
         for scene in opened:
             held.enter_context(scene)
         results = map_scenes(

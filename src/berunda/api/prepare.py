@@ -60,9 +60,7 @@ def prepare(config: MapConfig) -> Prepared:
         GeoError, DataError, ConfigError, SecurityError: the input is wrong; the message says what and where.
     """
     scenes = tuple(
-        open_scenes(
-            list(config.scenes), bands=config.bands, mask=config.mask, allow_remote=config.allow_remote
-        )
+        open_scenes(list(config.scenes), bands=config.bands, mask=config.mask, allow_remote=config.allow_remote)
     )
     _check_alike(scenes)
     if config.labels is None:
@@ -129,9 +127,7 @@ def _check_alike(scenes: Sequence[Scene]) -> None:
             )
 
 
-def _without_ruled_out(
-    text: str, scenes: Sequence[Scene], labels: Labels
-) -> tuple[Labels, np.ndarray, list[str]]:
+def _without_ruled_out(text: str, scenes: Sequence[Scene], labels: Labels) -> tuple[Labels, np.ndarray, list[str]]:
     """Return the labels without the classes that a rule leaves nothing of, what else it leaves out, and warnings.
 
     Args:

@@ -135,9 +135,7 @@ def estimate_area(
     names = tuple(class_names)
     _check(matrix, area_ha, names, design)
     n_rows = matrix.sum(1)
-    sample = _Sample(
-        matrix.astype(np.float64), area_ha / area_ha.sum(), n_rows.astype(np.float64), area_ha > 0
-    )
+    sample = _Sample(matrix.astype(np.float64), area_ha / area_ha.sum(), n_rows.astype(np.float64), area_ha > 0)
     thin = [n for n, count, area in zip(names, n_rows, area_ha, strict=True) if area > 0 and count < 2]
     if thin and design == "stratified":
         raise DataError(
@@ -167,8 +165,7 @@ def _check(matrix: npt.NDArray[np.int64], area_ha: FloatArray, names: tuple[str,
     n = len(names)
     if matrix.shape != (n, n) or area_ha.shape != (n,):
         raise DataError(
-            f"counts of shape {matrix.shape} and areas of shape {area_ha.shape} found, "
-            f"expected ({n}, {n}) and ({n},)"
+            f"counts of shape {matrix.shape} and areas of shape {area_ha.shape} found, expected ({n}, {n}) and ({n},)"
         )
     if design not in ("stratified", "random"):
         raise DataError(f"design '{design}' found, expected 'stratified' or 'random'")
@@ -184,23 +181,17 @@ def _check(matrix: npt.NDArray[np.int64], area_ha: FloatArray, names: tuple[str,
         raise DataError(f"{matrix.sum()} usable reference points found, expected at least 2")
 
 
-_Result = tuple[
-    FloatArray, Estimate, tuple[Estimate | None, ...], tuple[Estimate | None, ...], tuple[Estimate, ...]
-]
+_Result = tuple[FloatArray, Estimate, tuple[Estimate | None, ...], tuple[Estimate | None, ...], tuple[Estimate, ...]]
 
 
 def _stratified(sample: _Sample) -> _Result:
     weights, n_rows, exists = sample.weights, sample.n_rows, sample.exists
-    shares = np.divide(
-        sample.counts, n_rows[:, None], out=np.zeros_like(sample.counts), where=exists[:, None]
-    )
+    shares = np.divide(sample.counts, n_rows[:, None], out=np.zeros_like(sample.counts), where=exists[:, None])
     spread = np.where(exists, n_rows - 1, 1.0)
     proportions = weights[:, None] * shares  # eq. 4
     users = np.diagonal(shares)
     users_variance = users * (1 - users) / spread  # eq. 6
-    oa = Estimate(
-        float(np.trace(proportions)), float(np.sqrt((weights**2 * users_variance).sum()))
-    )  # eq. 1, 5
+    oa = Estimate(float(np.trace(proportions)), float(np.sqrt((weights**2 * users_variance).sum())))  # eq. 1, 5
     cell_variance = shares * (1 - shares) / spread[:, None]
     area_variance = (weights[:, None] ** 2 * cell_variance).sum(0)  # eq. 10
     column = proportions.sum(0)  # eq. 9

@@ -49,9 +49,7 @@ def _agreement_figures(data: ReportData) -> list[dict[str, str]]:
     n = f"{data.intervals.n_groups:,} {data.intervals.unit}"
     pixels = f"{data.scores.n_pixels:,} pixels compared"
     return [
-        _tile(
-            "Overall agreement", percent(data.scores.oa), percent_range(data.intervals.oa), "of the pixels"
-        ),
+        _tile("Overall agreement", percent(data.scores.oa), percent_range(data.intervals.oa), "of the pixels"),
         _tile("Mean IoU", percent(data.scores.miou), percent_range(data.intervals.miou), "mean over classes"),
         _tile("Reference", n, "", pixels),
     ]

@@ -101,10 +101,7 @@ class CalibrationFigures:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        whole = {
-            name: getattr(self, name)
-            for name in ("n_pixels", "n_bins", "ece", "classwise_ece", "brier", "nll")
-        }
+        whole = {name: getattr(self, name) for name in ("n_pixels", "n_bins", "ece", "classwise_ece", "brier", "nll")}
         return {**whole, "reliability": self.reliability.as_rows()}
 
 
@@ -145,9 +142,7 @@ def fit_temperature(
     keep = labels_N >= 0
     group_N = np.arange(labels_N.size) if groups is None else np.asarray(groups).reshape(-1)
     if group_N.shape != labels_N.shape:
-        raise DataError(
-            f"groups has {group_N.size} entries, expected {labels_N.size}, one for each labelled pixel"
-        )
+        raise DataError(f"groups has {group_N.size} entries, expected {labels_N.size}, one for each labelled pixel")
     logits_NC, labels_N = logits_NC[keep], labels_N[keep]
     n_groups = int(np.unique(group_N[keep]).size)
     problem = _too_little(labels_N, n_groups) if of == "pixels" else _too_few_images(labels_N)
@@ -201,9 +196,7 @@ def _checked(logits: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, 
     logits_NC = np.asarray(logits, dtype=np.float64)
     labels_N = np.asarray(labels).reshape(-1).astype(np.int64)
     if logits_NC.ndim != 2 or len(logits_NC) != labels_N.size:
-        raise DataError(
-            f"logits of shape {logits_NC.shape} and {labels_N.size} labels found, expected (n, C) and n"
-        )
+        raise DataError(f"logits of shape {logits_NC.shape} and {labels_N.size} labels found, expected (n, C) and n")
     if labels_N.max(initial=-1) >= logits_NC.shape[1]:
         raise DataError(f"label {labels_N.max()} found, expected 0 to {logits_NC.shape[1] - 1}")
     if not np.isfinite(logits_NC[labels_N >= 0]).all():
@@ -226,9 +219,7 @@ def brier_score(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float((residual**2).sum(1).mean())
 
 
-def reliability_table(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = 15
-) -> ReliabilityTable:
+def reliability_table(probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = 15) -> ReliabilityTable:
     """Bin pixels by their confidence and compare it with the share that is right.
 
     Args:
@@ -264,9 +255,7 @@ def table_error(table: ReliabilityTable) -> float:
     return float((gap * table.count[used]).sum() / table.count.sum())
 
 
-def expected_calibration_error(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = 15
-) -> float:
+def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = 15) -> float:
     """Return the ECE: the mean gap between confidence and accuracy over equal-width bins, 0 (best) to 1.
 
     Args and Raises as in `reliability_table`.
@@ -274,9 +263,7 @@ def expected_calibration_error(
     return table_error(reliability_table(probabilities, labels, n_bins))
 
 
-def classwise_calibration_error(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = 15
-) -> float:
+def classwise_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, n_bins: int = 15) -> float:
     """Return the class-wise ECE: the ECE of each class's own probability, averaged over the classes.
 
     Args and Raises as in `reliability_table`. Classes absent from the labels count too: their probability
@@ -287,9 +274,7 @@ def classwise_calibration_error(
     return float(np.mean(errors))
 
 
-def _labelled(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _labelled(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     probs_NC, labels_N = _checked(probabilities, labels)
     keep = labels_N >= 0
     if not keep.any():
@@ -321,8 +306,6 @@ def calibration_figures(
         ece=expected_calibration_error(probs_NC, labels_N, n_bins),
         classwise_ece=classwise_calibration_error(probs_NC, labels_N, n_bins),
         brier=brier_score(probs_NC, labels_N),
-        nll=_nll_at(
-            np.asarray(logits, np.float64)[np.asarray(labels).reshape(-1) >= 0], labels_N, temperature
-        ),
+        nll=_nll_at(np.asarray(logits, np.float64)[np.asarray(labels).reshape(-1) >= 0], labels_N, temperature),
         reliability=reliability_table(probs_NC, labels_N, n_bins),
     )

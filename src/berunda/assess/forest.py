@@ -45,13 +45,9 @@ class PixelForest:
 
         present = np.unique(classes)
         if len(present) < 2:
-            raise DataError(
-                f"the forest needs pixels of at least 2 classes, found classes {present.tolist()}"
-            )
+            raise DataError(f"the forest needs pixels of at least 2 classes, found classes {present.tolist()}")
         rng = Randomness(self.seed).numpy("forest")
-        kept = np.concatenate(
-            [rng.permutation(np.flatnonzero(classes == c))[:MAX_PIXELS_PER_CLASS] for c in present]
-        )
+        kept = np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:MAX_PIXELS_PER_CLASS] for c in present])
         self._forest = RandomForestClassifier(
             n_estimators=N_TREES, random_state=key_of(self.seed, "forest") % 2**31, n_jobs=self.n_jobs
         )

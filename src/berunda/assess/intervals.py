@@ -160,9 +160,7 @@ def paired_bootstrap(
     whole = {k: _interval(all_a[k] - all_b[k], drawn_a[k] - drawn_b[k], n, level) for k in WHOLE}
     gap = drawn_a["iou"] - drawn_b["iou"]
     n_support = (counts_a.sum(2) > 0).sum(0)
-    iou = tuple(
-        _interval((all_a["iou"] - all_b["iou"])[c], gap[:, c], int(m), level) for c, m in enumerate(n_support)
-    )
+    iou = tuple(_interval((all_a["iou"] - all_b["iou"])[c], gap[:, c], int(m), level) for c, m in enumerate(n_support))
     return ScoreDifferences(unit=unit, n_groups=n, level=level, iou=iou, **whole)
 
 

@@ -57,15 +57,12 @@ class Scores:
             "n_pixels": self.n_pixels,
             "absent_classes": list(self.absent),
             "classes": {
-                name: {field: getattr(self, field)[i] for field in each}
-                for i, name in enumerate(self.class_names)
+                name: {field: getattr(self, field)[i] for field in each} for i, name in enumerate(self.class_names)
             },
         }
 
 
-def confusion_matrix(
-    truth: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int, *, first_id: int = 0
-) -> IntArray:
+def confusion_matrix(truth: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int, *, first_id: int = 0) -> IntArray:
     """Count pixels by true class (rows) and predicted class (columns).
 
     Args:
@@ -119,9 +116,7 @@ def grouped_confusion(
     group_n = np.asarray(groups).reshape(-1)
     _check_ids(true_n, predicted_n, n_classes)
     if group_n.shape != true_n.shape:
-        raise DataError(
-            f"groups has {group_n.size} entries, expected one for each of the {true_n.size} pixels"
-        )
+        raise DataError(f"groups has {group_n.size} entries, expected one for each of the {true_n.size} pixels")
     keep = (true_n >= 0) & (predicted_n >= 0)
     values, index = np.unique(group_n[keep], return_inverse=True)
     n_cells = n_classes * n_classes
@@ -136,14 +131,11 @@ def _ids(values: npt.ArrayLike, first_id: int) -> IntArray:
 def _check_ids(true_n: IntArray, predicted_n: IntArray, n_classes: int) -> None:
     if true_n.shape != predicted_n.shape:
         raise DataError(
-            f"truth has {true_n.size} pixels and the prediction {predicted_n.size}; "
-            "expected the same pixels in both"
+            f"truth has {true_n.size} pixels and the prediction {predicted_n.size}; expected the same pixels in both"
         )
     largest = max(true_n.max(initial=-1), predicted_n.max(initial=-1))
     if largest >= n_classes:
-        raise DataError(
-            f"class index {largest} found, expected at most {n_classes - 1} for {n_classes} classes"
-        )
+        raise DataError(f"class index {largest} found, expected at most {n_classes - 1} for {n_classes} classes")
 
 
 def class_scores(matrices: npt.ArrayLike) -> dict[str, FloatArray]:

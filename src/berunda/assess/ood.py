@@ -110,9 +110,7 @@ class FeatureDistance:
         given = np.asarray(features)
         n_features = self.whitening.shape[0]
         if given.shape[-1] != n_features:
-            raise DataError(
-                f"features of length {given.shape[-1]} found, the distance was fitted on {n_features}"
-            )
+            raise DataError(f"features of length {given.shape[-1]} found, the distance was fitted on {n_features}")
         rows = given.reshape(-1, n_features)
         out = np.empty(len(rows), np.float32)
         chunk = np.zeros((CHUNK_ROWS, n_features))
@@ -147,18 +145,11 @@ class FeatureDistance:
         names = ("ood_whitening", "ood_targets", "ood_settings")
         missing = [name for name in names if name not in arrays]
         if missing:
-            raise CheckpointError(
-                f"the bundle's distance layer lacks {', '.join(missing)}; map the scene again"
-            )
+            raise CheckpointError(f"the bundle's distance layer lacks {', '.join(missing)}; map the scene again")
         whitening, targets = (np.asarray(arrays[n], dtype=np.float64) for n in names[:2])
         settings = np.asarray(arrays["ood_settings"]).reshape(-1)
         fits = whitening.ndim == 2 and targets.ndim == 2 and whitening.shape == (targets.shape[1],) * 2
-        if (
-            not fits
-            or settings.size != 2
-            or not 0 <= settings[0] < len(KINDS)
-            or not 1 <= settings[1] <= len(targets)
-        ):
+        if not fits or settings.size != 2 or not 0 <= settings[0] < len(KINDS) or not 1 <= settings[1] <= len(targets):
             raise CheckpointError(
                 f"the bundle's distance layer has shapes {whitening.shape}, {targets.shape} and settings "
                 f"{settings.tolist()}, expected (D, D), (K, D) and [kind, k]; map the scene again"
@@ -177,9 +168,7 @@ def _labelled(features: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArra
     if not keep.any():
         raise DataError("no labelled pixel found, expected at least one to fit the feature distance on")
     if not np.isfinite(features_ND[keep]).all():
-        raise DataError(
-            "features of labelled pixels are not all finite; fit the distance on valid pixels only"
-        )
+        raise DataError("features of labelled pixels are not all finite; fit the distance on valid pixels only")
     return features_ND[keep], labels_N[keep]
 
 

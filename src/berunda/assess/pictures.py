@@ -79,9 +79,7 @@ def ood_limits(distance: npt.NDArray[np.floating[Any]], threshold: float) -> tup
     return threshold, max(top, threshold * 1.25, threshold + 1e-6)
 
 
-def color_ood(
-    distance: npt.NDArray[np.floating[Any]], threshold: float, backdrop: Picture | None = None
-) -> Picture:
+def color_ood(distance: npt.NDArray[np.floating[Any]], threshold: float, backdrop: Picture | None = None) -> Picture:
     """Color the pixels beyond the threshold, the further the darker, over a pale grey picture of the scene.
 
     Args:

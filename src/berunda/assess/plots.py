@@ -116,9 +116,7 @@ def figure_png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 @styled
-def reliability_diagram(
-    before: CalibrationFigures | None, after: CalibrationFigures, unit: str = "pixels"
-) -> Figure:
+def reliability_diagram(before: CalibrationFigures | None, after: CalibrationFigures, unit: str = "pixels") -> Figure:
     """Draw accuracy against confidence, before and after calibration, with the pixels (`unit`) of each bin below."""
     figure, axes = new_figure(4.8, 4.9, nrows=2, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
     top, bottom = axes[:, 0]
@@ -155,9 +153,7 @@ def percent(value: float, _: object = None) -> str:
 
 
 @styled
-def confusion_heat(
-    matrix: npt.ArrayLike, class_names: Sequence[str], *, predicted: str = "on the map"
-) -> Figure:
+def confusion_heat(matrix: npt.ArrayLike, class_names: Sequence[str], *, predicted: str = "on the map") -> Figure:
     """Draw a confusion matrix; each row (true class) is shown in percent of its pixels or images.
 
     Args:
@@ -217,18 +213,14 @@ def class_bars(scores: Scores, intervals: ScoreIntervals | None, colors: Sequenc
 
 
 def _whisker(ax: Axes, position: float, interval: Interval) -> float:
-    ax.plot(
-        [interval.low, interval.high], [position, position], color=INK, linewidth=1.4, solid_capstyle="butt"
-    )
+    ax.plot([interval.low, interval.high], [position, position], color=INK, linewidth=1.4, solid_capstyle="butt")
     for x in (interval.low, interval.high):
         ax.plot([x, x], [position - 0.13, position + 0.13], color=INK, linewidth=1.4)
     return interval.high
 
 
 @styled
-def comparison_dots(
-    values: Mapping[str, Sequence[float]], label: str, highlight: str | None = None
-) -> Figure:
+def comparison_dots(values: Mapping[str, Sequence[float]], label: str, highlight: str | None = None) -> Figure:
     """Draw one row per method: a dot for each seed, a bar for the mean.
 
     Args:
@@ -255,9 +247,7 @@ def comparison_dots(
         )
         if len(runs) > 1:
             ax.plot([mean, mean], [i - 0.24, i + 0.24], color=color, linewidth=2.6, zorder=3)
-        ax.annotate(
-            percent(mean), (max(runs), i), (9, 0), textcoords="offset points", va="center", color=INK
-        )
+        ax.annotate(percent(mean), (max(runs), i), (9, 0), textcoords="offset points", va="center", color=INK)
     everything = [v for runs in values.values() for v in runs]
     spread = max(max(everything) - min(everything), 0.05)
     ax.set_xlim(max(0.0, min(everything) - 0.25 * spread), max(everything) + 0.35 * spread)
@@ -301,9 +291,7 @@ def map_panels(scene: ScenePictures, classes: Sequence[ClassInfo], threshold: fl
     if scene.classes is not None:
         panels.append(("Map", color_classes(scene.classes, [c.color for c in classes]), _legend_of(classes)))
     if scene.confidence is not None:
-        panels.append(
-            ("Confidence", color_confidence(scene.confidence), (CONFIDENCE_MAP, 0.0, 1.0, "probability"))
-        )
+        panels.append(("Confidence", color_confidence(scene.confidence), (CONFIDENCE_MAP, 0.0, 1.0, "probability")))
     if scene.distance is not None and threshold is not None:
         low, high = ood_limits(scene.distance, threshold)
         picture = color_ood(scene.distance, threshold, scene.rgb)
@@ -335,9 +323,7 @@ def _panel_legend(figure: Figure, ax: Axes, legend: Any) -> None:
     from matplotlib.patches import Patch
 
     if isinstance(legend, list):
-        handles = [
-            Patch(facecolor=color, edgecolor="#8a918d", linewidth=0.4, label=name) for name, color in legend
-        ]
+        handles = [Patch(facecolor=color, edgecolor="#8a918d", linewidth=0.4, label=name) for name, color in legend]
         box = {"bbox_to_anchor": (-0.02, -0.01), "ncols": 3, "fontsize": 8, "handlelength": 1.1}
         ax.legend(handles=handles, loc="upper left", frameon=False, **box)
     elif legend is not None:

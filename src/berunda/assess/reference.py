@@ -172,9 +172,7 @@ def points_in(path: str | Path, field: str) -> Features | None:
     return features if kinds and kinds <= {"Point"} else None
 
 
-def read_points(
-    features: Features, path: str | Path, grid: Grid, classes: Mapping[str, str] | None
-) -> Points:
+def read_points(features: Features, path: str | Path, grid: Grid, classes: Mapping[str, str] | None) -> Points:
     """Place point features on a grid.
 
     Args:
@@ -200,8 +198,7 @@ def read_points(
         inside = (row >= 0) & (row < grid.shape.rows) & (col >= 0) & (col < grid.shape.cols)
     if not inside.any():
         raise DataError(
-            f"{path}: none of {is_used.sum()} points with a class lies in the map ({grid.bounds}); check "
-            "its CRS"
+            f"{path}: none of {is_used.sum()} points with a class lies in the map ({grid.bounds}); check its CRS"
         )
     kept = np.flatnonzero(is_used)[inside]
     return Points(

@@ -61,9 +61,7 @@ def report_json(data: ReportData) -> dict[str, Any]:
         "calibration": _calibration(data),
         "ood": _ood(data),
         "training": _training(data),
-        "scenes": [
-            {"name": s.name, "crs": s.crs, "bounds": s.bounds, "facts": dict(s.facts)} for s in data.scenes
-        ],
+        "scenes": [{"name": s.name, "crs": s.crs, "bounds": s.bounds, "facts": dict(s.facts)} for s in data.scenes],
         "timing": dict(data.timing),
         "warnings": list(data.warnings),
         "transductive": data.is_transductive,
@@ -89,9 +87,7 @@ def summarize_comparison(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, An
             "method": method,
             "n_runs": len(group),
             "seeds": [row.get("seed") for row in group],
-            "metrics": {
-                key: _spread(row["metrics"].get(key) for row in group) for key in _metric_names(group)
-            },
+            "metrics": {key: _spread(row["metrics"].get(key) for row in group) for key in _metric_names(group)},
             "wall_s": _spread(row.get("wall_s") for row in group),
         }
         for method, group in comparison_groups(rows).items()

@@ -115,9 +115,7 @@ def confusion_rows(
                     "ink": "#ffffff" if i == j and share > 0.62 else "#1d2826",
                 }
             )
-        rows.append(
-            {"name": info.name, "color": safe_color(info.color), "cells": cells, "total": f"{total:,}"}
-        )
+        rows.append({"name": info.name, "color": safe_color(info.color), "cells": cells, "total": f"{total:,}"})
     return rows
 
 
@@ -150,9 +148,7 @@ def comparison_view(data: ReportData) -> dict[str, Any] | None:
         "rows": [_comparison_row(name, group, name == shipped) for name, group in groups.items()],
         "labels": _labels_text(first),
         "n_seeds": max(len(g) for g in groups.values()),
-        "differences": [
-            _difference_sentence(d.method_a, d.method_b, d.differences.miou) for d in data.differences
-        ],
+        "differences": [_difference_sentence(d.method_a, d.method_b, d.differences.miou) for d in data.differences],
     }
 
 
@@ -295,9 +291,7 @@ def _count_rows(data: ReportData) -> list[dict[str, Any]]:
         {
             "name": info.name,
             "color": safe_color(info.color),
-            "parts": {
-                p: (c.n_polygons, f"{c.n_pixels:,}") for p in PARTS if (c := counts.get((info.name, p)))
-            },
+            "parts": {p: (c.n_polygons, f"{c.n_pixels:,}") for p in PARTS if (c := counts.get((info.name, p)))},
         }
         for info in data.classes
         if data.training.label_counts
@@ -309,8 +303,7 @@ def timing_view(timing: Mapping[str, float]) -> list[dict[str, str]]:
     total = sum(timing.values())
     rows = [(name.replace("_", " "), seconds) for name, seconds in timing.items()]
     return [
-        {"name": name, "time": _duration(s), "share": f"{100 * s / total if total else 0:.1f}"}
-        for name, s in rows
+        {"name": name, "time": _duration(s), "share": f"{100 * s / total if total else 0:.1f}"} for name, s in rows
     ] + ([{"name": "total", "time": _duration(total), "share": ""}] if rows else [])
 
 

@@ -71,13 +71,9 @@ def _key_figures(data: ReportData) -> list[dict[str, str]]:
         miou = data.intervals.miou if data.intervals else None
         figures += [
             _figure("Overall accuracy", percent(data.scores.oa), oa, "of the held-out test pixels are right"),
-            _figure(
-                "Mean IoU", percent(data.scores.miou), miou, "overlap of map and reference, mean over classes"
-            ),
+            _figure("Mean IoU", percent(data.scores.miou), miou, "overlap of map and reference, mean over classes"),
         ]
-        figures.append(
-            {"label": "Tested on", "value": _tested_on(data), "range": "", "note": _test_note(data)}
-        )
+        figures.append({"label": "Tested on", "value": _tested_on(data), "range": "", "note": _test_note(data)})
     if data.ood is not None and data.ood.share_map is not None:
         note = "of the map is unlike the training data"
         figures.append({"label": "Flagged", "value": percent(data.ood.share_map), "range": "", "note": note})
@@ -183,9 +179,7 @@ def _ood_plate(scene: ScenePictures, data: ReportData) -> dict[str, Any]:
     alt = f"Pixels unlike the training data are coloured: {share} of the scene"
     plate = _plate(scene, "Unlike the training data", uri, alt)
     plate["ramp"] = _ramp(pictures.OOD_MAP, f"threshold {low:.1f}", f"{high:.1f} far", start=0.12)
-    plate["note"] = (
-        f"Coloured pixels ({share}) lie further from every labelled training pixel than the threshold."
-    )
+    plate["note"] = f"Coloured pixels ({share}) lie further from every labelled training pixel than the threshold."
     plate["swatches"] = [("like the training data", "#d6d8d5", "")]
     return plate
 

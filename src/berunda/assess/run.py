@@ -166,9 +166,7 @@ def assess_map(
     return _written(data, found, Path(out), Path(reference), design)
 
 
-def _written(
-    data: ReportData, found: _Found, folder: Path, reference: Path, design: Design | None
-) -> AssessResult:
+def _written(data: ReportData, found: _Found, folder: Path, reference: Path, design: Design | None) -> AssessResult:
     """Write both reports and return the result."""
     result = AssessResult(
         class_names=tuple(found.class_names),
@@ -260,9 +258,7 @@ def _extra_warnings(source: MapSource, overview: _Overview, names: list[str]) ->
     ]
 
 
-def _with_points(
-    source: MapSource, overview: _Overview, points: Points, design: Design | None, seed: int
-) -> _Found:
+def _with_points(source: MapSource, overview: _Overview, points: Points, design: Design | None, seed: int) -> _Found:
     names = join_classes(source, overview.counts, sorted(set(points.class_names)))
     mapped = np.zeros(len(points.rows), np.int64)
     for window, codes in source.tiles():

@@ -60,8 +60,7 @@ def to_beware(data: ReportData) -> list[str]:
     found = [*_weak_classes(data), *_fair_classes(data)]
     if data.training is not None and data.training.is_refit:
         found.append(
-            "The model was retrained on all labels after these figures were taken: they describe the model "
-            "before that."
+            "The model was retrained on all labels after these figures were taken: they describe the model before that."
         )
     calibration = data.calibration
     if calibration is not None:
@@ -115,9 +114,7 @@ def _fair_classes(data: ReportData) -> list[str]:
         is_shaky = f1 is not None and interval is not None and interval.low < RELIABLE_LOW
         if f1 is not None and f1 >= WEAK_F1 and (f1 < RELIABLE_F1 or is_shaky):
             names.append(name)
-    return (
-        [f"{', '.join(names)}: fair at best or too little tested; look before you use it."] if names else []
-    )
+    return [f"{', '.join(names)}: fair at best or too little tested; look before you use it."] if names else []
 
 
 def _confused_with(data: ReportData, i: int) -> str:

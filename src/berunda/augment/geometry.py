@@ -110,8 +110,7 @@ class Geometry:
     def _check(self, x: Tensor) -> None:
         if x.ndim not in (3, 4) or x.shape[0] != self.n:
             raise DataError(
-                f"geometry: found a tensor of shape {tuple(x.shape)}, expected ({self.n}, H, W) or "
-                f"({self.n}, C, H, W)"
+                f"geometry: found a tensor of shape {tuple(x.shape)}, expected ({self.n}, H, W) or ({self.n}, C, H, W)"
             )
         if self.is_square and x.shape[-1] != x.shape[-2]:
             raise DataError(
@@ -211,9 +210,7 @@ def _gather(x: Tensor, index: Tensor, inside: Tensor, fill: float) -> Tensor:
 
 def _inverse_affine(affine: Tensor) -> Tensor:
     a, b, c, d = affine[:, 0, 0], affine[:, 0, 1], affine[:, 1, 0], affine[:, 1, 1]
-    matrix = (
-        torch.stack([torch.stack([d, -b], 1), torch.stack([-c, a], 1)], 1) / (a * d - b * c)[:, None, None]
-    )
+    matrix = torch.stack([torch.stack([d, -b], 1), torch.stack([-c, a], 1)], 1) / (a * d - b * c)[:, None, None]
     return torch.cat([matrix, -matrix @ affine[:, :, 2:]], dim=2)
 
 
@@ -227,13 +224,9 @@ def _warp(x: Tensor, affine: Tensor, fill: float) -> Tensor:
     if x.is_floating_point():
         return F.grid_sample(x - fill, grid, mode="bilinear", align_corners=False) + fill
     if x.dtype == torch.bool:
-        share = F.grid_sample(x.to(real) - float(fill), grid, mode="bilinear", align_corners=False) + float(
-            fill
-        )
+        share = F.grid_sample(x.to(real) - float(fill), grid, mode="bilinear", align_corners=False) + float(fill)
         return share > 0.999
-    nearest = (
-        F.grid_sample(x.to(torch.float64) - fill, grid.double(), mode="nearest", align_corners=False) + fill
-    )
+    nearest = F.grid_sample(x.to(torch.float64) - fill, grid.double(), mode="nearest", align_corners=False) + fill
     return nearest.round().to(x.dtype)
 
 

@@ -63,13 +63,9 @@ class Photometry:
 
     def scaled(self, strength: float) -> Photometry:
         """Return all largest changes times `strength`, those that are shares of one kept at most 1."""
-        free = {
-            name: getattr(self, name) * strength
-            for name in ("gain", "offset", "brightness", "contrast", "noise")
-        }
+        free = {name: getattr(self, name) * strength for name in ("gain", "offset", "brightness", "contrast", "noise")}
         shares = {
-            name: min(1.0, getattr(self, name) * strength)
-            for name in ("tone", "blur", "band_drop", "cutout", "haze")
+            name: min(1.0, getattr(self, name) * strength) for name in ("tone", "blur", "band_drop", "cutout", "haze")
         }
         return replace(self, **free, **shares)
 
@@ -192,9 +188,7 @@ def make_view(
 
 
 @torch.no_grad()
-def change_photometry(
-    pixels: Tensor, valid: Tensor, photometry: Photometry, generator: torch.Generator
-) -> Tensor:
+def change_photometry(pixels: Tensor, valid: Tensor, photometry: Photometry, generator: torch.Generator) -> Tensor:
     """Change the values of a batch and leave every pixel where it is.
 
     Args:
@@ -211,9 +205,7 @@ def change_photometry(
     return changed
 
 
-def _change_in_place(
-    pixels: Tensor, valid: Tensor, photometry: Photometry, draws: Draws
-) -> None:
+def _change_in_place(pixels: Tensor, valid: Tensor, photometry: Photometry, draws: Draws) -> None:
     """Overwrite contiguous `pixels`: a fresh buffer would cost more than most of these operations."""
     n, n_bands, n_rows, n_cols = pixels.shape
 

@@ -111,9 +111,7 @@ def _help(schema: dict[str, Any], part: dict[str, Any]) -> str:
     notes = []
     if "minimum" in part and part.get("maximum", 0) < 2**62:
         notes.append(
-            f"{part['minimum']} to {part['maximum']}{unit}"
-            if "maximum" in part
-            else f"from {part['minimum']}"
+            f"{part['minimum']} to {part['maximum']}{unit}" if "maximum" in part else f"from {part['minimum']}"
         )
     default = schema.get("default")
     if default not in (None, [], {}) and default is not False:

@@ -30,13 +30,9 @@ _SEED: Any = Field(0, ge=0, le=2**63 - 1, description="Taken as by every verb, b
 class DemoOptions(Options):
     """What `berunda demo` takes."""
 
-    out: PathText = Field(
-        description="Folder for the map, the report and the model.", json_schema_extra=_FOLDER
-    )
+    out: PathText = Field(description="Folder for the map, the report and the model.", json_schema_extra=_FOLDER)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random choice.")
-    synthetic: bool = Field(
-        False, description="A made-up landscape instead of the real scene; needs no network."
-    )
+    synthetic: bool = Field(False, description="A made-up landscape instead of the real scene; needs no network.")
 
 
 class PredictOptions(Options):
@@ -49,9 +45,7 @@ class PredictOptions(Options):
         min_length=1,
         description="Raster files or folders to map; with a model for whole images also images, or folders of them.",
     )
-    out: PathText = Field(
-        description="Folder for the maps, or for predictions.csv.", json_schema_extra=_FOLDER
-    )
+    out: PathText = Field(description="Folder for the maps, or for predictions.csv.", json_schema_extra=_FOLDER)
     bands: TextList | None = Field(
         None, description="Names of the scene's bands, in order, where the files do not carry them."
     )
@@ -171,9 +165,7 @@ class DatasetsOptions(Options):
         description="Build tinyminifrance from the folder of MiniFrance.",
         json_schema_extra=_FOLDER,
     )
-    into: PathText | None = Field(
-        None, description="With --build-from: the folder for it.", json_schema_extra=_FOLDER
-    )
+    into: PathText | None = Field(None, description="With --build-from: the folder for it.", json_schema_extra=_FOLDER)
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draw of --build-from.")
 
 

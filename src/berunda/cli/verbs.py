@@ -69,9 +69,7 @@ def _demo(given: dict[str, Any], session: Session) -> None:
     options = DemoOptions.make(given, flags=True)
     from berunda import api
 
-    outcome = api.demo(
-        Path(options.out), seed=options.seed, synthetic=options.synthetic, progress=session.progress
-    )
+    outcome = api.demo(Path(options.out), seed=options.seed, synthetic=options.synthetic, progress=session.progress)
     session.show(outcome)
 
 

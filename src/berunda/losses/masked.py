@@ -135,9 +135,7 @@ def binary_cross_entropy_masked(logits: Tensor, targets: Tensor, valid: Tensor |
     return masked_mean(F.binary_cross_entropy_with_logits(logits, filled, reduction="none"), known)
 
 
-def supervised_loss(
-    logits: Tensor, labels: Tensor | None, valid: Tensor, *, balance: bool = False
-) -> Tensor:
+def supervised_loss(logits: Tensor, labels: Tensor | None, valid: Tensor, *, balance: bool = False) -> Tensor:
     """Return the loss that the labels ask for: real labels are several an image, integers one a position.
 
     Args:

@@ -320,9 +320,7 @@ def _folder_names(scenes: Sequence[Scene]) -> list[str]:
     return unique
 
 
-def _missing_warnings(
-    scene: Scene, files: MapFiles, missing: tuple[MissingTile, ...], plan: Plan
-) -> tuple[str, ...]:
+def _missing_warnings(scene: Scene, files: MapFiles, missing: tuple[MissingTile, ...], plan: Plan) -> tuple[str, ...]:
     """Say which tiles were set aside, why, and what to do."""
     if not missing:
         return ()

@@ -50,9 +50,7 @@ class CoTrain(Method):
     mu: float = setting(2.0, "unlabelled images for each labelled one", valid=(0, 64))
     prior: float = setting(0.5, "power of the class shares seen on unlabelled images", valid=(0, 1))
     width: int = setting(64, "width of the spectrum classifier", valid=(4, 1024), unit="channels")
-    warmup: float = setting(
-        0.1, "share of the training over which the weight rises", valid=(0, 1), unit="share"
-    )
+    warmup: float = setting(0.1, "share of the training over which the weight rises", valid=(0, 1), unit="share")
     decay: float = setting(0.98, "decay of the running class shares", valid=(0, 1))
     smooth: int = setting(
         5, "side of the window over which the teachers' answers are averaged; 1 for none", valid=(1, 31), unit="px"

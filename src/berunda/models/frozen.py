@@ -30,9 +30,7 @@ def freeze_stages(encoder: nn.Module, n_bands: int, n_stages: int) -> None:
     encoder.eval()
     parameters = list(encoder.parameters())
     early = encoder(torch.zeros(1, n_bands, 64, 64))[n_stages].sum()
-    for parameter, gradient in zip(
-        parameters, torch.autograd.grad(early, parameters, allow_unused=True), strict=True
-    ):
+    for parameter, gradient in zip(parameters, torch.autograd.grad(early, parameters, allow_unused=True), strict=True):
         if gradient is not None:
             parameter.requires_grad_(False)
     encoder.train(was_training)
@@ -58,9 +56,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     It is not evaluation mode, which would normalise by the recorded ones. For passes on images that are no
     data: adversarial directions, samples, the second pass of sharpness-aware minimisation.
     """
-    layers = [
-        layer for layer in module.modules() if isinstance(layer, _NormBase) and layer.track_running_stats
-    ]
+    layers = [layer for layer in module.modules() if isinstance(layer, _NormBase) and layer.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False
     try:

@@ -38,9 +38,7 @@ class Averaged(nn.Module):
 
     def __init__(self, net: nn.Module, extra: nn.Module, decay: float) -> None:
         super().__init__()
-        pair = copy.deepcopy(
-            nn.ModuleDict({"net": net, "extra": extra})
-        )  # one copy: shared parts stay shared
+        pair = copy.deepcopy(nn.ModuleDict({"net": net, "extra": extra}))  # one copy: shared parts stay shared
         self.net = pair["net"]
         self.extra = pair["extra"]
         self.decay = decay

@@ -143,9 +143,7 @@ def _train_stages(run: Run, source: Source, stop: StopRequest, progress: Progres
         _train_stage(run, stage, source, stop, progress)
 
 
-def _train_stage(
-    run: Run, stage: PlannedStage, source: Source, stop: StopRequest, progress: Progress
-) -> None:
+def _train_stage(run: Run, stage: PlannedStage, source: Source, stop: StopRequest, progress: Progress) -> None:
     state, config = run.state, run.config
     counts = _counts(stage, source, config.n_labelled, run.group.size)
     part = Slice(run.group.rank, run.group.size)

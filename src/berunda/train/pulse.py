@@ -30,9 +30,7 @@ class Pulse:
         give_up: called in the thread with what is wrong.
     """
 
-    def __init__(
-        self, store: Store, rank: int, size: int, silence_s: float, give_up: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: Store, rank: int, size: int, silence_s: float, give_up: Callable[[str], None]) -> None:
         self._store = store
         self._rank, self._size, self._silence_s, self._give_up = rank, size, silence_s, give_up
         self._every_s = min(0.5, silence_s / 8)

@@ -60,7 +60,6 @@ class TrainState:
         held = {"net": self.net, "extra": self.extra, "averaged": self.averaged}
         return nn.ModuleDict(held if self.labeller is None else {**held, "labeller": self.labeller})
 
-
     def own_buffers(self) -> dict[str, Tensor]:
         """Return what this rank holds for itself, under its names in a checkpoint, as copies on the CPU."""
         ends = tuple(f"extra.{name}" for name in self.per_rank)

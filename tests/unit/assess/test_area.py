@@ -39,10 +39,7 @@ def test_producers_intervals_equal_equation_7_restated_in_pixels() -> None:
         producers = mapped_px[j] * users / column_px
         own = (mapped_px[j] * (1 - producers)) ** 2 * users * (1 - users) / (n_points[j] - 1)
         others = sum(
-            mapped_px[i] ** 2
-            * (COUNTS[i, j] / n_points[i])
-            * (1 - COUNTS[i, j] / n_points[i])
-            / (n_points[i] - 1)
+            mapped_px[i] ** 2 * (COUNTS[i, j] / n_points[i]) * (1 - COUNTS[i, j] / n_points[i]) / (n_points[i] - 1)
             for i in range(4)
             if i != j
         )

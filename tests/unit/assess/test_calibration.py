@@ -84,11 +84,7 @@ def test_ece_equals_torchmetrics() -> None:
     probs = softmax(logits)
     expected = multiclass_calibration_error(torch.from_numpy(probs), torch.from_numpy(labels), 3, n_bins=15)
     assert expected_calibration_error(probs, labels) == pytest.approx(float(expected), rel=1e-5)
-    assert (
-        expected_calibration_error(softmax(logits, 2.5), labels)
-        < 0.02
-        < expected_calibration_error(probs, labels)
-    )
+    assert expected_calibration_error(softmax(logits, 2.5), labels) < 0.02 < expected_calibration_error(probs, labels)
 
 
 def test_brier_score_equals_scikit_learn() -> None:

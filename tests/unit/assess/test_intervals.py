@@ -92,9 +92,7 @@ def test_pairing_refuses_different_pixels() -> None:
 
 
 def test_intervals_are_plain_json_values() -> None:
-    text = json.dumps(
-        [bootstrap_interval(groups(0)).as_dict(), paired_bootstrap(groups(0), groups(0)).as_dict()]
-    )
+    text = json.dumps([bootstrap_interval(groups(0)).as_dict(), paired_bootstrap(groups(0), groups(0)).as_dict()])
     assert '"unit": "polygons"' in text
 
 

@@ -41,9 +41,7 @@ def test_all_scores_equal_scikit_learn(labelled: tuple[np.ndarray, np.ndarray]) 
 def test_iou_equals_torchmetrics(labelled: tuple[np.ndarray, np.ndarray]) -> None:
     truth, predicted = labelled
     found = score(confusion_matrix(truth, predicted, N_CLASSES))
-    expected = multiclass_jaccard_index(
-        torch.from_numpy(predicted), torch.from_numpy(truth), N_CLASSES, average=None
-    )
+    expected = multiclass_jaccard_index(torch.from_numpy(predicted), torch.from_numpy(truth), N_CLASSES, average=None)
     np.testing.assert_allclose(found.iou, expected.numpy(), rtol=1e-5)
     assert found.miou == pytest.approx(float(expected.mean()), rel=1e-5)
 
@@ -91,9 +89,7 @@ def test_groups_sum_to_the_whole(labelled: tuple[np.ndarray, np.ndarray]) -> Non
     parts = grouped_confusion(truth, predicted, groups, N_CLASSES)
     assert parts.shape == (17, N_CLASSES, N_CLASSES)
     np.testing.assert_array_equal(parts.sum(0), confusion_matrix(truth, predicted, N_CLASSES))
-    np.testing.assert_array_equal(
-        parts[0], confusion_matrix(truth[groups == -3], predicted[groups == -3], N_CLASSES)
-    )
+    np.testing.assert_array_equal(parts[0], confusion_matrix(truth[groups == -3], predicted[groups == -3], N_CLASSES))
 
 
 def test_stacked_scores_equal_single_ones() -> None:

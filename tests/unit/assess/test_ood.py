@@ -25,9 +25,7 @@ def test_mahalanobis_equals_scikit_learn(labelled: tuple[np.ndarray, np.ndarray]
     features, labels = labelled
     means = np.stack([features[labels == c].mean(0) for c in range(3)])
     covariance = LedoitWolf(assume_centered=True).fit(features - means[labels])
-    expected = np.min(
-        [np.sqrt(LedoitWolf.mahalanobis(_at(covariance, mean), features)) for mean in means], axis=0
-    )
+    expected = np.min([np.sqrt(LedoitWolf.mahalanobis(_at(covariance, mean), features)) for mean in means], axis=0)
     np.testing.assert_allclose(FeatureDistance.fit(features, labels).distance(features), expected, rtol=1e-4)
 
 
@@ -54,9 +52,7 @@ def test_knn_keeps_classes_in_balance(labelled: tuple[np.ndarray, np.ndarray]) -
 
 
 @pytest.mark.parametrize("kind", ["mahalanobis", "knn"])
-def test_distance_does_not_depend_on_how_rows_are_grouped(
-    kind: str, labelled: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_distance_does_not_depend_on_how_rows_are_grouped(kind: str, labelled: tuple[np.ndarray, np.ndarray]) -> None:
     features, labels = labelled
     fitted = FeatureDistance.fit(features, labels, kind=kind)  # type: ignore[arg-type]
     many = np.random.default_rng(1).normal(size=(9001, 5)).astype(np.float32)

@@ -269,9 +269,7 @@ def test_verdicts_follow_the_stated_rules() -> None:
 
 def test_verdicts_on_absent_classes_and_refits() -> None:
     matrix = np.array([[50, 5, 0], [4, 60, 0], [0, 0, 0]])
-    data = ReportData(
-        "x", CLASSES, scores=score(matrix, NAMES), training=TrainingFacts("fixmatch", is_refit=True)
-    )
+    data = ReportData("x", CLASSES, scores=score(matrix, NAMES), training=TrainingFacts("fixmatch", is_refit=True))
     lines = to_beware(data)
     assert "water: no test pixels, so nothing is known about its accuracy." in lines
     assert any("retrained on all labels" in line for line in lines)

@@ -31,9 +31,7 @@ def truth_codes() -> np.ndarray:
 def write_map(path: Path, codes: np.ndarray, names: tuple[str, ...] = NAMES, crs: str | None = CRS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "GTiff", "height": SIZE, "width": SIZE, "count": 1, "dtype": "uint8", "nodata": 0}
-    with rasterio.open(
-        path, "w", crs=crs, transform=from_origin(500_000, 5_800_000, 10, 10), **profile
-    ) as file:
+    with rasterio.open(path, "w", crs=crs, transform=from_origin(500_000, 5_800_000, 10, 10), **profile) as file:
         file.write(codes, 1)
         file.update_tags(**{f"CLASS_{i}": name for i, name in enumerate(names, 1)})
         file.write_colormap(1, {1: (242, 207, 91), 2: (31, 122, 61), 3: (47, 127, 193)})
@@ -199,9 +197,7 @@ def sample(design: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if design == "random":
         chosen = rng.choice(SIZE * SIZE, 300, replace=False)
     else:
-        chosen = np.concatenate(
-            [rng.choice(np.flatnonzero(codes == c), 100, replace=False) for c in (1, 2, 3)]
-        )
+        chosen = np.concatenate([rng.choice(np.flatnonzero(codes == c), 100, replace=False) for c in (1, 2, 3)])
     return codes, chosen // SIZE, chosen % SIZE
 
 
@@ -248,9 +244,7 @@ def test_points_outside_and_on_nodata_are_counted(tmp_path: Path) -> None:
 
 def test_design_needs_points(tmp_path: Path) -> None:
     map_path = write_map(tmp_path / "map.tif", truth_codes())
-    with pytest.raises(
-        DataError, match="holds no points: expected a random sample of points for --design random"
-    ):
+    with pytest.raises(DataError, match="holds no points: expected a random sample of points for --design random"):
         assess_map(map_path, write_polygons(tmp_path / "r.gpkg"), field="kind", out=tmp_path, design="random")
 
 

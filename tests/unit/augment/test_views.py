@@ -168,7 +168,5 @@ def test_samples_differ_and_global_state_is_untouched():
 
 
 def test_no_samples():
-    view = make_view(
-        torch.zeros(0, 3, 8, 8), torch.zeros(0, 8, 8, dtype=torch.bool), None, "strong", generator()
-    )
+    view = make_view(torch.zeros(0, 3, 8, 8), torch.zeros(0, 8, 8, dtype=torch.bool), None, "strong", generator())
     assert view[0].shape == (0, 3, 8, 8)

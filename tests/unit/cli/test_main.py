@@ -35,9 +35,7 @@ ESTIMATE = SimpleNamespace(value=12.34, half_width=1.5)
 ASSESSMENT = SimpleNamespace(
     statement="Design-based estimates.",
     scores=SimpleNamespace(oa=0.75, miou=None),
-    area=SimpleNamespace(
-        oa=SimpleNamespace(value=0.8, half_width=0.1), class_names=("forest",), area_ha=(ESTIMATE,)
-    ),
+    area=SimpleNamespace(oa=SimpleNamespace(value=0.8, half_width=0.1), class_names=("forest",), area_ha=(ESTIMATE,)),
     area_unit="ha",
     warnings=("Few points.",),
     page=Path("o/assess.html"),
@@ -189,10 +187,7 @@ def test_a_seed_is_taken_where_nothing_is_random(
 
 def test_the_other_verbs_hand_on_what_was_given(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--out", "o", "--synthetic", "--seed", "2"]) == 0
-    assert (
-        main(["predict", "model", "a.tif", "b.tif", "--out", "o", "--workers", "2", "--bands", "B02,B03"])
-        == 0
-    )
+    assert main(["predict", "model", "a.tif", "b.tif", "--out", "o", "--workers", "2", "--bands", "B02,B03"]) == 0
     assert (
         main(
             [
@@ -296,9 +291,7 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     os.close(reader)
     code = "import sys; from berunda.cli.session import *; "
     code += "sys.exit(exit_code_of(lambda: print('x' * 99), Session()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 

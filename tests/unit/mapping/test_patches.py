@@ -46,9 +46,7 @@ def test_logits_are_the_plain_net_on_the_resampled_images() -> None:
 def with_symmetries(n: int) -> ScenePredictor:
     bundle = scene_bundle()
     net = bundle.manifest.net.model_copy(update={"symmetries": n})
-    return ScenePredictor(
-        Bundle(bundle.manifest.model_copy(update={"net": net}), bundle.tensors), precision="fp32"
-    )
+    return ScenePredictor(Bundle(bundle.manifest.model_copy(update={"net": net}), bundle.tensors), precision="fp32")
 
 
 @pytest.mark.parametrize("n", [2, 4, 8])

@@ -17,9 +17,7 @@ def frozen_names(net: nn.Module) -> set[str]:
 
 
 def classifier(frozen_stages: int, pretrained: bool = True) -> nn.Module:
-    return build_net(
-        NetSpec("scene", 3, 4, encoder_depth=4, pretrained=pretrained, frozen_stages=frozen_stages)
-    )
+    return build_net(NetSpec("scene", 3, 4, encoder_depth=4, pretrained=pretrained, frozen_stages=frozen_stages))
 
 
 def test_no_stage_is_frozen_unless_asked() -> None:

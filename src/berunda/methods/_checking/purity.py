@@ -103,17 +103,13 @@ def no_global_randomness(trial: Trial) -> None:
 class _Watch(TorchFunctionMode):
     """Notes what moves a tensor between devices, or makes the host wait for one."""
 
-    WAITING = frozenset(
-        {"item", "tolist", "numpy", "cpu", "cuda", "nonzero", "__bool__", "__float__", "__int__"}
-    )
+    WAITING = frozenset({"item", "tolist", "numpy", "cpu", "cuda", "nonzero", "__bool__", "__float__", "__int__"})
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[str] = set()
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name in self.WAITING:
             self.seen.add(name)
