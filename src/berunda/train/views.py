@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from berunda.augment.draws import Draws, Place
-from berunda.augment.geometry import Geometry
-from berunda.augment.views import make_view, recipe_named
 from berunda.data.order import Randomness
 from berunda.data.source import RawImages
 from berunda.errors import ConfigError
-from berunda.methods.contract import IGNORE, Batch, Images, Needs, View
+from berunda.methods._views import are_maps, render_views
+from berunda.methods.contract import IGNORE, Batch, Images, Needs
 from berunda.train.feed import RawBatch
 
 __all__ = ["Predictor", "batch_of_views", "move", "with_predicted_labels"]
@@ -44,13 +42,21 @@ def batch_of_views(raw: RawBatch, needs: Needs, rng: Randomness) -> Batch:
         rng: fixed to the step.
     """
     streams = {"labelled": (raw.labelled, needs.labelled), "unlabelled": (raw.unlabelled, needs.unlabelled)}
-    are_maps = raw.labelled.labels is None or raw.labelled.labels.ndim == 3
+    of_maps = are_maps(raw.labelled)
     shown = {
-        name: _render(images, views, rng.at(number), raw.places.get(name), are_maps=are_maps)
+        name: _laid_out(render_views(images, views, rng.at(number), raw.places.get(name), of_maps=of_maps))
         for number, (name, (images, views)) in enumerate(streams.items())
         if images is not None
     }
     return Batch(labelled=shown["labelled"], unlabelled=shown.get("unlabelled", {}))
+
+
+def _laid_out(shown: dict[str, Images]) -> dict[str, Images]:
+    """Return the views with their pixels as convolutions read them fastest."""
+    return {
+        name: replace(view, pixels=view.pixels.contiguous(memory_format=torch.channels_last))
+        for name, view in shown.items()
+    }
 
 
 def with_predicted_labels(raw: RawBatch, predict: Predictor, *, multilabel: bool) -> RawBatch:
@@ -83,22 +89,3 @@ def _labels_of(logits: Tensor, valid: Tensor, *, multilabel: bool) -> Tensor:
         return (logits > 0).float()
     labels = logits.argmax(1)
     return labels if labels.ndim == 1 else labels.masked_fill(~valid, IGNORE)
-
-
-def _render(
-    raw: RawImages, views: Sequence[View], rng: Randomness, place: Place | None, *, are_maps: bool
-) -> dict[str, Images]:
-    """Render `views` of one stream in their order; of maps, a view that is like another takes over its geometry."""
-    images: dict[str, Images] = {}
-    for view in views:
-        geometry: Geometry | None = None
-        if view.like is not None and are_maps:
-            if view.like not in images:
-                raise ConfigError(f"view {view.name!r} is like {view.like!r}, which no view before it is called")
-            geometry = images[view.like].geometry
-        recipe = recipe_named(view.recipe, view.strength)
-        draws = Draws(rng.torch(f"view {view.name}", device=raw.pixels.device), place)
-        pixels, valid, labels, geometry = make_view(raw.pixels, raw.valid, raw.labels, recipe, draws, geometry=geometry)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        images[view.name] = Images(pixels, valid, labels, geometry, raw.index)
-    return images

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from berunda.augment.views import make_view, recipe_named
 from berunda.data.order import Randomness
 from berunda.data.source import RawImages
-from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, View
+from berunda.methods._views import are_maps, render_views
+from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, Task
 from berunda.models.pooled import PooledNet
 from berunda.models.resolution import FullResolution
 from berunda.models.transformer import VisionTransformer
@@ -140,21 +140,9 @@ def make_images(spec: NetSpec, n: int, seed: int, *, with_labels: bool) -> RawIm
 
 def batch_of(needs: Needs, labelled: RawImages, unlabelled: RawImages | None, rng: Randomness) -> Batch:
     """Return the views of both streams; none of the unlabelled stream where `unlabelled` is None."""
-    are_maps = labelled.labels is None or labelled.labels.ndim == 3
-    streams = {} if unlabelled is None else _views_of(unlabelled, needs.unlabelled, rng.at(1), are_maps)
-    return Batch(_views_of(labelled, needs.labelled, rng.at(0), are_maps), streams)
-
-
-def _views_of(images: RawImages, views: Sequence[View], rng: Randomness, are_maps: bool) -> dict[str, Images]:
-    shown: dict[str, Images] = {}
-    for view in views:
-        geometry = shown[view.like].geometry if view.like and are_maps else None
-        recipe, generator = recipe_named(view.recipe, view.strength), rng.torch(f"view {view.name}")
-        pixels, valid, labels, geometry = make_view(
-            images.pixels, images.valid, images.labels, recipe, generator, geometry=geometry
-        )
-        shown[view.name] = Images(pixels, valid, labels, geometry, images.index)
-    return shown
+    of_maps = are_maps(labelled)
+    streams = {} if unlabelled is None else render_views(unlabelled, needs.unlabelled, rng.at(1), of_maps=of_maps)
+    return Batch(render_views(labelled, needs.labelled, rng.at(0), of_maps=of_maps), streams)
 
 
 def follow(teacher: nn.Module, net: nn.Module, extra: nn.Module, decay: float) -> None:
