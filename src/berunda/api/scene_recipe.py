@@ -18,7 +18,7 @@ from berunda.train.config import Optimizer, TrainConfig
 
 __all__ = ["SceneRecipe", "check_frozen_stages", "recipe_of"]
 
-_STEPS = {"quick": 300, "standard": 1100, "thorough": 4000}
+_STEPS = {"quick": 300, "standard": 1000, "thorough": 4000}
 """About 2, 8 and 30 minutes with the packaged encoder at 64 px on two cores."""
 
 
