@@ -34,6 +34,7 @@ from berunda.api.site_pipeline import Stages, cutting_of, describe_sites
 from berunda.api.split_verb import choose_sites
 from berunda.bench.rows import RowFile
 from berunda.config import MapConfig
+from berunda.cores import allowed_cores
 from berunda.data.order import Randomness
 from berunda.data.site_layouts import find_sites
 from berunda.data.synthetic import Landscape, block, write_polygons, write_scene, write_truth
@@ -179,7 +180,7 @@ def cost(rows: RowFile, command: str, options: argparse.Namespace) -> None:
     metrics |= {f"{name} (s)": value for name, value in outcome.analysis.timing.items()}
     row = _row("cost", "analyze", 0, metrics, (seconds, load, N_IMAGES), command)
     row["protocol"] = "default options, images written before, described anew; imports are not counted"
-    row["cores_allowed"] = len(os.sched_getaffinity(0))
+    row["cores_allowed"] = allowed_cores()
     rows.add([row])
     print(f"{N_IMAGES} images of {SIDE_PX} px: {seconds:.0f} s, {peak:.2f} GiB", flush=True)
 
@@ -201,7 +202,7 @@ def _row(
     import torch
 
     seconds, load, n_images = cost
-    n_cores = len(os.sched_getaffinity(0))
+    n_cores = allowed_cores()
     return {
         "suite": "analysis",
         "part": part,

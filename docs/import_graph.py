@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train", "mapping", "assess", "bench"),
     ("methods", "data"),
     ("models", "augment", "losses", "geo"),
-    ("config", "options", "schema", "yamlfile", "progress", "ranks", "cache", "memory", "files", "errors"),
+    ("config", "options", "schema", "yamlfile", "progress", "ranks", "cache", "cores", "memory", "files", "errors"),
 )
 """From top to bottom: a room imports from the rooms below it."""
 

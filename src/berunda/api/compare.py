@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import time
@@ -22,6 +21,7 @@ from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, grouped_confusion, score
 from berunda.assess.ood import FeatureDistance
 from berunda.config import MapConfig
+from berunda.cores import allowed_cores
 from berunda.data.scene_source import SceneSource
 from berunda.data.splits import TEST, TRAIN
 from berunda.geo.resolve import is_remote
@@ -99,7 +99,7 @@ def forest_result(prepared: Prepared, table: PixelTable, seed: int) -> Result:
     """Train the random forest on the training pixels and return what it reaches on the test pixels."""
     start = time.perf_counter()
     train, test = table.of(TRAIN), table.of(TEST)
-    forest = PixelForest(seed, n_jobs=min(8, os.cpu_count() or 1)).fit(train.values, train.classes)
+    forest = PixelForest(seed, n_jobs=min(8, allowed_cores())).fit(train.values, train.classes)
     seconds = time.perf_counter() - start
     probabilities = forest.probabilities(test.values, prepared.n_classes)
     return replace(_result("random_forest", "", test, np.log(np.maximum(probabilities, _LEAST)), 1.0), wall_s=seconds)
@@ -181,7 +181,7 @@ def _file_name(path: str) -> str:
 
 
 def hardware() -> str:
-    """Return processor, cores and accelerator in one line."""
+    """Return processor, the cores that the process may use, and accelerator in one line."""
     import torch
 
     name = platform.machine()
@@ -190,7 +190,8 @@ def hardware() -> str:
             name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
     except OSError:
         name = platform.processor() or name
-    text = f"{name}, {os.cpu_count()} cores"
+    cores = allowed_cores()
+    text = f"{name}, {cores} core{'s' * (cores > 1)}"
     return f"{text}, {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else text
 
 

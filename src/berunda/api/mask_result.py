@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from berunda.api.scene_result import RunInfo
 from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, score
+from berunda.cores import allowed_cores
 from berunda.data.masks.draw import DrawnMasks
 from berunda.methods.contract import Method, NetSpec
 from berunda.progress import Progress
@@ -143,7 +143,7 @@ def forest_masks(drawn: DrawnMasks, seed: int, *, keep: tuple[int, ...] = (), pr
         places = sample_places(masks, int(index), _MAX_PIXELS // len(drawn.train), seed)
         values.append(masks.pixels(int(index))[:, places[:, 0], places[:, 1]].T.astype(np.float32))
         classes.append(masks.labels(int(index))[places[:, 0], places[:, 1]] + 1)
-    forest = PixelForest(seed, n_jobs=min(8, os.cpu_count() or 1)).fit(
+    forest = PixelForest(seed, n_jobs=min(8, allowed_cores())).fit(
         np.nan_to_num(np.concatenate(values)), np.concatenate(classes)
     )
 

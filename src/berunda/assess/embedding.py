@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from berunda.cores import allowed_cores
 from berunda.errors import DataError
 from berunda.models.propagation import fit_projection
 
@@ -150,6 +151,6 @@ def nearest_distances(
 
 def _n_cores() -> int:
     """Return the cores that this process may use; `OMP_NUM_THREADS` bounds them, as it does everywhere else."""
-    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n = allowed_cores()
     asked = os.environ.get("OMP_NUM_THREADS", "").strip()
     return min(n, max(1, int(asked))) if asked.isdecimal() else n

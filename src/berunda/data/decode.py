@@ -22,6 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from berunda.cache import cache_folder
+from berunda.cores import allowed_cores
 from berunda.data.images import ImageSet
 from berunda.data.listing import Blobs, Listing, Sample
 from berunda.data.photo import Decoded, Undecodable, decode_image, decode_window, resampled
@@ -244,9 +245,7 @@ def _check_alike(where: str, first: tuple[str, Decoded], other: tuple[str, Decod
 
 def _images(listing: Listing) -> Iterator[list[Decoded | str]]:
     """Yield the decoded images in order, some at a time; a text says why one cannot be decoded."""
-    n_threads = min(
-        MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    n_threads = min(MAX_THREADS, allowed_cores())
     samples = listing.samples
     waiting: deque[Future[list[Decoded | str]]] = deque()
     with FileReader() as files, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:

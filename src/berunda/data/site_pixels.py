@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from berunda.cores import allowed_cores
 from berunda.data.listing import RASTER_SUFFIXES
 from berunda.data.order import Randomness
 from berunda.data.photo import Undecodable, decode_image, header_values, resampled
@@ -138,7 +138,7 @@ class SitePixels:
         closed at the end.
         """
         _ = self.bands  # settled before threads ask for them
-        n_threads = min(MAX_THREADS, os.cpu_count() or 1)
+        n_threads = min(MAX_THREADS, allowed_cores())
         pieces = self._pieces(int(i) for i in index)
         waiting: deque[list[Future[Patch | Broken]]] = deque()
         try:
