@@ -41,6 +41,7 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
         made = replace(arm, options={**arm.options, **given}, search=kept)
         try:
             _check(made, task)
+            made = replace(made, small_batch=made.small_batch and not _has_unlabelled(made))
         except ConfigError as error:
             if options.methods is not None or given or searched:
                 raise
@@ -62,6 +63,11 @@ def _check(arm: Arm, task: Task) -> None:
         check_serves(make_method(candidate.method, candidate.options), task)
     if arm.encoder:
         check_encoder_name(arm.encoder)
+
+
+def _has_unlabelled(arm: Arm) -> bool:
+    """Say whether images without labels fill the steps of an arm, whose number then follows from the passes."""
+    return any(make_method(one.method, one.options).needs().unlabelled for one in candidates_of(arm))
 
 
 def candidates_of(arm: Arm) -> list[Arm]:

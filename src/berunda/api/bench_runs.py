@@ -189,7 +189,8 @@ class Bench:
         drawn, lane = self._drawn(case), self._lane(case)
         base = replace(lane.base, seed=case.seed, run_key=drawn.key(lane.net.image_px))
         try:
-            return equal_settings(self._method(case), base, lane.budget, all_images(drawn, lane.net))
+            images = all_images(drawn, lane.net)
+            return equal_settings(self._method(case), base, lane.budget, images, small_batch=case.arm.small_batch)
         except ConfigError as error:
             raise ConfigError(f"{case}: {error}") from error
 

@@ -391,6 +391,29 @@ def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> No
             bench(options(table, methods=floor, labels="0.25"), tmp_path / "other")
 
 
+def test_passes_go_into_large_batches_or_into_many_steps(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = (
+        Arm("supervised"),
+        Arm("supervised", small_batch=True),
+        Arm("fixmatch", {"mu": 2.0}),
+        Arm("fixmatch", {"mu": 2.0}, small_batch=True),
+    )
+    suite = Suite("both", "a test", "", (), ("1",), n_seeds=1, task="scene", arms=arms)
+    planned: list[bench_runs.Bench] = []
+    monkeypatch.setattr("berunda.api.bench_verb.load_suite", lambda name: suite)
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    bench(options(images, methods=None, labels=None, suite="both", steps=10), tmp_path / "out")
+    (made,) = planned
+    told = {case.arm.variant: made.settings_of(case) for case in made.cases}
+    assert set(told) == {"", "small batch", "mu=2.0"}, "images without labels fill the steps: one way alone"
+    large, small = told[""], told["small batch"]
+    assert (large.steps, small.n_labelled) == (10, 2)
+    assert large.n_labelled > 10 * small.n_labelled / 2
+    assert small.steps * small.n_labelled == pytest.approx(large.steps * large.n_labelled, rel=0.05)
+
+
 def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (
         Arm("supervised", labels=("1", "2")),

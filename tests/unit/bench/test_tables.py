@@ -105,11 +105,23 @@ def test_protocol_cost_calibration_and_differences(rows: Path, tmp_path: Path) -
     assert head[3:5] == ["ECE before", "ECE after"]
     assert len(lines) == 8
     differences = {tuple(line[:2]): line[2:] for line in lines_of(text, "Difference in accuracy")[1:]}
-    gap, interval = differences["fixmatch", "5"]
+    against, gap, interval = differences["fixmatch", "5"]
+    assert against == "supervised"
     low, high = (float(end) for end in interval.split(" to "))
     assert low < float(gap) < high
     assert low > 0
     assert ("supervised", "5") not in differences
+
+
+def test_differences_are_to_the_stronger_run_of_the_baseline(rows: Path, tmp_path: Path) -> None:
+    RowFile(rows).add([row("supervised", 5, seed, 2.0, variant="small batch") for seed in range(3)])
+    write_tables(rows, tmp_path)
+    lines = lines_of((tmp_path / "eurosat.md").read_text(), "Difference in accuracy")[1:]
+    assert {tuple(line[:3]) for line in lines if line[0] in ("fixmatch", "supervised")} == {
+        ("fixmatch", "5", "supervised small batch"),
+        ("fixmatch", "20", "supervised"),
+        ("supervised", "5", "supervised small batch"),
+    }
 
 
 def test_the_calibration_of_one_view_stands_beside(rows: Path, tmp_path: Path) -> None:
