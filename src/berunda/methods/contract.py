@@ -120,8 +120,8 @@ class Needs:
         unlabelled_ratio: unlabelled images for each labelled one (mu).
         teacher: whether the loop keeps an exponential moving average of net and extra and hands it to `loss`.
         encoder: "any", or the kind of encoder it cannot do without ("vit").
-        labelled_passes: how many forward and backward image passes one labelled image costs, at least 1; a forward-only
-            pass of it counts a third.
+        labelled_passes: how many forward and backward image passes one labelled image costs, above 0; a forward-only
+            pass of it counts a third, and one of a part of its patches about that part.
         forward_passes: how many forward-only image passes one unlabelled image costs (the teacher's views).
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
