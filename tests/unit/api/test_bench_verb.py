@@ -334,6 +334,7 @@ def test_options_are_chosen_on_validation_images_and_all_of_it_is_paid_for(
     assert "--search fixmatch.mu=1:2" in row["command"]
     page = (out / "folder.md").read_text()
     assert "Options chosen on validation images" in page
+    assert "equal for all nets, but where options are searched over: each candidate gets as many; last" in page
     assert "| mu=1 | mu=2 |" in page
     assert bench(given, out).n_new == 0
 
