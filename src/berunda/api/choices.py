@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from berunda.options.bench import BenchOptions
     from berunda.options.train import TrainOptions
 
-__all__ = ["check_choices", "check_encoder", "check_for_masks", "check_net_options", "check_serves"]
+__all__ = [
+    "check_choices",
+    "check_encoder",
+    "check_encoder_kind",
+    "check_for_masks",
+    "check_net_options",
+    "check_serves",
+]
 
 
 def check_choices(config: MapConfig | TrainOptions) -> None:
@@ -70,6 +77,23 @@ def check_serves(method: Method, task: str) -> None:
     if task not in tasks:
         raise ConfigError(
             f"method '{method.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
+        )
+
+
+def check_encoder_kind(method: Method, encoder: str) -> None:
+    """Refuse an encoder of another kind than a method, or one that goes on after it, cannot do without.
+
+    Raises:
+        ConfigError: naming the encoders of that kind.
+    """
+    from berunda.models.transformer import TRANSFORMERS
+    from berunda.train.stages import methods_of
+
+    needing = next((one for one in methods_of(method) if one.needs().encoder == "vit"), None)
+    if needing is not None and encoder not in TRANSFORMERS:
+        raise ConfigError(
+            f"method '{needing.name}': found encoder {encoder!r}, expected one of patches: {', '.join(TRANSFORMERS)}; "
+            "choose it by --encoder"
         )
 
 

@@ -415,6 +415,24 @@ def test_passes_go_into_large_batches_or_into_many_steps(
     assert small.steps * small.n_labelled == pytest.approx(large.steps * large.n_labelled, rel=0.05)
 
 
+def test_methods_that_the_encoder_cannot_serve_are_left_out_unless_named(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[bench_runs.Bench] = []
+    monkeypatch.setattr("berunda.api.bench_verb.load_suite", lambda name: Suite("every", "a test", "", (), ("1",)))
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    given = options(images, methods=None, labels=None, suite="every", steps=1000)
+    bench(given, tmp_path / "out")
+    (made,) = planned
+    assert "supervised" in {case.method for case in made.cases}
+    assert "ssl_mae" not in {case.method for case in made.cases}
+    assert any("ssl_mae is left out: method 'ssl_mae': found encoder" in note for note in made.notes)
+    with pytest.raises(ConfigError, match="'ssl_mae': found encoder 'efficientnet_lite0', expected one of patches"):
+        bench(given.replaced(methods="ssl_mae"), tmp_path / "out")
+    with pytest.raises(ConfigError, match="40 x 40 px, expected sides that patches of 16 px divide"):
+        bench(given.replaced(methods="ssl_mae", encoder="vit_mini_patch16", image_px=40), tmp_path / "out")
+
+
 def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (
         Arm("supervised", labels=("1", "2")),

@@ -14,6 +14,7 @@ from PIL import Image
 from toy_patches import CLASSES, toy_image, write_folder, write_labelled_table
 
 import berunda
+from berunda.api import scene_pipeline
 from berunda.api.predict_verb import predict
 from berunda.api.train_verb import train
 from berunda.assess.multilabel import decide, label_energy, rank
@@ -271,9 +272,22 @@ def test_images_that_the_patches_do_not_divide_are_refused(images: Path, tmp_pat
         train(options(images, labels_per_class=2, **changes), tmp_path / "out")
 
 
-def test_an_encoder_without_patches_is_refused(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="found encoder 'efficientnet_lite0', expected one of patches"):
-        train(options(images, labels_per_class=2, method="ssl_mae"), tmp_path / "out")
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "found encoder 'efficientnet_lite0', expected one of patches"),
+        ({"encoder": "vit_mini_patch16", "image_px": 16}, "16 px, a single patch, expected at least 32 px"),
+        ({"encoder": "vit_mini_patch16", "image_px": 40}, "40 x 40 px, expected sides that patches of 16 px divide"),
+    ],
+)
+def test_encoders_that_a_method_of_patches_cannot_use_are_refused_before_the_comparison(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], text: str
+) -> None:
+    trained: list[object] = []
+    monkeypatch.setattr(scene_pipeline, "_train_all", lambda *given: trained.append(given))
+    with pytest.raises(ConfigError, match=text):
+        train(options(images, labels_per_class=2, method="ssl_mae", compare=True, **changes), tmp_path / "out")
+    assert not trained
 
 
 # Several labels an image
