@@ -58,7 +58,8 @@ def _method(found: dict[str, Any]) -> str:
 
 
 def _row(setting: dict[str, Any]) -> str:
-    cells = (setting["help"], range_of(setting), f"`{setting['default']}`", setting["source"] or "")
+    only = f" ({', '.join(setting['tasks'])} alone)" if setting["tasks"] else ""
+    cells = (setting["help"] + only, range_of(setting), f"`{setting['default']}`", setting["source"] or "")
     return " | ".join((f"| `{setting['name']}`", *cells)) + " |"
 
 

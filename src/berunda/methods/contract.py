@@ -47,20 +47,20 @@ IGNORE = -1
 
 
 def setting(
-    default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "", is_open: bool = False
+    default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "", tasks: tuple[Task, ...] = ()
 ) -> Any:
     """Return a dataclass field for one hyper-parameter, with all that its documentation is derived from.
 
     Args:
         default: value where nothing else is asked for.
         about: what it is, in one line.
-        valid: (low, high), both included, for numbers; the allowed values for text; (False, True) for a
-            switch.
+        valid: (low, high), both included, for numbers; the allowed values for text, of which a single one says in words
+            what it may be, and the method itself refuses all else; (False, True) for a switch.
         unit: "images", "share", "px", ...; "" for a pure number or a name.
         source: paper, and equation or section, that the default comes from; "" for the project's own choice.
-        is_open: of a text: `valid` says in words what it may be, and the method itself refuses all else.
+        tasks: those for which it changes anything; empty for all that the method serves. Set for another it is refused.
     """
-    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "is_open": is_open}
+    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "tasks": tasks}
     return field(default=default, metadata=metadata)
 
 
@@ -409,7 +409,8 @@ class Method(ABC):
 def _fault_of(item: Field[Any], value: Any) -> str:
     """Return what is wrong with the value of a setting, "" if nothing."""
     valid = item.metadata.get("range")
-    if not valid or (item.metadata.get("is_open") and isinstance(value, str)):
+    is_open = isinstance(item.default, str) and len(valid or ()) == 1
+    if not valid or (is_open and isinstance(value, str)):
         return ""
     if isinstance(item.default, (bool, str)):
         allowed = ", ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in valid)

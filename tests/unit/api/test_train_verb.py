@@ -201,6 +201,11 @@ def test_two_runs_in_one_folder_are_refused(images: Path, tmp_path: Path) -> Non
         ({"method": "cotrain"}, ConfigError, "method 'cotrain' serves segmentation, expected scene"),
         ({"method": "fixmach"}, ConfigError, "did you mean 'fixmatch'"),
         ({"method": "fixmatch", "method_options": {"tau": 1}}, ConfigError, "option 'tau' is unknown"),
+        (
+            {"method": "fixmatch", "method_options": {"cutmix": 0.5, "prior_share": 0.3}},
+            ConfigError,
+            "method 'fixmatch': found prior_share=0.3, cutmix=0.5, which changes nothing for scene; leave it out",
+        ),
         ({"encoder": "resnet5"}, ConfigError, "encoder 'resnet5' is unknown"),
         ({"dataset": "eurosatt"}, DataError, "did you mean 'eurosat'"),
         ({"dataset": "nowhere/at/all"}, DataError, "nowhere/at/all"),
@@ -338,6 +343,12 @@ def test_the_figures_of_several_labels_are_those_of_the_bundle(tmp_path: Path) -
     tuned = decide(said.probabilities, data.labels[test], predictor.manifest.thresholds)
     assert tuned.macro_f1 == pytest.approx(measured["macro_f1_tuned"])
     np.testing.assert_allclose(said.energy, label_energy(said.logits), rtol=1e-4)
+
+
+def test_an_option_of_single_labels_is_refused(tmp_path: Path) -> None:
+    given = {"method": "fixmatch", "method_options": {"threshold": 0.8}}
+    with pytest.raises(ConfigError, match=r"found threshold=0.8, which changes nothing for multilabel"):
+        train(options(write_labelled_table(tmp_path / "images"), **given), tmp_path / "out")
 
 
 def test_a_method_for_single_labels_is_refused(tmp_path: Path) -> None:

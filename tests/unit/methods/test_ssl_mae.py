@@ -60,6 +60,13 @@ def test_mask_ratio_outside_its_range_is_refused(value: Any) -> None:
         make_method("ssl_mae", {"mask_ratio": value})
 
 
+@pytest.mark.parametrize("name", ["decoder_depth", "decoder_heads"])
+def test_the_size_of_a_decoder_that_is_not_there_is_refused(name: str) -> None:
+    make_method("ssl_mae", {name: 2})
+    with pytest.raises(ConfigError, match=f"found {name} with encoder_sees=all"):
+        make_method("ssl_mae", {name: 2, "encoder_sees": "all"})
+
+
 def joint(trial: Trial) -> float:
     """The loss once more in numpy, from the net's own tokens and guess."""
     batch, method = trial.batch(), trial.method

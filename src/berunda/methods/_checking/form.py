@@ -45,6 +45,8 @@ def settings_documented(trial: Trial) -> None:
         require(item.default is not MISSING, f"'{item.name}' has no default")
         for key in ("help", "unit", "range", "source"):
             require(bool(item.metadata.get(key)), f"'{item.name}' does not state its {key}")
+        others = set(item.metadata.get("tasks", ())) - set(type(trial.method)().needs().tasks)
+        require(not others, f"'{item.name}' is for {', '.join(others)}, which the method does not serve")
 
 
 @check
