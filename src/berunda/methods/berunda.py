@@ -13,7 +13,7 @@ from berunda.augment.puzzle import shuffle_patches
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
 from berunda.methods import _auxiliary as auxiliary
-from berunda.methods._balance import balance_setting
+from berunda.methods._settings import balance_setting
 from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 

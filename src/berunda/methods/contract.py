@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from berunda.augment.geometry import Geometry
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
+from berunda.methods._settings import fault_of, setting
 from berunda.models.spec import Decoder, NetSpec, Task
 
 __all__ = [
@@ -44,24 +45,6 @@ __all__ = [
 
 IGNORE = -1
 """The label of a pixel or image that carries none."""
-
-
-def setting(
-    default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "", tasks: tuple[Task, ...] = ()
-) -> Any:
-    """Return a dataclass field for one hyper-parameter, with all that its documentation is derived from.
-
-    Args:
-        default: value where nothing else is asked for.
-        about: what it is, in one line.
-        valid: (low, high), both included, for numbers; the allowed values for text, of which a single one says in words
-            what it may be, and the method itself refuses all else; (False, True) for a switch.
-        unit: "images", "share", "px", ...; "" for a pure number or a name.
-        source: paper, and equation or section, that the default comes from; "" for the project's own choice.
-        tasks: those for which it changes anything; empty for all that the method serves. Set for another it is refused.
-    """
-    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "tasks": tasks}
-    return field(default=default, metadata=metadata)
 
 
 class SplitNet(Protocol):
@@ -297,7 +280,7 @@ class Method(ABC):
         Raises:
             ConfigError: naming each option with what was found and expected.
         """
-        faults = [fault for item in fields(self) if (fault := _fault_of(item, getattr(self, item.name)))]
+        faults = [fault for item in fields(self) if (fault := fault_of(item, getattr(self, item.name)))]
         if faults:
             raise ConfigError(f"method '{self.name}': " + "; ".join(faults))
 
@@ -404,20 +387,6 @@ class Method(ABC):
     def stages(self) -> tuple[Stage, ...]:
         """Parts of the training in order; by default one."""
         return (Stage(name=self.name, share=1.0),)
-
-
-def _fault_of(item: Field[Any], value: Any) -> str:
-    """Return what is wrong with the value of a setting, "" if nothing."""
-    valid = item.metadata.get("range")
-    is_open = isinstance(item.default, str) and len(valid or ()) == 1
-    if not valid or (is_open and isinstance(value, str)):
-        return ""
-    if isinstance(item.default, (bool, str)):
-        allowed = ", ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in valid)
-        return "" if value in valid else f"option '{item.name}' is {value!r}, expected one of {allowed}"
-    if isinstance(value, (int, float)) and valid[0] <= value <= valid[1]:
-        return ""
-    return f"option '{item.name}' is {value!r}, expected {valid[0]:g} to {valid[1]:g}"
 
 
 def zero_like(reference: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.augment.mix import draw_cutmix
 from berunda.data.order import Randomness
-from berunda.methods._balance import balance_setting
 from berunda.methods._consistency import (
     answers,
     needs_of_strong,
@@ -22,6 +21,7 @@ from berunda.methods._consistency import (
     updates_of,
     used_terms,
 )
+from berunda.methods._settings import balance_setting
 from berunda.methods._several import add_priors, believe, prior_share_setting
 from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting

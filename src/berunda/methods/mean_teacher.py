@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from berunda import losses
 from berunda.data.order import Randomness
-from berunda.methods._balance import balance_setting
 from berunda.methods._consistency import answers, carried, terms_of, unlabelled_views, used_terms
+from berunda.methods._settings import balance_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 
 __all__ = ["MeanTeacher", "mean_teacher_loss"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from berunda import losses
 from berunda.data.order import Randomness
-from berunda.methods._balance import balance_setting
 from berunda.methods._consistency import terms_of, unlabelled_views, used_terms
+from berunda.methods._settings import balance_setting
 from berunda.methods._several import add_priors, believe, prior_share_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, Task, View, setting
 

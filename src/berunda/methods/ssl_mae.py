@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
-from berunda.methods._balance import balance_setting
 from berunda.methods._masking import draw_hidden, encoder_of, masked_passes
+from berunda.methods._settings import balance_setting
 from berunda.methods._weighting import Weighting, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 from berunda.models.patch_decoder import LinearGuess, PatchDecoder, fill_patches

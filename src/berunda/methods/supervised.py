@@ -9,7 +9,7 @@ from torch import nn
 
 from berunda.data.order import Randomness
 from berunda.losses import supervised_loss
-from berunda.methods._balance import balance_setting
+from berunda.methods._settings import balance_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 
 __all__ = ["Supervised"]

@@ -144,6 +144,17 @@ def test_a_mask_of_everything_is_refused(tmp_path, pixels) -> None:
     assert not list(tmp_path.glob("*filled*"))
 
 
+def test_values_far_from_those_of_the_training_are_told(tmp_path, pixels, gaps) -> None:
+    save_bundle(tmp_path / "model", mae_bundle())
+    told = []
+    for name, factor in (("same", 1), ("other", 40)):
+        (tmp_path / name).mkdir()
+        scene, mask = write(tmp_path / name, pixels * np.uint16(factor), gaps)
+        told.append(bd.inpaint(tmp_path / "model", [scene], mask=mask, out=tmp_path / name / "filled.tif").warnings)
+    assert told[0] == ()
+    assert "radiometry far from the training scene in 3 of 3 bands: red (" in told[1][0]
+
+
 def test_a_mask_of_nothing_is_told(tmp_path, pixels) -> None:
     scene, mask = write(tmp_path, pixels, np.zeros((70, 52), np.uint8))
     save_bundle(tmp_path / "model", mae_bundle())
