@@ -371,6 +371,18 @@ class Method(ABC):
         del net, extra, pixels, known
         raise ConfigError(f"method '{self.name}': cannot fill gaps; ask one whose can_fill() says so")
 
+    def hidden_share(self) -> float:
+        """Return the share of an image that training hides and has guessed; 0 of a method that hides nothing."""
+        return 0.0
+
+    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+        """Return what `fill` returns, for pictures of what the model makes of hidden parts.
+
+        Other than there all pixels hold data, and a method that guesses without brightness takes it from them.
+        Asked of methods with a `hidden_share`.
+        """
+        return self.fill(net, extra, pixels, known)
+
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""
         return ("net",)

@@ -137,6 +137,15 @@ class SslMae(Method):
         """Return `pixels` with a guess of each patch that is not wholly known, from the patches that are."""
         return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known)
 
+    def hidden_share(self) -> float:
+        """Return the mask ratio."""
+        return self.mask_ratio
+
+    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+        """Return what `fill` does; normalised guesses get mean and deviation of the patches themselves."""
+        finish = losses.with_contrast_of if self.normalise else None
+        return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known, finish)
+
     def _drawn(self, encoder: VisionTransformer, streams: list[Tensor], rng: Randomness) -> tuple[Tensor, Tensor]:
         """Return the places (N, K) of the visible patches and (N, M) of the hidden ones, of all streams."""
         generator = rng.torch("ssl_mae.mask", device=streams[0].device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -81,7 +83,11 @@ class LinearGuess(nn.Module):
 
 
 def fill_patches(
-    encoder: VisionTransformer, decoder: PatchDecoder | LinearGuess, pixels: Tensor, known: Tensor
+    encoder: VisionTransformer,
+    decoder: PatchDecoder | LinearGuess,
+    pixels: Tensor,
+    known: Tensor,
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return `pixels` with a guess of each patch that is not wholly known; one image after the other.
 
@@ -90,6 +96,7 @@ def fill_patches(
         decoder: that was trained with it.
         pixels: (N, B, H, W).
         known: (N, H, W) bool; each image may have its own number of patches to guess.
+        finish: makes of the hidden patches (1, M, D), as they are, and their guess what is shown; None for the guess.
 
     Returns:
         (N, B, H, W): `pixels` where known; NaN elsewhere in an image without a single patch that is.
@@ -104,6 +111,7 @@ def fill_patches(
             patches = torch.full_like(patches, torch.nan)
         elif len(hidden):
             guess = decoder(encoder, image[None], seen[None], hidden[None])[1]
+            guess = guess if finish is None else finish(patches[:, hidden], guess)
             patches = patches.index_copy(1, hidden, guess.to(patches.dtype))
         filled.append(torch.where(seen_by, image, images_of(patches, grid, side)[0]))
     return torch.stack(filled)
