@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,24 @@ class PatchDecoder(nn.Module):
         tokens = encoder.attend(encoder.embed(pixels, seen))
         shown = self.narrow(tokens) + self.places(grid, seen)
         asked = self.mask_token + self.places(grid, hidden)
-        guessed: Tensor = self.blocks(torch.cat([shown, asked.to(shown.dtype)], dim=1))[:, seen.shape[1] :]
+        guessed = _through(self.blocks, torch.cat([shown, asked.to(shown.dtype)], dim=1), seen.shape[1])
         return tokens, self.last(self.norm(guessed))
+
+
+def _through(blocks: nn.Sequential, tokens: Tensor, start: int) -> Tensor:
+    """Return what attention blocks make of the tokens from `start` on.
+
+    All tokens are looked at in every block, but behind the attention of the last one only those that are returned are
+    computed: nobody reads the others.
+    """
+    *first, last = blocks
+    for block in first:
+        tokens = block(tokens)
+    end: Any = last
+    tokens = tokens + end.drop_path1(end.ls1(end.attn(end.norm1(tokens))))
+    asked = tokens[:, start:]
+    through: Tensor = asked + end.drop_path2(end.ls2(end.mlp(end.norm2(asked))))
+    return through
 
 
 class LinearGuess(nn.Module):
