@@ -247,10 +247,12 @@ def _difference(cell: Cell, other: Cell) -> Interval | None:
 def published_parts(dataset: str, task: str) -> list[str]:
     """Return the tables, in Markdown, of what others published on a data set, with protocols and sources."""
     parts = []
-    for metric, title in (HEADLINE.get(task, ("", "")), ("ece", "ECE before scaling")):
-        found = published_for(dataset, metric)
-        if found:
-            parts += [f"**{title}, %**, by labels per class", _published(found)]
+    of_several = [("macro_f1", "Macro F1")] if task == "multilabel" else []
+    for metric, title in (HEADLINE.get(task, ("", "")), *of_several, ("ece", "ECE before scaling")):
+        for is_of_shares, told in ((False, "labels per class"), (True, "share of the images that are labelled")):
+            found = [one for one in published_for(dataset, metric) if one.is_of_shares is is_of_shares]
+            if found:
+                parts += [f"**{title}, %**, by {told}", _published(found)]
     if parts:
         parts.insert(0, f"## Published on {dataset}, under other protocols")
     return parts

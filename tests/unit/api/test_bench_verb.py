@@ -348,12 +348,18 @@ def test_the_choice_rests_on_validation_images_alone(tmp_path: Path) -> None:
         return {**same, "method": "m", "variant": name, "seed": 0}
 
     def make_row(name: str) -> dict[str, Any]:
-        cost = {"wall_s": 2.0, "images_per_s": 1.0, "image_passes": 10}
+        cost = {
+            "wall_s": 2.0,
+            "training_s": {"a": 1.0, "b": 0.5, "c": 1.5}[name],
+            "images_per_s": 7.0,
+            "image_passes": 10,
+        }
         told = {"metrics": {"oa": test[name]}, "validation": validation[name], "options": {"w": name}}
         return {**key_of(name), **cost, **told, "hardware": "", "command": "", "version": ""}
 
     found = bench_search.searched_row("abc", rows, key_of, make_row)
     assert (found["metrics"]["oa"], found["image_passes"], found["wall_s"]) == (0.1, 30, 6)
+    assert (found["training_s"], found["images_per_s"]) == (3.0, 10.0)
     validation["a"] = None  # type: ignore[assignment]
     with pytest.raises(DataError, match="no validation labels to choose by"):
         bench_search.searched_row("abc", RowFile(tmp_path / "y.json"), key_of, make_row)

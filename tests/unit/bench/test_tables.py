@@ -18,7 +18,7 @@ from berunda.bench.cells import Cell, Setting, cells_of
 from berunda.bench.pictures import accuracy_lines, confusion_panels, half_interval, pooled_bins
 from berunda.bench.published import PUBLISHED, published_for
 from berunda.bench.rows import RowFile
-from berunda.bench.tables import write_tables
+from berunda.bench.tables import published_parts, write_tables
 from berunda.data.catalog import entries
 from berunda.errors import DataError
 
@@ -294,6 +294,20 @@ def test_published_figures_are_fractions_with_a_source() -> None:
     assert {found.dataset for found in PUBLISHED} <= {entry.name for entry in entries()}
     assert len(published_for("so2sat", "oa")) == 3
     assert published_for("aid", "oa") == ()
+
+
+def test_published_figures_of_several_labels_are_by_share_and_of_their_task_alone() -> None:
+    text = "\n\n".join(published_parts("ucmerced", "multilabel"))
+    assert "per class" not in text
+    for title, value in (
+        ("Macro AUPRC, %**, by share of the images that are labelled", "76.40"),
+        ("Macro F1", "60.50"),
+    ):
+        head, *lines = lines_of(text, title)
+        assert head[:5] == ["method", "0.01", "0.05", "0.1", "0.25"]
+        assert next(line for line in lines if line[0] == "SSL-MAE")[2] == value
+    assert published_parts("ucmerced", "scene") == []
+    assert "by labels per class" in "\n".join(published_parts("eurosat", "scene"))
 
 
 def test_cells_keep_the_order_of_their_seeds() -> None:
