@@ -1,6 +1,6 @@
 """How much each of two losses counts: by a fixed weight, or by one that is learned with the net.
 
-The piece for every method of two terms. What the forms do:
+The piece for every method of two terms, a supervised loss L_s and another one L_u. What the forms do:
 
 - fixed: w L_s + (1 - w) L_u. Choose w on validation data, or keep the balance that a method has from its paper.
 - raw: the same with w = sigmoid(theta). The derivative by w is L_s - L_u whatever w is, so the term that is
