@@ -6,8 +6,9 @@ Each step is that of the loop (views, forward, backward, clipping, update) on ma
 many labelled as unlabelled: with the visible patches in the encoder, with all tokens in it (mask tokens for the
 hidden ones), and the supervised step on as many images. They take turns, repeat after repeat, so that what else the
 machine does falls on all of them; a repeat gives each step as a share of the one with all tokens, and the medians
-over the repeats count, after one that warms up. `--clock cpu` counts the seconds that the process computes instead of
-those on the wall. Rows go to benchmarks/results/mae_speed.json.
+over the repeats count, after one that warms up. A step is timed by the difference of a long and a short training, so
+that the set-up of both falls out but for its jitter, which many steps make small. `--clock cpu` counts the seconds
+that the process computes instead of those on the wall. Rows go to benchmarks/results/mae_speed.json.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--ratio", type=float, default=0.75, help="share of the patches that is hidden")
     parser.add_argument("--px", type=int, default=128)
     parser.add_argument("--images", type=int, default=32, help="images a step, half of them labelled")
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--device", default="cpu")

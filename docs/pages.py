@@ -13,7 +13,7 @@ from typing import Any
 from berunda.cli.methods import range_of
 from berunda.cli.verbs import VERBS
 from berunda.config import MapConfig
-from berunda.methods import describe_method, method_names
+from berunda.methods import _weighting, describe_method, method_names
 from berunda.options.analyze import AnalyzeOptions, SplitOptions
 from berunda.options.bench import BenchOptions
 from berunda.options.train import TrainOptions
@@ -32,7 +32,9 @@ def methods_page() -> str:
         "set (scene for whole images, segmentation for images with masks) with `berunda train DATASET --method NAME`. "
         "Set its hyper-parameters with `--option NAME=VALUE`.",
     ]
-    return "\n\n".join([*parts, *(_method(describe_method(name)) for name in method_names())]) + "\n"
+    about = (_weighting.__doc__ or "").split("\n", 1)
+    weights = ["## Learned weights", f"`weighting`: {about[0][0].lower()}{about[0][1:]}", about[1].strip()]
+    return "\n\n".join([*parts, *(_method(describe_method(name)) for name in method_names()), *weights]) + "\n"
 
 
 def _method(found: dict[str, Any]) -> str:
@@ -58,7 +60,8 @@ def _method(found: dict[str, Any]) -> str:
 
 
 def _row(setting: dict[str, Any]) -> str:
-    cells = (setting["help"], range_of(setting), f"`{setting['default']}`", setting["source"] or "")
+    only = f" ({', '.join(setting['tasks'])} alone)" if setting["tasks"] else ""
+    cells = (setting["help"] + only, range_of(setting), f"`{setting['default']}`", setting["source"] or "")
     return " | ".join((f"| `{setting['name']}`", *cells)) + " |"
 
 

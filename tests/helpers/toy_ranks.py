@@ -23,6 +23,7 @@ from berunda.data.order import Randomness
 from berunda.data.source import RawImages
 from berunda.errors import BerundaError
 from berunda.methods import make_method
+from berunda.methods._checking.trial import patch_net
 from berunda.methods.contract import Batch, BufferUpdate, Loss, Method, NetSpec, Step
 from berunda.models.resolution import FullResolution
 from berunda.progress import Silent
@@ -50,6 +51,14 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "softmatch scene": ("softmatch", {"mu": 2.0}),
     "adamatch scene": ("adamatch", {"threshold": 0.5, "ramp": 0.0, "mu": 2.0}),
     "defixmatch scene": ("defixmatch", {"threshold": 0.35, "mu": 2.0}),
+    "berunda raw": ("berunda", {"weighting": "raw"}),
+    "fixmatch uncertainty scene": ("fixmatch", {"threshold": 0.35, "mu": 2.0, "weighting": "uncertainty"}),
+    "ssl_mae scene": ("ssl_mae", {"weighting": "normalised"}),
+    "ssl_mae multilabel": ("ssl_mae", {"weighting": "uncertainty", "mask_ratio": 0.5, "normalise": True}),
+    "supervised multilabel": ("supervised", {}),
+    "fixmatch multilabel": ("fixmatch", {"mu": 2.0}),
+    "pseudo_label multilabel": ("pseudo_label", {"ramp": 0.0, "mu": 2.0}),
+    "mean_teacher multilabel": ("mean_teacher", {"ramp": 0.0, "mu": 2.0}),
 }
 GRADIENT = TrainConfig(
     steps=1, n_labelled=4, learning_rate=1.0, weight_decay=0.0, clip_norm=0.0, warmup_steps=0, optimizer="sgd"
@@ -67,7 +76,7 @@ class PlainNet(FullResolution, nn.Module):
         self.body = nn.Conv2d(spec.n_bands, 8, 3, padding=1)
         self.norm = nn.BatchNorm2d(8) if norm else nn.Identity()
         self.tail = nn.Conv2d(8, 6, 3, padding=1)
-        self.is_pooled = spec.task == "scene"
+        self.is_pooled = spec.task != "segmentation"
         self.head = nn.Linear(6, spec.n_classes) if self.is_pooled else nn.Conv2d(6, spec.n_classes, 1)
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
@@ -90,7 +99,7 @@ def in_float64(case: str, *, norm: bool = False) -> Method:
 
     class Doubled(kind):  # type: ignore[misc, valid-type]
         def build(self, spec: NetSpec) -> nn.Module:
-            return PlainNet(spec, norm).double()
+            return (patch_net(spec) if self.needs().encoder == "vit" else PlainNet(spec, norm)).double()
 
         def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
             extra = super().init(net, spec).double()
@@ -123,11 +132,26 @@ class SceneSource(DoubleSource):
         return replace(images, labels=images.pixels[:, :3].mean((2, 3)).argmax(1))
 
 
+@dataclass(frozen=True)
+class SeveralSource(DoubleSource):
+    """The same images with several labels each, some of them unknown."""
+
+    def labelled(self, rng: Randomness, n: int) -> RawImages:
+        images = self._draw(rng, "labelled", n)
+        bright = images.pixels[:, :3].mean((2, 3))
+        labels = (bright > bright.mean()).double()
+        labels[1::4, 1] = torch.nan
+        return replace(images, labels=labels)
+
+
+SOURCES: dict[str, DoubleSource] = {"scene": SceneSource(), "multilabel": SeveralSource()}
+
+
 def after_one_step(case: str, *, norm: bool = False) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return weights and buffers after one step of 1.9 gradients, and its figures."""
-    is_scene = case.endswith(" scene")
-    spec, source = (replace(SPEC, task="scene"), SceneSource()) if is_scene else (SPEC, DoubleSource())
-    trained = train(in_float64(case, norm=norm), spec, source, GRADIENT)
+    task: Any = case.split()[-1] if case.split()[-1] in SOURCES else "segmentation"
+    source = SOURCES.get(task, DoubleSource())
+    trained = train(in_float64(case, norm=norm), replace(SPEC, task=task), source, GRADIENT)
     modules = nn.ModuleDict({"net": trained.net, "extra": trained.extra, "averaged": trained.averaged})
     return modules.state_dict(), trained.log[0]
 

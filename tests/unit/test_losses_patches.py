@@ -52,6 +52,15 @@ def test_normalised_against_its_twin() -> None:
     np.testing.assert_allclose(found, np_normalised((5 * target + 3).numpy(), counted.numpy()), atol=1e-9)
 
 
+def test_contrast_comes_back() -> None:
+    _, target, _ = data()
+    patches, everywhere = 5 * target + 3, torch.ones(N, M, Q, dtype=torch.bool)
+    found = losses.with_contrast_of(patches, losses.normalised_patches(patches, everywhere))
+    torch.testing.assert_close(found, patches)
+    other = losses.with_contrast_of(patches, torch.zeros_like(patches))
+    torch.testing.assert_close(other, patches.mean(2, keepdim=True).expand_as(patches))
+
+
 def test_an_even_patch_stays_small() -> None:
     found = losses.normalised_patches(torch.full((1, 1, B * Q), 0.7), torch.ones(1, 1, Q, dtype=torch.bool))
     assert float(found.abs().max()) < 1e-3

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
-from berunda.api.choices import check_serves
+from berunda.api.choices import check_encoder_kind, check_serves
 from berunda.api.drawn import Labels
 from berunda.bench.suite import FLOORS, KNOWN_FLOORS, Arm, Suite
 from berunda.errors import ConfigError
@@ -40,7 +40,8 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
         kept = {name: values for name, values in {**arm.search, **searched}.items() if name not in given}
         made = replace(arm, options={**arm.options, **given}, search=kept)
         try:
-            _check(made, task)
+            _check(made, task, made.encoder or options.encoder)
+            made = replace(made, small_batch=made.small_batch and not _has_unlabelled(made))
         except ConfigError as error:
             if options.methods is not None or given or searched:
                 raise
@@ -53,15 +54,22 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
     return list(unique.values()), notes
 
 
-def _check(arm: Arm, task: Task) -> None:
+def _check(arm: Arm, task: Task, encoder: str) -> None:
     if arm.method in KNOWN_FLOORS:
         if task not in _FLOOR_TASKS[arm.method]:
             raise ConfigError(f"{arm.method} serves {', '.join(_FLOOR_TASKS[arm.method])}, expected {task}")
         return
     for candidate in candidates_of(arm):
-        check_serves(make_method(candidate.method, candidate.options), task)
+        method = make_method(candidate.method, candidate.options)
+        check_serves(method, task)
+        check_encoder_kind(method, encoder)
     if arm.encoder:
         check_encoder_name(arm.encoder)
+
+
+def _has_unlabelled(arm: Arm) -> bool:
+    """Say whether images without labels fill the steps of an arm, whose number then follows from the passes."""
+    return any(make_method(one.method, one.options).needs().unlabelled for one in candidates_of(arm))
 
 
 def candidates_of(arm: Arm) -> list[Arm]:

@@ -189,7 +189,8 @@ class Bench:
         drawn, lane = self._drawn(case), self._lane(case)
         base = replace(lane.base, seed=case.seed, run_key=drawn.key(lane.net.image_px))
         try:
-            return equal_settings(self._method(case), base, lane.budget, all_images(drawn, lane.net))
+            images = all_images(drawn, lane.net)
+            return equal_settings(self._method(case), base, lane.budget, images, small_batch=case.arm.small_batch)
         except ConfigError as error:
             raise ConfigError(f"{case}: {error}") from error
 
@@ -278,7 +279,7 @@ class Bench:
             labels_unit=case.labels_unit,
             seed=case.seed,
             command=self._command(case),
-            protocol=_protocol(drawn, lane, case, result),
+            protocol=self._protocol(case, result),
             variant=case.arm.variant,
         )
         row = scene_row(result, drawn, info)
@@ -286,6 +287,13 @@ class Bench:
         if case.is_floor:
             setting = {"fingerprint": setting["fingerprint"]}
         return {**row, "options": dict(case.arm.options), "setting": setting}
+
+    def _protocol(self, case: Case, result: SceneResult) -> str:
+        drawn, lane = self._drawn(case), self._lane(case)
+        if case.is_floor:
+            return floor_protocol_of(drawn, is_transductive=result.is_transductive)
+        has_searches = bool(self.options.search) or any(arm.search for arm in self.suite.arms)
+        return protocol_of(drawn, lane.net, lane.budget, has_searches=has_searches)
 
     def _setting(self, lane: Lane) -> dict[str, Any]:
         """Return what all nets of a table share, for the rows."""
@@ -326,9 +334,3 @@ def _lane(options: BenchOptions, images: ImageSet, encoder: str) -> Lane:
     own = options.replaced(encoder=encoder)
     recipe = recipe_of(own)
     return Lane(recipe.net(own, images), recipe.train_config(own, seed=options.seed))
-
-
-def _protocol(drawn: Drawn, lane: Lane, case: Case, result: SceneResult) -> str:
-    if case.is_floor:
-        return floor_protocol_of(drawn, is_transductive=result.is_transductive)
-    return protocol_of(drawn, lane.net, lane.budget)

@@ -15,7 +15,7 @@ from berunda.errors import DataError
 __all__ = ["search_suite", "searched_row"]
 
 C = TypeVar("C")
-_SUMMED = ("image_passes", "wall_s")
+_SUMMED = ("image_passes", "wall_s", "training_s")
 
 
 def search_suite(suite: str) -> str:
@@ -35,7 +35,8 @@ def searched_row(
         candidates: to train, in order; the first of equally good ones is taken.
         rows: of the candidates that are done.
         key_of: what tells a candidate's row from others.
-        make_row: trains one; its row has "validation", the first metric on validation images, and "options".
+        make_row: trains one; its row has "validation", the first metric on validation images, "options", and what it
+            cost: "image_passes", "wall_s" and "training_s".
 
     Raises:
         DataError: there are no validation labels to choose by.
@@ -54,4 +55,5 @@ def searched_row(
     best = max(done, key=lambda row: float(row["validation"]))
     told = [{"options": row["options"], "validation": row["validation"], "chosen": row is best} for row in done]
     cost = {name: sum(row[name] for row in done) for name in _SUMMED}
+    cost["images_per_s"] = round(cost["image_passes"] / max(cost["training_s"], 1e-9), 1)
     return {**best, **cost, "search": told}

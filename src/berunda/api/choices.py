@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from berunda.config import MapConfig
@@ -13,7 +14,14 @@ if TYPE_CHECKING:
     from berunda.options.bench import BenchOptions
     from berunda.options.train import TrainOptions
 
-__all__ = ["check_choices", "check_encoder", "check_for_masks", "check_net_options", "check_serves"]
+__all__ = [
+    "check_choices",
+    "check_encoder",
+    "check_encoder_kind",
+    "check_for_masks",
+    "check_net_options",
+    "check_serves",
+]
 
 
 def check_choices(config: MapConfig | TrainOptions) -> None:
@@ -64,12 +72,42 @@ def check_serves(method: Method, task: str) -> None:
     """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation".
 
     Raises:
-        ConfigError: naming the tasks it serves.
+        ConfigError: naming the tasks it serves, or options that change nothing for this one.
     """
     tasks = method.needs().tasks
     if task not in tasks:
         raise ConfigError(
             f"method '{method.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
+        )
+    _refuse_idle(method, task)
+
+
+def _refuse_idle(method: Method, task: str) -> None:
+    """Refuse options that change nothing for `task`, of the method or of one that goes on after it."""
+    from berunda.train.stages import methods_of
+
+    for one in (method, *methods_of(method)):
+        idle = [item for item in fields(one) if task not in (item.metadata.get("tasks") or (task,))]
+        given = [item.name for item in idle if getattr(one, item.name) != item.default]
+        if given:
+            found = ", ".join(f"{name}={getattr(one, name)}" for name in given)
+            raise ConfigError(f"method '{one.name}': found {found}, which changes nothing for {task}; leave it out")
+
+
+def check_encoder_kind(method: Method, encoder: str) -> None:
+    """Refuse an encoder of another kind than a method, or one that goes on after it, cannot do without.
+
+    Raises:
+        ConfigError: naming the encoders of that kind.
+    """
+    from berunda.models.transformer import TRANSFORMERS
+    from berunda.train.stages import methods_of
+
+    needing = next((one for one in methods_of(method) if one.needs().encoder == "vit"), None)
+    if needing is not None and encoder not in TRANSFORMERS:
+        raise ConfigError(
+            f"method '{needing.name}': found encoder {encoder!r}, expected one of patches: {', '.join(TRANSFORMERS)}; "
+            "choose it by --encoder"
         )
 
 

@@ -12,7 +12,7 @@ from berunda.errors import ConfigError
 from berunda.geo.raster import open_scenes
 from berunda.mapping.bundle import load_bundle
 from berunda.mapping.inpaint import check_can_fill, fill_scene
-from berunda.mapping.run import with_bands
+from berunda.mapping.run import radiometry_of, with_bands
 from berunda.models.device import resolve_device
 from berunda.progress import Progress
 
@@ -54,8 +54,11 @@ def inpaint(
         if len(opened) != 1:
             names = ", ".join(s.name for s in opened[:4])
             raise ConfigError(f"found {len(opened)} scenes ({names}), expected one; fill them one after the other")
-        filled = fill_scene(loaded, with_bands(opened[0], loaded.manifest), target, device=device, progress=progress)
-    return InpaintOutcome(filled.path, filled.n_filled, filled.n_left, tuple(_warnings(filled.n_filled, filled.n_left)))
+        chosen = with_bands(opened[0], loaded.manifest)
+        unlike = radiometry_of(chosen, loaded.manifest)
+        filled = fill_scene(loaded, chosen, target, device=device, progress=progress)
+    warnings = [*_warnings(filled.n_filled, filled.n_left), *unlike]
+    return InpaintOutcome(filled.path, filled.n_filled, filled.n_left, tuple(warnings))
 
 
 def _check_target(out: Path, inputs: Sequence[str | Path]) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from berunda.api.choices import check_encoder_kind
 from berunda.api.drawn import Drawn
-from berunda.errors import DataError
+from berunda.errors import ConfigError, DataError
 from berunda.methods.contract import Method
 from berunda.models.build import check_spec
 from berunda.models.spec import NetSpec
+from berunda.models.transformer import TRANSFORMERS
 from berunda.train.stages import methods_of
 
 __all__ = ["check_images", "check_run", "check_unlabelled"]
@@ -28,13 +30,27 @@ def check_run(methods: Iterable[Method], drawn: Drawn, spec: NetSpec, *, says_al
         says_all: whether it was said that all labels are to be used, see `check_unlabelled`.
 
     Raises:
-        ConfigError: there is no such net.
+        ConfigError: there is no such net, or a method cannot do with it.
         DataError: the images do not serve.
     """
     check_spec(spec)
     check_images(drawn)
     for method in methods:
+        check_encoder_kind(method, spec.encoder)
+        _check_patches(method, spec)
         check_unlabelled(method, drawn, says_all=says_all)
+
+
+def _check_patches(method: Method, spec: NetSpec) -> None:
+    """Refuse images of a single patch for a method that rests on patches."""
+    if not any(one.needs().encoder == "vit" for one in methods_of(method)):
+        return
+    patch_px = TRANSFORMERS[spec.encoder][0]
+    if spec.crop_px < 2 * patch_px:
+        raise ConfigError(
+            f"method '{method.name}': found images of {spec.crop_px} px, a single patch, expected at least "
+            f"{2 * patch_px} px; choose larger --image-px or smaller patches"
+        )
 
 
 def check_images(drawn: Drawn) -> None:

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from berunda.api.drawn import Drawn
 from berunda.api.pictures import true_colour_bands
+from berunda.assess.multilabel import PLAIN_THRESHOLD
 from berunda.assess.report_data import ImageLook
 from berunda.mapping.bundle import Bundle
 from berunda.mapping.looks import occlusion, refill
@@ -22,7 +23,7 @@ _GREY = 150
 
 
 def looks_of(bundle: Bundle, predictor: ScenePredictor, drawn: Drawn, n: int = N_LOOKS) -> tuple[ImageLook, ...]:
-    """Return pictures of some test images, evenly spread over them.
+    """Return pictures of some test images, evenly spread over them, and what the labels that `predict` gives rest on.
 
     Args:
         bundle: the model.
@@ -36,10 +37,13 @@ def looks_of(bundle: Bundle, predictor: ScenePredictor, drawn: Drawn, n: int = N
     pixels = drawn.images.scaled(index, predictor.scaling)
     filled = refill(bundle, pixels)
     bands = [drawn.images.bands.index(name) for name in true_colour_bands(drawn.images.bands)]
+    thresholds = None
+    if drawn.images.task == "multilabel":
+        thresholds = np.array(bundle.manifest.thresholds or (PLAIN_THRESHOLD,) * len(drawn.classes))
     looks = []
     for i, image in enumerate(index):
-        classes = _told(predictor.predict(pixels[i : i + 1]).probabilities[0], is_one=drawn.images.task == "scene")
-        fall = occlusion(predictor, pixels[i], classes)
+        classes = _told(predictor.predict(pixels[i : i + 1]).probabilities[0], thresholds)
+        fall = occlusion(predictor, pixels[i], classes) if classes else []
         original = _picture(pixels[i], bands)
         masked = rebuilt = None
         if filled is not None:
@@ -51,10 +55,15 @@ def looks_of(bundle: Bundle, predictor: ScenePredictor, drawn: Drawn, n: int = N
     return tuple(looks)
 
 
-def _told(probabilities: np.ndarray, *, is_one: bool) -> list[int]:
-    """Return the classes that an image is said to be of: the likeliest, or all above one half, surest first."""
+def _told(probabilities: np.ndarray, thresholds: np.ndarray | None) -> list[int]:
+    """Return the classes that `predict` gives an image: the likeliest, or all from their thresholds on, in that order.
+
+    Args:
+        probabilities: (C,).
+        thresholds: (C,) of several labels; None where an image has one.
+    """
     order = [int(c) for c in np.argsort(-probabilities)]
-    return order[:1] if is_one else [c for c in order if probabilities[c] > 0.5][:MAX_LABELS] or order[:1]
+    return order[:1] if thresholds is None else [c for c in order if probabilities[c] >= thresholds[c]][:MAX_LABELS]
 
 
 def _picture(pixels: np.ndarray, bands: Sequence[int]) -> np.ndarray:

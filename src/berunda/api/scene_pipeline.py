@@ -124,14 +124,15 @@ def train_and_report(run: SceneRun, folder: Path, progress: Progress) -> TrainOu
     )
 
 
-def protocol_of(drawn: Drawn, net: Net, image_passes: float) -> str:
-    """Return in words how a net is trained and tested."""
+def protocol_of(drawn: Drawn, net: Net, image_passes: float, *, has_searches: bool = False) -> str:
+    """Return in words how a net is trained and tested, and what a search costs where options are searched over."""
     shown = "" if drawn.images.size == (net.image_px, net.image_px) else f", shown at {net.image_px} px"
     averaged = f", its answers averaged over {net.symmetries} symmetries of an image" if net.symmetries > 1 else ""
+    searched = ", but where options are searched over: each candidate gets as many" if has_searches else ""
     return (
         f"{_images_told(drawn)}{shown}; {_drawn_told(drawn)}; all training images without labels; {image_passes:,.0f} "
-        f"image passes a run (forward alone counts a third), equal for all nets; last averaged model{averaged}; "
-        f"{_scaled_told(drawn)}"
+        f"image passes a run (forward alone counts a third), equal for all nets{searched}; last averaged "
+        f"model{averaged}; {_scaled_told(drawn)}"
     )
 
 

@@ -84,7 +84,7 @@ def difference_lines(cells: Sequence[Cell], baseline: str) -> Iterator[list[str]
 
 
 def stronger_baseline(cell: Cell, cells: Sequence[Cell], baseline: str) -> Cell | None:
-    """Return the cell of the method `baseline` with the highest mean IoU, on the same labelled images as `cell`.
+    """Return the cell of the method `baseline` with the highest first metric, on the same labelled images as `cell`.
 
     Those with the same decoder come first; where there is none, those with any.
     """
@@ -97,7 +97,8 @@ def stronger_baseline(cell: Cell, cells: Sequence[Cell], baseline: str) -> Cell 
         and (other.rows[0].get("site") or "") == (own.get("site") or "")
     ]
     alike = [other for other in found if own.get("decoder") in (None, other.rows[0].get("decoder"))]
-    return max(alike or found, key=lambda other: statistics.mean(other.values("miou")), default=None)
+    metric = cell.setting.headline[0]
+    return max(alike or found, key=lambda other: statistics.mean(other.values(metric)), default=None)
 
 
 def _difference(cell: Cell, other: Cell) -> Interval | None:

@@ -18,8 +18,9 @@ class Published:
     Attributes:
         dataset: catalogue name of the data set, in lower case.
         method: as the source calls it.
-        metric: "oa" or "ece" (before any scaling).
-        values: fraction of 1 by number of labels per class ("all" for all of them).
+        metric: "oa" or "ece" (before any scaling); of several labels "macro_auprc" or "macro_f1" (at 0.5).
+        values: fraction of 1 by number of labels per class, or by share of the images that are labelled ("0.05"); "all"
+            for all of them.
         protocol: encoder, input and what else decides how the figures compare.
         source: where they are printed.
     """
@@ -31,12 +32,19 @@ class Published:
     protocol: str
     source: str
 
+    @property
+    def is_of_shares(self) -> bool:
+        """Whether labels are told as a share of the images, and not as a number per class."""
+        return any(labels != "all" and float(labels) < 1 for labels in self.values)
+
 
 _THESIS = "J. Castillo-Navarro, PhD thesis, 2022"
 _THESIS_EUROSAT = "RGB, 64 px, the thesis's own split and training"
 _THESIS_LCZ = "RGB, the thesis's own training"
 _USB = "Wang et al., USB, NeurIPS 2022"
 _USB_EUROSAT = "RGB, ViT-S pretrained, 32 px, best test checkpoint (optimistic)"
+_SSL_MAE = "Stoimchev et al., SSL-MAE, IEEE JSTARS 2025, results stored in the authors' repository"
+_SSL_MAE_UCMERCED = "17 labels an image, ViT, the authors' own split and training"
 _MSMATCH = "Gomez, Meoni, MSMatch, IEEE JSTARS 2021"
 _MSMATCH_EUROSAT = "EfficientNet, the paper's own split and training"
 
@@ -73,6 +81,20 @@ _PERCENT: tuple[tuple[str, str, str, str, dict[str, dict[str, float]]], ...] = (
         },
     ),
     (
+        *("ucmerced", "macro_auprc", _SSL_MAE_UCMERCED, _SSL_MAE),
+        {
+            "SSL-MAE": {"0.01": 39.2, "0.05": 76.4, "0.1": 87.7, "0.25": 93.0},
+            "classification only": {"0.01": 37.0, "0.05": 76.7, "0.1": 86.8, "0.25": 92.7},
+        },
+    ),
+    (
+        *("ucmerced", "macro_f1", _SSL_MAE_UCMERCED, _SSL_MAE),
+        {
+            "SSL-MAE": {"0.01": 29.8, "0.05": 60.5, "0.1": 80.6, "0.25": 85.4},
+            "classification only": {"0.01": 27.2, "0.05": 33.8, "0.1": 58.6, "0.25": 76.4},
+        },
+    ),
+    (
         *("so2sat", "oa", _THESIS_LCZ, _THESIS),
         {
             "supervised (Wide-ResNet)": {"100": 30.90, "200": 35.45, "1000": 44.17, "all": 50.93},
@@ -81,7 +103,7 @@ _PERCENT: tuple[tuple[str, str, str, str, dict[str, dict[str, float]]], ...] = (
         },
     ),
 )
-"""As printed: data set, metric, protocol, source; percent by method and number of labels per class."""
+"""As printed: data set, metric, protocol, source; percent by method and labels, see `Published.values`."""
 
 PUBLISHED: tuple[Published, ...] = tuple(
     Published(dataset, method, metric, {n: round(value / 100, 6) for n, value in values.items()}, protocol, source)

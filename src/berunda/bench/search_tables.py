@@ -9,8 +9,9 @@ from berunda.bench.cells import Cell, markdown_table
 __all__ = ["search_part"]
 
 _TITLE = (
-    "**Options chosen on validation images**: each value was trained as long as any other run, and all of them count "
-    "into the cost of the row; figures on the validation images, %, the chosen one in bold"
+    "**Options chosen on validation images**: each value was trained as long as any other run, so a row with a search "
+    "had as many times the compute of one without, which its cost tells; figures on the validation images, %, the "
+    "chosen one in bold"
 )
 
 

@@ -30,7 +30,7 @@ REFERENCE = "fixmatch"
 
 
 SMALL_BATCH = "small batch"
-"""Variant of a method without unlabelled images whose steps are small and many, at as many passes of crops."""
+"""Variant of a method without unlabelled images whose steps are small and many, at as many passes."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Arm:
         decoder: of the net; "" for the benchmark's, or what the method asks for.
         labels: on whole images, numbers of labels for this arm alone, as texts; empty for the suite's.
         search: on whole images, values of options among which validation images choose, each trained.
-        small_batch: with masks, of a method without unlabelled images: its passes go into small batches and many steps.
+        small_batch: of a method without unlabelled images: its passes go into small batches and many steps. With masks
+            every such method comes in both ways by itself.
         from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
     """
 

@@ -36,7 +36,8 @@ def describe_one(name: str) -> Iterator[str]:
         yield "Hyper-parameters (berunda map --option NAME=VALUE):"
     width = max((len(setting["name"]) for setting in found["settings"]), default=0)
     for setting in found["settings"]:
-        text = f"{setting['help']} [{range_of(setting)}; default {setting['default']}]"
+        only = f"; {', '.join(setting['tasks'])} alone" if setting["tasks"] else ""
+        text = f"{setting['help']} [{range_of(setting)}; default {setting['default']}{only}]"
         indent = " " * (width + 4)
         wrapped = textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent)
         yield f"  {setting['name']:<{width}}  " + "\n".join(wrapped).lstrip()

@@ -142,5 +142,5 @@ def radiometry_warnings(names: Sequence[str], trained: Scaling, measured: Scalin
         return []
     return [
         f"radiometry far from the training scene in {len(far)} of {len(names)} bands: {'; '.join(far)}; "
-        "the map may be wrong: check the units, the processing level and clouds"
+        "the result may be wrong: check the units, the processing level and clouds"
     ]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES
@@ -26,6 +27,7 @@ __all__ = [
     "without_left_out",
 ]
 
+R = TypeVar("R", bound=Sequence[str])
 MAX_BYTES = 1 << 29
 PART_WORDS = {
     "": TRAIN,
@@ -94,8 +96,8 @@ def read_table(path: Path, *, with_values: bool) -> Table:
         with_values: whether the further columns are classes, which hold 1, 0 or nothing; else they are ignored.
 
     Raises:
-        DataError: it cannot be read, has no column for the file, or a value is not as it should be (row and column are
-            named).
+        DataError: it cannot be read, has no column for the file, two columns for a class, or a value is not as it
+            should be (row, as the file's line, and column are named).
     """
     header, listed = _rows(path)
     rows = without_left_out(header, listed)
@@ -112,9 +114,9 @@ def read_table(path: Path, *, with_values: bool) -> Table:
         path,
         _cells(lower, lower[file], rows),
         () if name is None else tuple(row[name].strip() for row in rows),
-        () if part is None else tuple(part_of(row[part], f"{path} row {i}") for i, row in enumerate(rows, 2)),
-        tuple(header[index].strip() for index in own),
-        tuple(_values(header, own, row, f"{path} row {i}") for i, row in enumerate(rows, 2)) if own else (),
+        () if part is None else tuple(part_of(row[part], f"{path} row {row.line}") for row in rows),
+        _class_names(path, header, own),
+        tuple(_values(header, own, row, f"{path} row {row.line}") for row in rows) if own else (),
         _windows(path, lower, rows),
         _cells(lower, "truth", rows),
         _cells(lower, "site", rows),
@@ -169,11 +171,11 @@ def _cells(names: Sequence[str], name: str, rows: Sequence[Sequence[str]]) -> tu
     return tuple(row[names.index(name)].strip().replace("\\", "/") for row in rows)
 
 
-def _windows(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Window | None, ...]:
+def _windows(path: Path, names: Sequence[str], rows: Sequence[_Row]) -> tuple[Window | None, ...]:
     at = [names.index(name) for name in WINDOW_COLUMNS if name in names]
     if len(at) < len(WINDOW_COLUMNS):
         return (None,) * len(rows)
-    return tuple(window_of([row[i] for i in at], f"{path} row {number}") for number, row in enumerate(rows, 2))
+    return tuple(window_of([row[i] for i in at], f"{path} row {row.line}") for row in rows)
 
 
 def window_of(cells: Sequence[str], where: str) -> Window | None:
@@ -216,25 +218,33 @@ def part_of(word: str, where: str) -> int:
     return part
 
 
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
+class _Row(list[str]):
+    """The cells of a row, and the line of the file that it ends on, for messages."""
+
+    def __init__(self, cells: Sequence[str], line: int) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
+def _rows(path: Path) -> tuple[_Row, list[_Row]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: {path.stat().st_size} bytes found, at most {MAX_BYTES} expected of a table")
         with path.open(encoding="utf-8-sig", newline="") as file:
             cells = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".txt" else ",")
-            rows = [row for row in cells if any(cell.strip() for cell in row)]
+            rows = [_Row(row, cells.line_num) for row in cells if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: table cannot be read: {error}; expected a .csv file in UTF-8") from error
     if len(rows) < 2:
         raise DataError(f"{path}: {len(rows)} rows found, expected a header and at least one image")
     header, rest = rows[0], rows[1:]
-    bad = next((i for i, row in enumerate(rest, 2) if len(row) != len(header)), None)
+    bad = next((row for row in rest if len(row) != len(header)), None)
     if bad is not None:
-        raise DataError(f"{path} row {bad}: {len(rest[bad - 2])} cells found, expected {len(header)} as in the header")
+        raise DataError(f"{path} row {bad.line}: {len(bad)} cells found, expected {len(header)} as in the header")
     return header, rest
 
 
-def without_left_out(header: Sequence[str], rows: list[list[str]]) -> list[list[str]]:
+def without_left_out(header: Sequence[str], rows: list[R]) -> list[R]:
     """Return the rows of a table without those whose split column says that they are left out.
 
     `split` writes them last, so that the others keep their numbers.
@@ -245,6 +255,20 @@ def without_left_out(header: Sequence[str], rows: list[list[str]]) -> list[list[
 
 def _column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     return next((names.index(name) for name in wanted if name in names), None)
+
+
+def _class_names(path: Path, header: Sequence[str], own: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the columns that are classes; each has a name of its own."""
+    names = tuple(header[index].strip() for index in own)
+    nameless = next((index for index, name in zip(own, names, strict=True) if not name), None)
+    if nameless is not None:
+        raise DataError(
+            f"{path}: column {nameless + 1} without a name found, expected that of a class; name or remove it"
+        )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: {names.count(twice)} columns {twice!r} found, expected one a class; rename or remove")
+    return names
 
 
 def _values(header: Sequence[str], own: Sequence[int], row: Sequence[str], where: str) -> tuple[float, ...]:

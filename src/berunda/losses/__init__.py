@@ -23,7 +23,7 @@ from berunda.losses.masked import (
     soft_cross_entropy_masked,
     supervised_loss,
 )
-from berunda.losses.patches import normalised_patches, patch_l1
+from berunda.losses.patches import normalised_patches, patch_l1, with_contrast_of
 from berunda.losses.pseudo import (
     align_distribution,
     class_counts,
@@ -102,4 +102,5 @@ __all__ = [
     "squared_error_masked",
     "supervised_loss",
     "used_shares",
+    "with_contrast_of",
 ]

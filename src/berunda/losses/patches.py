@@ -7,7 +7,7 @@ from torch import Tensor
 
 from berunda.losses.masked import masked_mean, real
 
-__all__ = ["normalised_patches", "patch_l1"]
+__all__ = ["normalised_patches", "patch_l1", "with_contrast_of"]
 
 _TINY = 1e-6
 """Added to the variance of a patch (pixels are of about unit range), so that an even one is not blown up."""
@@ -41,10 +41,28 @@ def normalised_patches(patches: Tensor, counted: Tensor) -> Tensor:
 
     Source: He et al. 2022 (masked autoencoders), section 3, "reconstruction target".
     """
+    centred, _, deviation = _centred(patches, counted)
+    return (centred / deviation).flatten(2)
+
+
+def with_contrast_of(patches: Tensor, normalised: Tensor) -> Tensor:
+    """Return what `normalised_patches` makes `normalised` of, if it had the means and deviations of `patches`.
+
+    Args:
+        patches: (N, M, D), every pixel of which has data.
+        normalised: same shape, such as a guess.
+    """
+    _, mean, deviation = _centred(patches, torch.ones_like(patches, dtype=torch.bool))
+    return real(normalised) * deviation[..., 0] + mean[..., 0]
+
+
+def _centred(patches: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return patches (N, M, B, Q) less their means, 0 where nothing counts; means and deviations (N, M, 1, 1)."""
     values = real(patches).unflatten(2, (-1, counted.shape[2]))
     weight = counted[:, :, None].to(values.dtype).expand_as(values)
     values = torch.where(weight > 0, values, torch.zeros_like(values))
     count = weight.sum((2, 3), keepdim=True).clamp(min=1)
-    centred = (values - values.sum((2, 3), keepdim=True) / count) * weight
+    mean = values.sum((2, 3), keepdim=True) / count
+    centred = (values - mean) * weight
     variance = centred.square().sum((2, 3), keepdim=True) / count
-    return (centred / (variance + _TINY).sqrt()).flatten(2)
+    return centred, mean, (variance + _TINY).sqrt()

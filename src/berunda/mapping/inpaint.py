@@ -27,6 +27,7 @@ from berunda.geo.raster import Scene
 from berunda.geo.source import Block
 from berunda.geo.write import BLOCK_PX, create_tiled, finish_cog
 from berunda.mapping.bundle import Bundle
+from berunda.mapping.lock import file_lock
 from berunda.methods import make_method, method_names
 from berunda.models.device import resolve_device
 from berunda.progress import Progress, Silent
@@ -200,10 +201,15 @@ def fill_scene(
     Raises:
         ConfigError: the bundle cannot fill gaps.
         DataError: nothing of the scene is known outside the mask.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or another run is writing it.
     """
-    filler, told = Filler(bundle, scene, device), progress or Silent()
+    filler = Filler(bundle, scene, device)
     _check_something_known(scene)
+    with file_lock(out):
+        return _written(filler, scene, out, progress or Silent())
+
+
+def _written(filler: Filler, scene: Scene, out: Path, told: Progress) -> Filled:
     unfinished = out.with_name(f".{out.name}.tmp")
     n_filled = n_left = 0
     told.start(f"filling {scene.name}", scene.grid.shape.n_pixels)

@@ -1,4 +1,4 @@
-"""The lock of an output folder: two runs never write to one folder.
+"""The lock of an output folder or file: two runs never write to one.
 
 The operating system holds the lock for the process, so that of a killed run is gone with it; the file that
 stays means nothing by itself.
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from berunda.errors import OutputError
 from berunda.files import failed_write
 
-__all__ = ["LOCK_NAME", "output_lock"]
+__all__ = ["LOCK_NAME", "file_lock", "output_lock"]
 
 LOCK_NAME = ".berunda.lock"
 _OWNER_NAME = ".berunda.owner.json"
@@ -57,6 +57,32 @@ def output_lock(folder: Path | str) -> Iterator[None]:
             del _held[key]
         with suppress(OSError):
             (path / _OWNER_NAME).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the name of a file that is to be written within the block; its folder is made when it is missing.
+
+    Raises:
+        OutputError: another run holds it, or its folder cannot be written to.
+    """
+    place = path.with_name(f".{path.name}.lock")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            f"{path}: another run is writing this file; wait for it to end or choose another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise failed_write(place, 0, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            place.unlink(missing_ok=True)
         lock.release()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -50,15 +49,15 @@ def refill(bundle: Bundle, pixels: Pixels, seed: int = 0) -> tuple[Pixels, npt.N
 
     Returns:
         At the side that the net is shown: the images (n, B, s, s), which pixels were visible (n, s, s), and the images
-        as they were filled; None of a method that fills nothing.
+        as they were filled; None of a method that hides nothing in training.
     """
     model, side = bundle.build(), bundle.manifest.net.crop_px
-    if not model.method.can_fill():
+    ratio = model.method.hidden_share()
+    if not ratio:
         return None
-    ratio = float(asdict(model.method).get("mask_ratio", 0.5))
     shown = resample_images(torch.from_numpy(np.ascontiguousarray(pixels)), side)
     visible = hide_cells(len(shown), side, ratio, seed)
-    filled = model.method.fill(model.net, model.extra, shown, torch.from_numpy(visible))
+    filled = model.method.rebuild(model.net, model.extra, shown, torch.from_numpy(visible))
     return shown.numpy(), visible, filled.numpy()
 
 

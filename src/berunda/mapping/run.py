@@ -44,7 +44,7 @@ from berunda.mapping.tiles import TileStore, TileWork
 from berunda.memory import keep_freed_memory
 from berunda.progress import Progress, Silent
 
-__all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes", "with_bands"]
+__all__ = ["WORK_NAME", "MapOptions", "MapSettings", "map_scenes", "radiometry_of", "with_bands"]
 
 WORK_NAME = ".work"
 HIGH_OOD_SHARE = 0.25
@@ -182,7 +182,7 @@ class _Run:
         summary = find_finished(files, plan.identity) if self.settings.resume else None
         is_new, n_kept = summary is None, plan.n_tiles
         missing: tuple[MissingTile, ...] = ()
-        unlike = Beside(lambda: _radiometry(scene, self.bundle.manifest), "radiometry")
+        unlike = Beside(lambda: radiometry_of(scene, self.bundle.manifest), "radiometry")
         if summary is None:
             files.map.parent.mkdir(parents=True, exist_ok=True)
             work = self.out / WORK_NAME / "maps" / (name or "map")
@@ -354,7 +354,8 @@ def _warnings(scene: Scene, manifest: Manifest, summary: Summary, unlike: list[s
     return tuple(told)
 
 
-def _radiometry(scene: Scene, manifest: Manifest) -> list[str]:
+def radiometry_of(scene: Scene, manifest: Manifest) -> list[str]:
+    """Return warnings of bands whose values, where the scene is not masked, are far from those of the training."""
     bands = manifest.bands
     trained = Scaling(np.array([b.low for b in bands]), np.array([b.high for b in bands]))
     try:

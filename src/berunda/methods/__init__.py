@@ -109,7 +109,7 @@ def describe_method(name: str) -> dict[str, Any]:
 
     Returns:
         name, summary (one line), doc (the whole docstring), source, settings (a list of name, type,
-        default, help, unit, range, source) and needs (with the default settings).
+        default, help, unit, range, source, tasks) and needs (with the default settings).
     """
     method = load_method(name)
     doc = inspect.getdoc(method) or ""
@@ -120,6 +120,7 @@ def describe_method(name: str) -> dict[str, Any]:
             "type": types[item.name].__name__,
             "default": item.default,
             **{key: item.metadata.get(key) for key in ("help", "unit", "source")},
+            "tasks": list(item.metadata.get("tasks", ())),
             "range": list(item.metadata.get("range", ())),
         }
         for item in fields(method)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods import _energy as energy_parts
+from berunda.methods._weighting import SIGNED_FORMS, add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, Task, View, setting
 
 __all__ = ["EnergyMethod"]
@@ -41,6 +42,7 @@ class EnergyMethod(Method):
     input_noise: float = setting(
         0.03, "deviation of the noise on images, where a band's low and high are -1 and 1", valid=(0, 1), source=_PAPER
     )
+    weighting: str = weighting_setting(SIGNED_FORMS)
     rho: float = setting(0.05, "radius of sharpness-aware minimisation (sada)", valid=(0, 1), source=_SADA)
     balance: bool = setting(
         True, "let every class of a batch count once, however many labels it has", valid=(False, True)
@@ -69,17 +71,18 @@ class EnergyMethod(Method):
             unlabelled_ratio=self.mu,
             labelled_passes=likely + (2.0 if self.is_sharp else 0.0),
             trained_passes=likely,
+            parameter_groups=rates_of(self.weighting),
             sharpness_rho=self.rho if self.is_sharp else 0.0,
             watched=("energy_data", "energy_samples"),
             returns=5,
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
-        """Return the buffers of the chains."""
+        """Return the buffers of the chains, and the weight if it is learned."""
         del net
         extra = nn.Module()
         self.chains.add_to(extra, spec)
-        return extra
+        return add_weighting(extra, self.weighting)
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
         """Return supervised + lambda_p * likelihood, images in one forward pass and samples in another."""
@@ -94,8 +97,9 @@ class EnergyMethod(Method):
         supervised = losses.supervised_loss(logits[:n], labelled.labels, labelled.valid, balance=self.balance)
         seen = logits[n:] if self.is_sharp else logits
         gap, terms = energy_parts.likelihood(self, nets, seen, valid, samples)
-        parts = {"supervised": supervised.detach(), "likelihood": gap.detach(), **terms}
-        return Loss(supervised + self.lambda_p * gap, parts, updates)
+        joint = joined(extra, supervised, self.lambda_p * gap, step)
+        parts = {"supervised": supervised.detach(), "likelihood": gap.detach(), **terms, **joint.terms}
+        return Loss(joint.total, parts, {**updates, **joint.updates})
 
     def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
         """Return samples of p(x | y), from the kept chains on."""

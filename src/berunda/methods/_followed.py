@@ -19,14 +19,12 @@ class Followed(Method):
     then: str = setting(
         "none",
         "method that goes on afterwards, or none",
-        valid=("none", "another method that serves scenes"),
-        is_open=True,
+        valid=("none, or another method that serves scenes",),
     )
     then_options: str = setting(
         "",
         "hyper-parameters of that method that differ from its defaults; also given one by one, as METHOD.NAME=VALUE",
         valid=("NAME=VALUE,NAME=VALUE",),
-        is_open=True,
     )
     share: float = setting(0.5, "share of the training before that method", valid=(0.05, 0.95), unit="share")
 

@@ -24,6 +24,7 @@ def prior_share_setting() -> Any:
         "several labels: share of the presences and absences that the labels lead to expect which are believed",
         valid=(0, 1),
         unit="share",
+        tasks=("multilabel",),
         source="matched to the priors: Xie et al. 2023 (class-distribution-aware pseudo-labelling), section 3",
     )
 

@@ -1,6 +1,6 @@
 """How much each of two losses counts: by a fixed weight, or by one that is learned with the net.
 
-The piece for every method of two terms. What the forms do:
+The piece for every method of two terms, a supervised loss L_s and another one L_u. What the forms do:
 
 - fixed: w L_s + (1 - w) L_u. Choose w on validation data, or keep the balance that a method has from its paper.
 - raw: the same with w = sigmoid(theta). The derivative by w is L_s - L_u whatever w is, so the term that is
@@ -26,9 +26,12 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.methods.contract import BufferUpdate, Step, setting
 
-__all__ = ["FORMS", "Weighted", "Weighting", "add_weighting", "joined", "rates_of", "weighting_setting"]
+__all__ = ["FORMS", "SIGNED_FORMS", "Weighted", "Weighting", "add_weighting", "joined", "rates_of", "weighting_setting"]
 
 FORMS = ("fixed", "raw", "normalised", "uncertainty")
+SIGNED_FORMS = ("fixed", "raw")
+"""Those for methods with a loss that may be below 0: a running mean of it is no size to divide by, and the uncertainty
+form has no minimum there."""
 _NAME = "weighting"
 _RATE = 10.0
 """Factor on the learning rate of what is learned here: a few numbers, which Adam moves by about the rate each step."""
@@ -39,12 +42,12 @@ _FLOOR = 0.05
 _DECAY = 0.99
 
 
-def weighting_setting(default: str = "fixed") -> Any:
-    """Return the field by which a method lets its user choose one of `FORMS`."""
+def weighting_setting(forms: tuple[str, ...] = FORMS) -> Any:
+    """Return the field by which a method lets its user choose one of `forms`, fixed if nothing is said."""
     return setting(
-        default,
-        "weight between supervised and unsupervised loss: fixed, or learned (raw, normalised, uncertainty)",
-        valid=FORMS,
+        "fixed",
+        f"weight between supervised and unsupervised loss: fixed, or learned ({', '.join(forms[1:])})",
+        valid=forms,
         source="Stoimchev et al. 2025 (SSL-MAE); uncertainty: Kendall et al. 2018, eq. 10",
     )
 

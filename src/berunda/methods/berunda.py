@@ -13,6 +13,7 @@ from berunda.augment.puzzle import shuffle_patches
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
 from berunda.methods import _auxiliary as auxiliary
+from berunda.methods._settings import balance_setting
 from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 
@@ -61,16 +62,24 @@ class BerundaNet(Method):
     )
     n_clusters: int = setting(16, "clusters of kmeans, regions of mumford_shah", valid=(2, 256), unit="clusters")
     hole_px: int = setting(
-        80, "side of inpainting's hole; a quarter of the crop if smaller", valid=(1, 4096), unit="px", source=_THESIS
+        80,
+        "side of inpainting's hole; a quarter of the crop if smaller",
+        valid=(1, 4096),
+        unit="px",
+        source=_THESIS,
+        tasks=("segmentation",),
     )
     n_permutations: int = setting(
-        100, "ways in which jigsaw shuffles patches", valid=(2, 1000), unit="permutations", source=_THESIS
+        100,
+        "ways in which jigsaw shuffles patches",
+        valid=(2, 1000),
+        unit="permutations",
+        source=_THESIS,
+        tasks=("segmentation",),
     )
     weighting: str = weighting_setting()
     mu: float = setting(1.0, "unlabelled images for each labelled one", valid=(0, 64))
-    balance: bool = setting(
-        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
-    )
+    balance: bool = balance_setting("labelled pixels", ("segmentation", "scene"))
 
     def needs(self) -> Needs:
         """Ask for one weak view of both streams."""

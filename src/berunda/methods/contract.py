@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol, cast
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from berunda.augment.geometry import Geometry
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
+from berunda.methods._settings import fault_of, setting
 from berunda.models.spec import Decoder, NetSpec, Task
 
 __all__ = [
@@ -44,24 +45,6 @@ __all__ = [
 
 IGNORE = -1
 """The label of a pixel or image that carries none."""
-
-
-def setting(
-    default: Any, about: str, *, valid: tuple[Any, ...], unit: str = "", source: str = "", is_open: bool = False
-) -> Any:
-    """Return a dataclass field for one hyper-parameter, with all that its documentation is derived from.
-
-    Args:
-        default: value where nothing else is asked for.
-        about: what it is, in one line.
-        valid: (low, high), both included, for numbers; the allowed values for text; (False, True) for a
-            switch.
-        unit: "images", "share", "px", ...; "" for a pure number or a name.
-        source: paper, and equation or section, that the default comes from; "" for the project's own choice.
-        is_open: of a text: `valid` says in words what it may be, and the method itself refuses all else.
-    """
-    metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "is_open": is_open}
-    return field(default=default, metadata=metadata)
 
 
 class SplitNet(Protocol):
@@ -120,8 +103,8 @@ class Needs:
         unlabelled_ratio: unlabelled images for each labelled one (mu).
         teacher: whether the loop keeps an exponential moving average of net and extra and hands it to `loss`.
         encoder: "any", or the kind of encoder it cannot do without ("vit").
-        labelled_passes: how many forward and backward image passes one labelled image costs, at least 1; a forward-only
-            pass of it counts a third.
+        labelled_passes: how many forward and backward image passes one labelled image costs, above 0; a forward-only
+            pass of it counts a third, and one of a part of its patches about that part.
         forward_passes: how many forward-only image passes one unlabelled image costs (the teacher's views).
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
@@ -297,7 +280,7 @@ class Method(ABC):
         Raises:
             ConfigError: naming each option with what was found and expected.
         """
-        faults = [fault for item in fields(self) if (fault := _fault_of(item, getattr(self, item.name)))]
+        faults = [fault for item in fields(self) if (fault := fault_of(item, getattr(self, item.name)))]
         if faults:
             raise ConfigError(f"method '{self.name}': " + "; ".join(faults))
 
@@ -388,6 +371,18 @@ class Method(ABC):
         del net, extra, pixels, known
         raise ConfigError(f"method '{self.name}': cannot fill gaps; ask one whose can_fill() says so")
 
+    def hidden_share(self) -> float:
+        """Return the share of an image that training hides and has guessed; 0 of a method that hides nothing."""
+        return 0.0
+
+    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+        """Return what `fill` returns, for pictures of what the model makes of hidden parts.
+
+        Other than there all pixels hold data, and a method that guesses without brightness takes it from them.
+        Asked of methods with a `hidden_share`.
+        """
+        return self.fill(net, extra, pixels, known)
+
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""
         return ("net",)
@@ -404,19 +399,6 @@ class Method(ABC):
     def stages(self) -> tuple[Stage, ...]:
         """Parts of the training in order; by default one."""
         return (Stage(name=self.name, share=1.0),)
-
-
-def _fault_of(item: Field[Any], value: Any) -> str:
-    """Return what is wrong with the value of a setting, "" if nothing."""
-    valid = item.metadata.get("range")
-    if not valid or (item.metadata.get("is_open") and isinstance(value, str)):
-        return ""
-    if isinstance(item.default, (bool, str)):
-        allowed = ", ".join(str(choice).lower() if isinstance(choice, bool) else choice for choice in valid)
-        return "" if value in valid else f"option '{item.name}' is {value!r}, expected one of {allowed}"
-    if isinstance(value, (int, float)) and valid[0] <= value <= valid[1]:
-        return ""
-    return f"option '{item.name}' is {value!r}, expected {valid[0]:g} to {valid[1]:g}"
 
 
 def zero_like(reference: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from berunda.methods._consistency import (
     updates_of,
     used_terms,
 )
+from berunda.methods._settings import balance_setting
 from berunda.methods._several import add_priors, believe, prior_share_setting
 from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting
@@ -28,6 +29,8 @@ from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec
 __all__ = ["FixMatch"]
 
 _PAPER = "Sohn et al. 2020 (FixMatch), section 2.2"
+_FLEX = "Zhang et al. 2021 (FlexMatch), eq. 6 and 11"
+_ONE_LABEL: tuple[Task, ...] = ("segmentation", "scene")
 _DENSE = "French et al. 2020; Yang et al. 2023 (UniMatch), section 3.1"
 
 
@@ -49,7 +52,7 @@ class FixMatch(Method):
 
     name: ClassVar[str] = "fixmatch"
 
-    threshold: float = setting(0.95, "confidence from which a prediction is a label", valid=(0, 1), source=_PAPER)
+    threshold: float = setting(0.95, "confidence that makes a label", valid=(0, 1), source=_PAPER, tasks=_ONE_LABEL)
     lambda_u: float = setting(1.0, "weight of the unlabelled loss", valid=(0, 100), source=_PAPER)
     mu: float = setting(7.0, "unlabelled images for each labelled one", valid=(0, 64), source=_PAPER)
     q_from: str = setting("teacher", "which model labels the weak view", valid=("teacher", "student"))
@@ -58,25 +61,23 @@ class FixMatch(Method):
         "class distribution to which pseudo-labels are aligned: that of the labels, uniform, or none",
         valid=("none", "labelled", "uniform"),
         source="Berthelot et al. 2020 (ReMixMatch), section 3.1",
+        tasks=_ONE_LABEL,
     )
     adaptive: bool = setting(
-        False,
-        "lower the threshold of classes that are rarely sure",
-        valid=(False, True),
-        source="Zhang et al. 2021 (FlexMatch), eq. 6 and 11",
+        False, "lower the threshold of rarely sure classes", valid=(False, True), source=_FLEX, tasks=_ONE_LABEL
     )
     prior_share: float = prior_share_setting()
-    cutmix: float = setting(1.0, "share of the strong views that are mixed", valid=(0, 1), unit="share", source=_DENSE)
+    cutmix: float = setting(
+        1.0, "share of the strong views that are mixed", valid=(0, 1), source=_DENSE, tasks=("segmentation",)
+    )
     strength: float = setting(1.0, "factor on the photometric changes of the strong view", valid=(0, 3))
     weighting: str = weighting_setting()
-    decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1))
-    balance: bool = setting(
-        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
-    )
+    decay: float = setting(0.99, "decay of the running class distributions", valid=(0, 1), tasks=_ONE_LABEL)
+    balance: bool = balance_setting("labelled pixels", _ONE_LABEL)
 
     def needs(self) -> Needs:
         """Ask for a weak and a strong view of unlabelled images and, if it labels them, a teacher."""
-        tasks: tuple[Task, ...] = ("segmentation", "scene", "multilabel")
+        tasks: tuple[Task, ...] = (*_ONE_LABEL, "multilabel")
         needs = needs_of_strong(self.mu, self.q_from, self.strength, tasks=tasks, like="weak")
         return replace(needs, parameter_groups=rates_of(self.weighting))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods._consistency import answers, carried, terms_of, unlabelled_views, used_terms
+from berunda.methods._settings import balance_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 
 __all__ = ["MeanTeacher", "mean_teacher_loss"]
@@ -56,9 +57,7 @@ class MeanTeacher(Method):
     recipe: str = setting(
         "medium", "how the student's view is drawn", valid=("weak", "medium", "strong"), source=_PAPER
     )
-    balance: bool = setting(
-        True, "let every class of a batch count once, however many labels it has", valid=(False, True)
-    )
+    balance: bool = balance_setting("labels", ("scene", "segmentation"))
 
     def needs(self) -> Needs:
         """Ask for a view for the teacher, one for the student, and a teacher."""

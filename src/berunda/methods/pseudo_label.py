@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods._consistency import terms_of, unlabelled_views, used_terms
+from berunda.methods._settings import balance_setting
 from berunda.methods._several import add_priors, believe, prior_share_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, Task, View, setting
 
@@ -50,7 +51,11 @@ class PseudoLabel(Method):
     name: ClassVar[str] = "pseudo_label"
 
     threshold: float = setting(
-        0.95, "confidence from which a prediction is a label", valid=(0, 1), source="Castillo-Navarro 2022, eq. 3.22"
+        0.95,
+        "confidence from which a prediction is a label",
+        valid=(0, 1),
+        source="Castillo-Navarro 2022, eq. 3.22",
+        tasks=("scene",),
     )
     prior_share: float = prior_share_setting()
     lambda_u: float = setting(1.0, "weight of the unlabelled loss", valid=(0, 100))
@@ -58,9 +63,7 @@ class PseudoLabel(Method):
     ramp: float = setting(
         0.4, "share of the training over which the weight rises", valid=(0, 1), unit="share", source=_PAPER
     )
-    balance: bool = setting(
-        True, "let every class of a batch count once, however many labels it has", valid=(False, True)
-    )
+    balance: bool = balance_setting("labels", ("scene",))
 
     def needs(self) -> Needs:
         """Ask for one weak view of both streams."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from berunda import losses
-from berunda.augment.puzzle import draw_orders
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
+from berunda.methods._masking import draw_hidden, encoder_of, masked_passes
+from berunda.methods._settings import balance_setting
 from berunda.methods._weighting import Weighting, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 from berunda.models.patch_decoder import LinearGuess, PatchDecoder, fill_patches
-from berunda.models.transformer import TRANSFORMERS, VisionTransformer, patches_of, taken
+from berunda.models.transformer import VisionTransformer, patches_of, taken
 
 __all__ = ["SslMae"]
 
@@ -62,18 +63,34 @@ class SslMae(Method):
     )
     decoder_depth: int = setting(1, "attention blocks of the decoder", valid=(1, 12), unit="blocks")
     decoder_heads: int = setting(4, "heads of the decoder, of 32 features each", valid=(1, 32), unit="heads")
-    balance: bool = setting(
-        True, "single labels: let every class of a batch count once, however often it occurs", valid=(False, True)
-    )
+    balance: bool = balance_setting("labels", ("scene",))
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges, and a decoder's size where there is no decoder of that kind.
+
+        Raises:
+            ConfigError: naming the options.
+        """
+        super().__post_init__()
+        sizes = {item.name: item.default for item in fields(self) if item.name.startswith("decoder_")}
+        given = [name for name, default in sizes.items() if getattr(self, name) != default]
+        if given and self.encoder_sees == "all":
+            raise ConfigError(
+                f"method '{self.name}': found {', '.join(given)} with encoder_sees=all, whose decoder is one linear "
+                "layer; leave it out"
+            )
 
     def needs(self) -> Needs:
         """Ask for one weak view of both streams and an encoder of patches."""
+        is_whole = self.encoder_sees == "all"
+        passes = 1.0 if is_whole else masked_passes(self.mask_ratio, self.decoder_depth, self.decoder_heads)
         return Needs(
             tasks=("scene", "multilabel"),
             unlabelled=(View("weak", "weak"),) if self.mu else (),
             unlabelled_ratio=self.mu,
             encoder="vit",
-            trained_passes=1.0,
+            labelled_passes=passes,
+            trained_passes=passes,
             parameter_groups=rates_of(self.weighting),
         )
 
@@ -83,7 +100,7 @@ class SslMae(Method):
         Raises:
             ConfigError: the encoder has no patches, or the images have a single one.
         """
-        encoder = _encoder_of(net, spec)
+        encoder = encoder_of(self.name, net, spec)
         extra = nn.Module()
         decoder = PatchDecoder(encoder, self.decoder_depth, 32 * self.decoder_heads)
         extra.add_module("decoder", decoder if self.encoder_sees == "visible" else LinearGuess(encoder))
@@ -120,26 +137,16 @@ class SslMae(Method):
         """Return `pixels` with a guess of each patch that is not wholly known, from the patches that are."""
         return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known)
 
+    def hidden_share(self) -> float:
+        """Return the mask ratio."""
+        return self.mask_ratio
+
+    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+        """Return what `fill` does; normalised guesses get mean and deviation of the patches themselves."""
+        finish = losses.with_contrast_of if self.normalise else None
+        return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known, finish)
+
     def _drawn(self, encoder: VisionTransformer, streams: list[Tensor], rng: Randomness) -> tuple[Tensor, Tensor]:
         """Return the places (N, K) of the visible patches and (N, M) of the hidden ones, of all streams."""
-        rows, cols = encoder.grid_of(*streams[0].shape[2:])
-        n_patches, generator = rows * cols, rng.torch("ssl_mae.mask", device=streams[0].device)
-        orders = torch.cat([draw_orders(len(x), n_patches, generator) for x in streams])
-        n_hidden = min(max(1, round(self.mask_ratio * n_patches)), n_patches - 1)
-        return orders[:, n_hidden:], orders[:, :n_hidden]
-
-
-def _encoder_of(net: nn.Module, spec: NetSpec) -> VisionTransformer:
-    """Return the net's transformer."""
-    encoder = getattr(net, "encoder", None)
-    if not isinstance(encoder, VisionTransformer):
-        raise ConfigError(
-            f"method 'ssl_mae': found encoder {spec.encoder!r}, expected one of patches: {', '.join(TRANSFORMERS)}; "
-            "choose it by --encoder"
-        )
-    if encoder.grid == (1, 1):
-        raise ConfigError(
-            f"method 'ssl_mae': found images of {spec.crop_px} px, a single patch, expected at least "
-            f"{2 * encoder.patch_px} px; choose larger --image-px or smaller patches"
-        )
-    return encoder
+        generator = rng.torch("ssl_mae.mask", device=streams[0].device)
+        return draw_hidden(encoder, streams, self.mask_ratio, generator)

@@ -9,6 +9,7 @@ from torch import nn
 
 from berunda.data.order import Randomness
 from berunda.losses import supervised_loss
+from berunda.methods._settings import balance_setting
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 
 __all__ = ["Supervised"]
@@ -32,9 +33,7 @@ class Supervised(Method):
         valid=("identity", "weak", "medium", "strong"),
         source="Castillo-Navarro 2022, section 2.2",
     )
-    balance: bool = setting(
-        True, "let every class of a batch count once, however many labelled pixels it has", valid=(False, True)
-    )
+    balance: bool = balance_setting("labelled pixels", ("segmentation", "scene"))
 
     def needs(self) -> Needs:
         """Ask for one view of the labelled images."""

@@ -13,7 +13,7 @@ from berunda.models.pooled import PooledNet
 from berunda.models.segnet import SegNet, build_pooling_encoder
 from berunda.models.slim import SlimNet
 from berunda.models.spec import Decoder, NetSpec, Task
-from berunda.models.transformer import TRANSFORMERS
+from berunda.models.transformer import TRANSFORMERS, undivided
 from berunda.models.unet import PixelPath, UNet
 
 __all__ = ["Net", "build_net", "check_spec"]
@@ -78,6 +78,8 @@ def check_spec(spec: NetSpec) -> None:
         faults.append(f"encoder {spec.encoder!r} is for whole images, expected a convolutional one for maps")
     if spec.encoder in TRANSFORMERS and spec.frozen_stages:
         faults.append(f"frozen_stages is {spec.frozen_stages}, expected 0 for {spec.encoder!r}, which has no stages")
+    if spec.encoder in TRANSFORMERS and (told := undivided(TRANSFORMERS[spec.encoder][0], spec.crop_px, spec.crop_px)):
+        faults.append(told)
     if spec.pixel_path and spec.task != "segmentation":
         faults.append(f"pixel_path is set for task {spec.task!r}, which has no pixels to classify")
     if faults:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +56,24 @@ class PatchDecoder(nn.Module):
         tokens = encoder.attend(encoder.embed(pixels, seen))
         shown = self.narrow(tokens) + self.places(grid, seen)
         asked = self.mask_token + self.places(grid, hidden)
-        guessed: Tensor = self.blocks(torch.cat([shown, asked.to(shown.dtype)], dim=1))[:, seen.shape[1] :]
+        guessed = _through(self.blocks, torch.cat([shown, asked.to(shown.dtype)], dim=1), seen.shape[1])
         return tokens, self.last(self.norm(guessed))
+
+
+def _through(blocks: nn.Sequential, tokens: Tensor, start: int) -> Tensor:
+    """Return what attention blocks make of the tokens from `start` on.
+
+    All tokens are looked at in every block, but behind the attention of the last one only those that are returned are
+    computed: nobody reads the others.
+    """
+    *first, last = blocks
+    for block in first:
+        tokens = block(tokens)
+    end: Any = last
+    tokens = tokens + end.drop_path1(end.ls1(end.attn(end.norm1(tokens))))
+    asked = tokens[:, start:]
+    through: Tensor = asked + end.drop_path2(end.ls2(end.mlp(end.norm2(asked))))
+    return through
 
 
 class LinearGuess(nn.Module):
@@ -81,7 +100,11 @@ class LinearGuess(nn.Module):
 
 
 def fill_patches(
-    encoder: VisionTransformer, decoder: PatchDecoder | LinearGuess, pixels: Tensor, known: Tensor
+    encoder: VisionTransformer,
+    decoder: PatchDecoder | LinearGuess,
+    pixels: Tensor,
+    known: Tensor,
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return `pixels` with a guess of each patch that is not wholly known; one image after the other.
 
@@ -90,6 +113,7 @@ def fill_patches(
         decoder: that was trained with it.
         pixels: (N, B, H, W).
         known: (N, H, W) bool; each image may have its own number of patches to guess.
+        finish: makes of the hidden patches (1, M, D), as they are, and their guess what is shown; None for the guess.
 
     Returns:
         (N, B, H, W): `pixels` where known; NaN elsewhere in an image without a single patch that is.
@@ -104,6 +128,7 @@ def fill_patches(
             patches = torch.full_like(patches, torch.nan)
         elif len(hidden):
             guess = decoder(encoder, image[None], seen[None], hidden[None])[1]
+            guess = guess if finish is None else finish(patches[:, hidden], guess)
             patches = patches.index_copy(1, hidden, guess.to(patches.dtype))
         filled.append(torch.where(seen_by, image, images_of(patches, grid, side)[0]))
     return torch.stack(filled)

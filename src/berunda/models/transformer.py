@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from berunda.errors import ConfigError
 
-__all__ = ["TRANSFORMERS", "VisionTransformer", "images_of", "patches_of", "sine_positions", "taken"]
+__all__ = ["TRANSFORMERS", "VisionTransformer", "images_of", "patches_of", "sine_positions", "taken", "undivided"]
 
 _PATCHES = (8, 16)
 _SIZES = {"mini": (192, 6, 3), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
@@ -123,14 +123,9 @@ class VisionTransformer(nn.Module):
         Raises:
             ConfigError: the patches do not divide the image.
         """
-        patch = self.patch_px
-        if rows % patch or cols % patch or not rows or not cols:
-            near = ", ".join(str(n * patch) for n in dict.fromkeys((max(1, cols // patch), cols // patch + 1)))
-            raise ConfigError(
-                f"vision transformer: found images of {cols} x {rows} px, expected sides that patches of {patch} px "
-                f"divide, such as {near}; choose --image-px so, or an encoder with other patches"
-            )
-        return rows // patch, cols // patch
+        if told := undivided(self.patch_px, rows, cols):
+            raise ConfigError(told)
+        return rows // self.patch_px, cols // self.patch_px
 
     def embed(self, pixels: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return the tokens (N, K, D) of the patches at `seen` (N, K) int64, all L of None, before any attention.
@@ -175,6 +170,22 @@ class VisionTransformer(nn.Module):
             "places.table": table,
         }
         self.load_state_dict({name: given[name] if name in given else stored[name] for name in wanted})
+
+
+def undivided(patch_px: int, rows: int, cols: int) -> str:
+    """Return in words that patches do not divide an image, and which sides they would; "" if they do.
+
+    Example:
+        >>> undivided(16, 64, 64)
+        ''
+    """
+    if rows and cols and not rows % patch_px and not cols % patch_px:
+        return ""
+    near = ", ".join(str(n * patch_px) for n in dict.fromkeys((max(1, cols // patch_px), cols // patch_px + 1)))
+    return (
+        f"vision transformer: found images of {cols} x {rows} px, expected sides that patches of {patch_px} px "
+        f"divide, such as {near}; choose --image-px so, or an encoder with other patches"
+    )
 
 
 def attention_blocks(width: int, depth: int, n_heads: int) -> nn.Sequential:

@@ -29,7 +29,8 @@ class TrainConfig:
         learning_rate: peak rate, above 0; it rises linearly over the warm-up, then falls as a half cosine to
             0.
         weight_decay: decoupled for adamw, L2 for sgd; never applied to biases and norm layers. At least 0.
-        warmup_steps: steps of the linear rise in each stage; at most half of the stage is used.
+        warmup_steps: steps of the linear rise in each stage, at most `warmup_share` of it.
+        warmup_share: largest share of a stage that the rise may take, in [0, 1).
         ema_decay: decay of the averaged copy, in [0, 1); see `berunda.models.teacher`.
         clip_norm: largest norm of the gradient of all parameters together; 0 for no clipping.
         seed: of every random draw, the initial weights included.
@@ -39,6 +40,7 @@ class TrainConfig:
         device: "auto", "cpu", "cuda" or "cuda:N".
         workers: threads that draw batches ahead; 0 draws them in the loop. The result does not depend on it.
         optimizer: "adamw" or "sgd" (Nesterov, momentum .9).
+        betas: of adamw: decay of its running means of the gradient and of its square, each in [0, 1).
         compile: compile the net with torch.compile.
         check_every: steps between looks at the losses from the host; 0 for 1 on the CPU and 10 on a GPU. A
             non-finite loss or gradient blocks every update at once in any case, it is only reported this much
@@ -55,6 +57,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 20
+    warmup_share: float = 0.5
     ema_decay: float = 0.99
     clip_norm: float = 1.0
     seed: int = 0
@@ -64,6 +67,7 @@ class TrainConfig:
     device: str = "auto"
     workers: int = 1
     optimizer: Optimizer = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
     compile: bool = False
     check_every: int = 0
     ranks: Together = "auto"
@@ -88,8 +92,13 @@ class TrainConfig:
         ]
         if not 0 < self.learning_rate < float("inf"):
             faults.append(f"learning_rate is {self.learning_rate}, expected above 0")
-        if not 0 <= self.ema_decay < 1:
-            faults.append(f"ema_decay is {self.ema_decay}, expected at least 0 and below 1")
+        shares = {"ema_decay": self.ema_decay, "warmup_share": self.warmup_share}
+        shares |= {f"betas[{i}]": beta for i, beta in enumerate(self.betas)}
+        faults += [
+            f"{name} is {share}, expected at least 0 and below 1"
+            for name, share in shares.items()
+            if not 0 <= share < 1
+        ]
         if not self.silence_s > 1:
             faults.append(f"silence_s is {self.silence_s}, expected above 1")
         choices = {"precision": get_args(Precision), "optimizer": get_args(Optimizer), "ranks": get_args(Together)}

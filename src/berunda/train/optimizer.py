@@ -14,15 +14,17 @@ from berunda.train.config import TrainConfig
 __all__ = ["build_optimizer", "schedule", "set_rate", "sharper_weights"]
 
 
-def schedule(step: int, total: int, warmup_steps: int) -> float:
+def schedule(step: int, total: int, warmup_steps: int, warmup_share: float = 0.5) -> float:
     """Return the factor on the learning rate at `step` (from 0) of `total`: a linear rise, then a half cosine
     to 0.
+
+    The rise takes `warmup_steps`, but at most `warmup_share` of all.
 
     Example:
         >>> [round(schedule(step, 8, 2), 2) for step in range(8)]
         [0.5, 1.0, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
     """
-    warmup = min(warmup_steps, total // 2)
+    warmup = min(warmup_steps, int(total * warmup_share))
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
@@ -49,7 +51,7 @@ def build_optimizer(
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(described, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(described, lr=config.learning_rate, fused=True)
+    return torch.optim.AdamW(described, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

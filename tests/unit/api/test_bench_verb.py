@@ -334,6 +334,7 @@ def test_options_are_chosen_on_validation_images_and_all_of_it_is_paid_for(
     assert "--search fixmatch.mu=1:2" in row["command"]
     page = (out / "folder.md").read_text()
     assert "Options chosen on validation images" in page
+    assert "equal for all nets, but where options are searched over: each candidate gets as many; last" in page
     assert "| mu=1 | mu=2 |" in page
     assert bench(given, out).n_new == 0
 
@@ -347,12 +348,18 @@ def test_the_choice_rests_on_validation_images_alone(tmp_path: Path) -> None:
         return {**same, "method": "m", "variant": name, "seed": 0}
 
     def make_row(name: str) -> dict[str, Any]:
-        cost = {"wall_s": 2.0, "images_per_s": 1.0, "image_passes": 10}
+        cost = {
+            "wall_s": 2.0,
+            "training_s": {"a": 1.0, "b": 0.5, "c": 1.5}[name],
+            "images_per_s": 7.0,
+            "image_passes": 10,
+        }
         told = {"metrics": {"oa": test[name]}, "validation": validation[name], "options": {"w": name}}
         return {**key_of(name), **cost, **told, "hardware": "", "command": "", "version": ""}
 
     found = bench_search.searched_row("abc", rows, key_of, make_row)
     assert (found["metrics"]["oa"], found["image_passes"], found["wall_s"]) == (0.1, 30, 6)
+    assert (found["training_s"], found["images_per_s"]) == (3.0, 10.0)
     validation["a"] = None  # type: ignore[assignment]
     with pytest.raises(DataError, match="no validation labels to choose by"):
         bench_search.searched_row("abc", RowFile(tmp_path / "y.json"), key_of, make_row)
@@ -389,6 +396,47 @@ def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> No
     for floor in ("features_propagate", "features_propagate_transductive"):
         with pytest.raises(ConfigError, match=f"{floor} serves scene, expected multilabel"):
             bench(options(table, methods=floor, labels="0.25"), tmp_path / "other")
+
+
+def test_passes_go_into_large_batches_or_into_many_steps(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = (
+        Arm("supervised"),
+        Arm("supervised", small_batch=True),
+        Arm("fixmatch", {"mu": 2.0}),
+        Arm("fixmatch", {"mu": 2.0}, small_batch=True),
+    )
+    suite = Suite("both", "a test", "", (), ("1",), n_seeds=1, task="scene", arms=arms)
+    planned: list[bench_runs.Bench] = []
+    monkeypatch.setattr("berunda.api.bench_verb.load_suite", lambda name: suite)
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    bench(options(images, methods=None, labels=None, suite="both", steps=10), tmp_path / "out")
+    (made,) = planned
+    told = {case.arm.variant: made.settings_of(case) for case in made.cases}
+    assert set(told) == {"", "small batch", "mu=2.0"}, "images without labels fill the steps: one way alone"
+    large, small = told[""], told["small batch"]
+    assert (large.steps, small.n_labelled) == (10, 2)
+    assert large.n_labelled > 10 * small.n_labelled / 2
+    assert small.steps * small.n_labelled == pytest.approx(large.steps * large.n_labelled, rel=0.05)
+
+
+def test_methods_that_the_encoder_cannot_serve_are_left_out_unless_named(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[bench_runs.Bench] = []
+    monkeypatch.setattr("berunda.api.bench_verb.load_suite", lambda name: Suite("every", "a test", "", (), ("1",)))
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    given = options(images, methods=None, labels=None, suite="every", steps=1000)
+    bench(given, tmp_path / "out")
+    (made,) = planned
+    assert "supervised" in {case.method for case in made.cases}
+    assert "ssl_mae" not in {case.method for case in made.cases}
+    assert any("ssl_mae is left out: method 'ssl_mae': found encoder" in note for note in made.notes)
+    with pytest.raises(ConfigError, match="'ssl_mae': found encoder 'efficientnet_lite0', expected one of patches"):
+        bench(given.replaced(methods="ssl_mae"), tmp_path / "out")
+    with pytest.raises(ConfigError, match="40 x 40 px, expected sides that patches of 16 px divide"):
+        bench(given.replaced(methods="ssl_mae", encoder="vit_mini_patch16", image_px=40), tmp_path / "out")
 
 
 def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from toy_patches import CLASSES, toy_image, write_folder, write_labelled_table
 
 import berunda
+from berunda.api import scene_pipeline
 from berunda.api.predict_verb import predict
 from berunda.api.train_verb import train
 from berunda.assess.multilabel import decide, label_energy, rank
@@ -200,6 +201,11 @@ def test_two_runs_in_one_folder_are_refused(images: Path, tmp_path: Path) -> Non
         ({"method": "cotrain"}, ConfigError, "method 'cotrain' serves segmentation, expected scene"),
         ({"method": "fixmach"}, ConfigError, "did you mean 'fixmatch'"),
         ({"method": "fixmatch", "method_options": {"tau": 1}}, ConfigError, "option 'tau' is unknown"),
+        (
+            {"method": "fixmatch", "method_options": {"cutmix": 0.5, "prior_share": 0.3}},
+            ConfigError,
+            "method 'fixmatch': found prior_share=0.3, cutmix=0.5, which changes nothing for scene; leave it out",
+        ),
         ({"encoder": "resnet5"}, ConfigError, "encoder 'resnet5' is unknown"),
         ({"dataset": "eurosatt"}, DataError, "did you mean 'eurosat'"),
         ({"dataset": "nowhere/at/all"}, DataError, "nowhere/at/all"),
@@ -271,9 +277,22 @@ def test_images_that_the_patches_do_not_divide_are_refused(images: Path, tmp_pat
         train(options(images, labels_per_class=2, **changes), tmp_path / "out")
 
 
-def test_an_encoder_without_patches_is_refused(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="found encoder 'efficientnet_lite0', expected one of patches"):
-        train(options(images, labels_per_class=2, method="ssl_mae"), tmp_path / "out")
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "found encoder 'efficientnet_lite0', expected one of patches"),
+        ({"encoder": "vit_mini_patch16", "image_px": 16}, "16 px, a single patch, expected at least 32 px"),
+        ({"encoder": "vit_mini_patch16", "image_px": 40}, "40 x 40 px, expected sides that patches of 16 px divide"),
+    ],
+)
+def test_encoders_that_a_method_of_patches_cannot_use_are_refused_before_the_comparison(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], text: str
+) -> None:
+    trained: list[object] = []
+    monkeypatch.setattr(scene_pipeline, "_train_all", lambda *given: trained.append(given))
+    with pytest.raises(ConfigError, match=text):
+        train(options(images, labels_per_class=2, method="ssl_mae", compare=True, **changes), tmp_path / "out")
+    assert not trained
 
 
 # Several labels an image
@@ -324,6 +343,12 @@ def test_the_figures_of_several_labels_are_those_of_the_bundle(tmp_path: Path) -
     tuned = decide(said.probabilities, data.labels[test], predictor.manifest.thresholds)
     assert tuned.macro_f1 == pytest.approx(measured["macro_f1_tuned"])
     np.testing.assert_allclose(said.energy, label_energy(said.logits), rtol=1e-4)
+
+
+def test_an_option_of_single_labels_is_refused(tmp_path: Path) -> None:
+    given = {"method": "fixmatch", "method_options": {"threshold": 0.8}}
+    with pytest.raises(ConfigError, match=r"found threshold=0.8, which changes nothing for multilabel"):
+        train(options(write_labelled_table(tmp_path / "images"), **given), tmp_path / "out")
 
 
 def test_a_method_for_single_labels_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from berunda.bench.cells import Cell, Setting, cells_of
 from berunda.bench.pictures import accuracy_lines, confusion_panels, half_interval, pooled_bins
 from berunda.bench.published import PUBLISHED, published_for
 from berunda.bench.rows import RowFile
-from berunda.bench.tables import write_tables
+from berunda.bench.tables import published_parts, write_tables
 from berunda.data.catalog import entries
 from berunda.errors import DataError
 
@@ -105,11 +105,23 @@ def test_protocol_cost_calibration_and_differences(rows: Path, tmp_path: Path) -
     assert head[3:5] == ["ECE before", "ECE after"]
     assert len(lines) == 8
     differences = {tuple(line[:2]): line[2:] for line in lines_of(text, "Difference in accuracy")[1:]}
-    gap, interval = differences["fixmatch", "5"]
+    against, gap, interval = differences["fixmatch", "5"]
+    assert against == "supervised"
     low, high = (float(end) for end in interval.split(" to "))
     assert low < float(gap) < high
     assert low > 0
     assert ("supervised", "5") not in differences
+
+
+def test_differences_are_to_the_stronger_run_of_the_baseline(rows: Path, tmp_path: Path) -> None:
+    RowFile(rows).add([row("supervised", 5, seed, 2.0, variant="small batch") for seed in range(3)])
+    write_tables(rows, tmp_path)
+    lines = lines_of((tmp_path / "eurosat.md").read_text(), "Difference in accuracy")[1:]
+    assert {tuple(line[:3]) for line in lines if line[0] in ("fixmatch", "supervised")} == {
+        ("fixmatch", "5", "supervised small batch"),
+        ("fixmatch", "20", "supervised"),
+        ("supervised", "5", "supervised small batch"),
+    }
 
 
 def test_the_calibration_of_one_view_stands_beside(rows: Path, tmp_path: Path) -> None:
@@ -282,6 +294,20 @@ def test_published_figures_are_fractions_with_a_source() -> None:
     assert {found.dataset for found in PUBLISHED} <= {entry.name for entry in entries()}
     assert len(published_for("so2sat", "oa")) == 3
     assert published_for("aid", "oa") == ()
+
+
+def test_published_figures_of_several_labels_are_by_share_and_of_their_task_alone() -> None:
+    text = "\n\n".join(published_parts("ucmerced", "multilabel"))
+    assert "per class" not in text
+    for title, value in (
+        ("Macro AUPRC, %**, by share of the images that are labelled", "76.40"),
+        ("Macro F1", "60.50"),
+    ):
+        head, *lines = lines_of(text, title)
+        assert head[:5] == ["method", "0.01", "0.05", "0.1", "0.25"]
+        assert next(line for line in lines if line[0] == "SSL-MAE")[2] == value
+    assert published_parts("ucmerced", "scene") == []
+    assert "by labels per class" in "\n".join(published_parts("eurosat", "scene"))
 
 
 def test_cells_keep_the_order_of_their_seeds() -> None:

@@ -96,11 +96,21 @@ def test_table_with_one_column_a_class(tmp_path: Path) -> None:
         ("file,label\n1.png\n", "row 2: 1 cells found, expected 2"),
         ("file,label,split\n1.png,sea,now\n", "row 2: split 'now'"),
         ("file,sea\n1.png,2\n", "row 2, column 'sea': '2' found, expected 1, 0 or nothing"),
+        ("file,sea\n\n,\n1.png,1\n2.png,2\n", "row 5, column 'sea': '2' found"),
+        ("file,label,split\n\n1.png,sea,now\n", "row 3: split 'now'"),
+        ("file,label\n\n\n1.png\n", "row 4: 1 cells found, expected 2"),
+        ("file,sea,land,sea \n1.png,1,0,1\n", "2 columns 'sea' found, expected one a class"),
+        ("file,sea,,land\n1.png,1,0,1\n", "column 3 without a name found"),
     ],
 )
 def test_wrong_tables_are_told(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(DataError, match=told):
         read_table(table_of(tmp_path, text), with_values=True)
+
+
+def test_columns_that_are_no_classes_may_be_called_alike_or_nothing(tmp_path: Path) -> None:
+    path = table_of(tmp_path, "file,label,note,note,\n1.png,sea,a,b,c\n")
+    assert read_table(path, with_values=False).names == ("sea",)
 
 
 def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:

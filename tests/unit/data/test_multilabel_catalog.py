@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from toy_images import class_files, image_set, photo, write_tree
 from toy_rasters import write_tif
 
 from berunda.data import catalog
+from berunda.data.catalog import _bigearthnet
 from berunda.data.catalog._bigearthnet import BANDS, CLASSES_19, CLASSES_43
 from berunda.data.images import TEST, TRAIN, VALIDATION, ImageSet, open_images
 from berunda.data.subsets import label_subset, stratified_parts
@@ -161,6 +164,32 @@ def test_what_is_wrong_with_bigearthnet_is_told(elsewhere: Path) -> None:
     (root / "val.csv").write_text("../secret,S1B_9\n")
     with pytest.raises(SecurityError, match=r"val.csv row 1: patch '../secret' refused"):
         open_images("bigearthnet")
+
+
+def test_labels_of_bigearthnet_are_read_once_and_again_when_a_patch_changed(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_bigearthnet(elsewhere / "bigearthnet")
+    monkeypatch.setattr(_bigearthnet, "_N_CHECKED", 2)
+    plain, read = _bigearthnet._labels, list[Path]()
+
+    def counted(classes: Sequence[str], pair: Any) -> tuple[float, ...]:
+        read.append(pair.first)
+        return plain(classes, pair)
+
+    monkeypatch.setattr(_bigearthnet, "_labels", counted)
+    first = open_images("bigearthnet_43")
+    assert len(read) == 4
+    read.clear()
+    again = open_images("bigearthnet_43")
+    assert len(read) == 2, "some are looked at"
+    assert again.labels.tolist() == first.labels.tolist()
+    assert again.fingerprint == first.fingerprint
+    (root / "BigEarthNet-v1.0" / "S2A_1_0_3" / "S2A_1_0_3_labels_metadata.json").write_text('{"labels": ["Pastures"]}')
+    assert present(open_images("bigearthnet_43"), 3) == {"Pastures"}
+    (note,) = (elsewhere.parent / "cache" / "images" / "listings").iterdir()
+    note.write_bytes(note.read_bytes()[:50])
+    assert present(open_images("bigearthnet_43"), 3) == {"Pastures"}
 
 
 def write_ankara(root: Path, n: int = 10) -> Path:

@@ -15,12 +15,13 @@ from toy_rasters import write_tif
 
 import berunda as bd
 from berunda.cli.main import main
-from berunda.errors import ConfigError, DataError
+from berunda.errors import ConfigError, DataError, OutputError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 from berunda.mapping import inpaint
 from berunda.mapping.bundle import save_bundle
 from berunda.mapping.inpaint import Filler
+from berunda.mapping.lock import file_lock
 from berunda.methods.ssl_mae import SslMae
 
 NAMES = ("red", "green", "blue")
@@ -144,6 +145,17 @@ def test_a_mask_of_everything_is_refused(tmp_path, pixels) -> None:
     assert not list(tmp_path.glob("*filled*"))
 
 
+def test_values_far_from_those_of_the_training_are_told(tmp_path, pixels, gaps) -> None:
+    save_bundle(tmp_path / "model", mae_bundle())
+    told = []
+    for name, factor in (("same", 1), ("other", 40)):
+        (tmp_path / name).mkdir()
+        scene, mask = write(tmp_path / name, pixels * np.uint16(factor), gaps)
+        told.append(bd.inpaint(tmp_path / "model", [scene], mask=mask, out=tmp_path / name / "filled.tif").warnings)
+    assert told[0] == ()
+    assert "radiometry far from the training scene in 3 of 3 bands: red (" in told[1][0]
+
+
 def test_a_mask_of_nothing_is_told(tmp_path, pixels) -> None:
     scene, mask = write(tmp_path, pixels, np.zeros((70, 52), np.uint8))
     save_bundle(tmp_path / "model", mae_bundle())
@@ -164,6 +176,16 @@ def test_bundles_that_cannot_fill_are_refused(tmp_path, pixels, gaps, bundle, me
     save_bundle(tmp_path / "model", bundle())
     with pytest.raises(ConfigError, match=message):
         bd.inpaint(tmp_path / "model", [scene], mask=mask, out=tmp_path / "filled.tif")
+
+
+def test_two_runs_do_not_write_one_file(tmp_path, pixels, gaps) -> None:
+    scene, mask = write(tmp_path, pixels, gaps)
+    save_bundle(tmp_path / "model", mae_bundle())
+    given = {"mask": mask, "out": tmp_path / "new" / "filled.tif"}
+    with file_lock(given["out"]), pytest.raises(OutputError, match=r"filled.tif: another run is writing this file"):
+        bd.inpaint(tmp_path / "model", [scene], **given)
+    assert bd.inpaint(tmp_path / "model", [scene], **given).path.is_file()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["filled.tif"]
 
 
 def test_outputs_that_hurt_inputs_are_refused(tmp_path, pixels, gaps) -> None:

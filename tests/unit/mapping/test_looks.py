@@ -40,6 +40,26 @@ def test_what_is_visible_stays_and_the_rest_is_guessed() -> None:
     assert not same[~visible].any()
 
 
+def test_guesses_without_brightness_are_shown_with_that_of_the_image() -> None:
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    pixels[1] = 0.25 * pixels[1] + 4
+    found = refill(mae_bundle(crop_px=64, normalise=True), pixels)
+    assert found is not None
+    shown, visible, filled = found
+    hidden = np.broadcast_to(~visible[:, None], shown.shape)
+    np.testing.assert_array_equal(filled[~hidden], shown[~hidden])
+    brightness = [filled[i][hidden[i]].mean() for i in range(2)]
+    assert brightness == pytest.approx([shown[i][hidden[i]].mean() for i in range(2)], abs=0.8)
+    assert brightness[1] > brightness[0] + 2
+
+
+def test_as_much_is_hidden_as_in_training() -> None:
+    for ratio in (0.25, 0.5, 0.75):
+        found = refill(mae_bundle(crop_px=64, mask_ratio=ratio), np.zeros((1, 3, 64, 64), np.float32))
+        assert found is not None
+        assert 1 - found[1].mean() == ratio
+
+
 def test_occlusion_finds_the_part_that_an_answer_rests_on() -> None:
     def predict(pixels: np.ndarray) -> SimpleNamespace:
         """Class 1 is the brightness of one corner, class 0 of nothing."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import Field, fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -180,3 +181,37 @@ def test_berunda_learns_to_rebuild():
 def test_a_method_can_be_changed_by_replacement_only_within_its_ranges():
     with pytest.raises(ConfigError):
         replace(make_method("berunda"), n_clusters=1)
+
+
+def idle_for(name: str) -> list[tuple[Any, Field[Any]]]:
+    """Return (task, setting) of all settings of a method that are idle for a task."""
+    method = make_method(name)
+    told = [(item.metadata.get("tasks"), item) for item in fields(method)]
+    return [(task, item) for task in method.needs().tasks for tasks, item in told if tasks and task not in tasks]
+
+
+def other_than(item: Field[Any]) -> Any:
+    if isinstance(item.default, bool):
+        return not item.default
+    low, high, *_ = item.metadata["range"]
+    if isinstance(item.default, str):
+        return low if item.default == high else high
+    return type(item.default)((low + high) / 2)
+
+
+@pytest.mark.parametrize("name", [name for name in method_names() if idle_for(name)])
+def test_settings_that_are_idle_for_a_task_change_nothing(name):
+    for task, item in idle_for(name):
+        method = make_method(name)
+        changed = replace(method, **{item.name: other_than(item)})
+        assert changed != method
+        totals = [make_trial(one, task).loss(step=50).total for one in (method, changed)]
+        assert torch.equal(*totals), f"{item.name} for {task}"
+
+
+def test_settings_of_single_labels_and_of_several_are_told_apart():
+    assert {(task, item.name) for task, item in idle_for("fixmatch")} == {
+        *((task, "prior_share") for task in ("segmentation", "scene")),
+        ("scene", "cutmix"),
+        *(("multilabel", name) for name in ("threshold", "align", "adaptive", "cutmix", "decay", "balance")),
+    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from toy_methods import TaskSource
 
 from berunda.data.order import Randomness
@@ -20,6 +22,7 @@ from berunda.models.build import build_net
 from berunda.models.transformer import patches_of
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
+from berunda.train.passes import equal_settings, image_passes
 
 
 def trial_of(task: Any = "multilabel", **options: Any) -> Trial:
@@ -55,6 +58,13 @@ def test_every_patch_is_hidden_as_often() -> None:
 def test_mask_ratio_outside_its_range_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match="mask_ratio"):
         make_method("ssl_mae", {"mask_ratio": value})
+
+
+@pytest.mark.parametrize("name", ["decoder_depth", "decoder_heads"])
+def test_the_size_of_a_decoder_that_is_not_there_is_refused(name: str) -> None:
+    make_method("ssl_mae", {name: 2})
+    with pytest.raises(ConfigError, match=f"found {name} with encoder_sees=all"):
+        make_method("ssl_mae", {name: 2, "encoder_sees": "all"})
 
 
 def joint(trial: Trial) -> float:
@@ -105,6 +115,32 @@ def test_each_term_teaches_its_own_part_and_both_the_encoder() -> None:
     assert by_labels.net.head.weight.grad.any()
     assert not by_pixels.net.head.weight.grad.any()
     assert all(p.grad.any() for p in by_pixels.extra.decoder.parameters() if p.ndim > 1)
+
+
+def test_a_masked_pass_counts_as_what_it_computes() -> None:
+    spec = NetSpec("multilabel", 3, 17, encoder="vit_mini_patch16", pretrained=False, crop_px=128)
+    for ratio in (0.3, 0.75):
+        method = make_method("ssl_mae", {"mask_ratio": ratio})
+        net = build_net(spec)
+        extra, x = method.init(net, spec), torch.randn(2, 3, 128, 128)
+        seen, hidden = method._drawn(net.encoder, [x], Randomness(0))
+        with torch.no_grad(), FlopCounterMode(display=False) as whole:
+            net(x)
+        with torch.no_grad(), FlopCounterMode(display=False) as masked:
+            extra.decoder(net.encoder, x, seen, hidden)
+        needs = method.needs()
+        assert needs.labelled_passes == needs.trained_passes
+        assert needs.trained_passes == pytest.approx(masked.get_total_flops() / whole.get_total_flops(), abs=0.06)
+    assert make_method("ssl_mae", {"encoder_sees": "all"}).needs().trained_passes == 1
+    assert make_method("ssl_mae", {"decoder_depth": 4}).needs().trained_passes > 0.6
+
+
+def test_equal_compute_gives_masked_passes_more_steps() -> None:
+    base = TrainConfig(steps=100, n_labelled=16)
+    given = {sees: make_method("ssl_mae", {"encoder_sees": sees}) for sees in ("visible", "all")}
+    steps = {sees: equal_settings(method, base, 3200.0).steps for sees, method in given.items()}
+    assert steps == {"visible": 270, "all": 100}
+    assert image_passes(given["visible"], replace(base, steps=270)) == pytest.approx(3200, rel=0.01)
 
 
 def test_labelled_only_asks_for_no_unlabelled_image() -> None:
@@ -165,6 +201,8 @@ def test_the_house_transformer_is_trained_by_the_loop(task: Any, name: str) -> N
     spec = NetSpec(task, 4, 3, pretrained=False, crop_px=12)
     source = TaskSource(task=task)
     trained = train(Small(), spec, source, TrainConfig(steps=60, n_labelled=8, learning_rate=0.01))
-    first, last = (np.mean([row["total"] for row in rows]) for rows in (trained.log[:10], trained.log[-10:]))
-    assert last < first
-    assert all(row.get("weight", 0.5) == 0.5 for row in trained.log)
+    terms = ("supervised", "unsupervised") if name == "ssl_mae" else ("supervised",)
+    for term in terms:
+        first, last = (np.mean([row[term] for row in rows]) for rows in (trained.log[:10], trained.log[-10:]))
+        assert last < first, f"{term} is learned by itself"
+    assert [row["weight"] for row in trained.log] == [0.5] * 60 if name == "ssl_mae" else "weight" not in trained.log[0]

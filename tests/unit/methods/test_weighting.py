@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from toy_training import ToySource
 
+from berunda.errors import ConfigError
 from berunda.methods import make_method
 from berunda.methods._checking.trial import make_trial
 from berunda.methods._weighting import FORMS, Weighting, add_weighting, joined, rates_of
@@ -138,8 +140,10 @@ def test_other_methods_begin_with_their_own_sum(form: str) -> None:
     assert bool(list(extra.parameters())) == (form != "fixed")
 
 
-@pytest.mark.parametrize("name", ["berunda", "fixmatch", "ssl_mae"])
-@pytest.mark.parametrize("form", ["raw", "normalised", "uncertainty"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*product(["berunda", "fixmatch", "ssl_mae"], ["raw", "normalised", "uncertainty"]), ("jem", "raw")],
+)
 def test_two_term_methods_learn_the_weight_at_its_own_rate(name: str, form: str) -> None:
     method = make_method(name, {"weighting": form})
     trial = make_trial(method, "scene")
@@ -164,6 +168,17 @@ def test_the_weight_and_its_means_go_through_the_loop(name: str) -> None:
     trained = train(make_method(name, options), spec, ToySource(), TrainConfig(steps=3, n_labelled=2))
     assert all(0 < row["weight"] < 1 for row in trained.log)
     assert bool((trained.extra.weighting.means > 0).all())
+
+
+@pytest.mark.parametrize(("name", "task"), [("jem", "scene"), ("segjem", "segmentation")])
+def test_a_likelihood_is_weighed_raw_or_not_at_all(name: str, task: Any) -> None:
+    fixed, raw = (make_trial(make_method(name, {"weighting": form}), task).loss() for form in ("fixed", "raw"))
+    assert raw.total.item() == pytest.approx(fixed.total.item(), rel=1e-5)
+    assert "weight" not in fixed.terms
+    assert raw.terms["weight"].item() == pytest.approx(0.5)
+    for form in ("normalised", "uncertainty"):
+        with pytest.raises(ConfigError, match=f"option 'weighting' is '{form}', expected one of fixed, raw"):
+            make_method(name, {"weighting": form})
 
 
 def test_a_fixed_weight_leaves_a_method_as_it_was() -> None:

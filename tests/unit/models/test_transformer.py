@@ -111,6 +111,22 @@ def test_the_blocks_meet_visible_patches_only() -> None:
     assert met == [4, 16]
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_leaving_out_what_nobody_reads_changes_no_guess(depth: int) -> None:
+    encoder = small().eval()
+    decoder = PatchDecoder(encoder, depth, 32).eval()
+    x, order = torch.randn(2, 3, 16, 16), torch.stack([torch.randperm(16) for _ in range(2)])
+    seen, hidden = order[:, :4], order[:, 4:]
+    met: list[int] = []
+    decoder.blocks[-1].mlp.register_forward_hook(lambda _, args, out: met.append(args[0].shape[1]))
+    tokens, guess = decoder(encoder, x, seen, hidden)
+    shown = decoder.narrow(tokens) + decoder.places((4, 4), seen)
+    asked = decoder.mask_token + decoder.places((4, 4), hidden)
+    every = decoder.blocks(torch.cat([shown, asked], 1))
+    torch.testing.assert_close(guess, decoder.last(decoder.norm(every[:, 4:])))
+    assert met == [12, 16]
+
+
 @pytest.mark.parametrize("kind", ["attention", "linear"])
 def test_a_guess_depends_on_place_and_on_what_is_visible(kind: str) -> None:
     encoder = small().eval()

@@ -17,6 +17,7 @@ SUITE = Suite(
     methods=(),
     labels=("0.05", "0.1"),
     n_seeds=2,
+    steps=65,
     task="multilabel",
     arms=(
         Arm("features_logreg"),

@@ -11,20 +11,25 @@ from __future__ import annotations
 import csv
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
+from berunda.cache import cache_folder
 from berunda.data.catalog.contract import Download, Entry
 from berunda.data.images import TEST, TRAIN, VALIDATION
 from berunda.data.listing import Blobs, File, Listing, Sample
 from berunda.data.photo import Undecodable, decode_image, resampled
+from berunda.data.store import writing_store
 from berunda.errors import DataError, SecurityError
+from berunda.files import digest_of
 from berunda.models.spec import Task
 
 __all__ = ["CLASSES_19", "CLASSES_43", "BigEarthNetEntry", "downloads_of"]
@@ -90,7 +95,9 @@ BANDS = {
 FOLDERS = {"s1": "BigEarthNet-S1-v1.0", "s2": "BigEarthNet-v1.0"}
 SIDE_PX = 120
 MAX_LIST_BYTES, MAX_JSON_BYTES = 1 << 28, 1 << 16
-_N_READERS = 8
+_N_READERS, _N_CHECKED = 8, 64
+VERSION = "1"
+"""Of what the cache holds of a list."""
 _SPLITS = (("train", TRAIN), ("val", VALIDATION), ("test", TEST))
 _PATCH = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _LISTS = (
@@ -122,6 +129,12 @@ class _Pair:
     """The folders of a patch by sensor, in the order of the bands."""
 
     folders: Mapping[Sensor, Path]
+
+    @property
+    def first(self) -> Path:
+        """The file of the first band, which stands for the patch in the cache."""
+        sensor, place = next(iter(self.folders.items()))
+        return place / f"{place.name}_{BANDS[sensor][0]}.tif"
 
     def rasters(self) -> list[Path]:
         """Return the files of all bands in order."""
@@ -160,7 +173,7 @@ class BigEarthNetEntry(Entry):
         return ", ".join((*(FOLDERS[sensor] for sensor in self.sensors), "train.csv, val.csv and test.csv"))
 
     def list_samples(self, root: Path, task: Task) -> Listing:
-        """Return the patches of the lists with their classes; the labels are read patch by patch."""
+        """Return the patches of the lists with their classes; the labels are read patch by patch, and then kept."""
         pairs: dict[str, _Pair] = {}
         parts: list[int] = []
         for word, part in _SPLITS:
@@ -171,9 +184,10 @@ class BigEarthNetEntry(Entry):
                     raise DataError(f"data set {self.name}: patch {name!r} is in the lists twice, expected it once")
                 pairs[name] = pair
                 parts.append(part)
-        with ThreadPoolExecutor(_N_READERS, thread_name_prefix="labels") as pool:
-            labels = list(pool.map(partial(_labels, self.classes), pairs.values()))
-            files = list(pool.map(_first_band, pairs.values()))
+        known = _known(self.classes, list(pairs.values()))
+        labels = map(tuple, known.labels.astype(float).tolist())
+        states = known.states.tolist()
+        files = [File(pair.first, "", n, at) for pair, (n, at) in zip(pairs.values(), states, strict=True)]
         samples = map(Sample, pairs, files, labels, parts)
         bands = tuple(band for sensor in self.sensors for band in BANDS[sensor])
         return Listing(self.name, task, self.classes, tuple(samples), bands, load=partial(_load, pairs))
@@ -240,14 +254,63 @@ def _labels(classes: Sequence[str], pair: _Pair) -> tuple[float, ...]:
     return tuple(float(name in names) for name in classes)
 
 
-def _first_band(pair: _Pair) -> File:
-    """Return the first band's file, which stands for the patch in the cache."""
-    path = pair.rasters()[0]
+def _state(pair: _Pair) -> tuple[int, int]:
+    """Return size and time of change, in nanoseconds, of the first band's file."""
     try:
-        state = path.stat()
+        state = pair.first.stat()
     except OSError as error:
-        raise DataError(f"{path}: not found; unpack the archive again, or remove the patch from the list") from error
-    return File(path, "", state.st_size, state.st_mtime_ns)
+        raise DataError(
+            f"{pair.first}: not found; unpack the archive again, or remove the patch from the list"
+        ) from error
+    return state.st_size, state.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was read of all patches: labels (n, C) uint8, and `_state` of each (n, 2) int64."""
+
+    labels: np.ndarray
+    states: np.ndarray
+
+
+def _known(classes: Sequence[str], pairs: Sequence[_Pair]) -> _Known:
+    """Return what there is to know of the patches, from the cache where it was read before.
+
+    Half a million small files take minutes to an hour. A few of them are looked at each time, evenly spread: where one
+    is not as it was, all are read again.
+    """
+    told = [VERSION, *classes, *(str(place.absolute()) for pair in pairs for place in pair.folders.values())]
+    store = cache_folder() / "images" / "listings"
+    note = store / f"{digest_of(chr(10).join(told).encode())}.npz"
+    noted, some = _noted(note, (len(pairs), len(classes))), np.linspace(0, len(pairs) - 1, _N_CHECKED).astype(int)
+    if noted is not None and all(_is_as_noted(noted, i, classes, pairs[i]) for i in dict.fromkeys(some.tolist())):
+        return noted
+    with ThreadPoolExecutor(_N_READERS, thread_name_prefix="labels") as pool:
+        labels = list(pool.map(partial(_labels, classes), pairs))
+        states = list(pool.map(_state, pairs))
+    known = _Known(np.array(labels, np.uint8), np.array(states, np.int64))
+    with writing_store(store):
+        store.mkdir(parents=True, exist_ok=True)
+        own = note.with_name(f"{note.name}.{uuid.uuid4().hex}")
+        with own.open("wb") as file:
+            np.savez_compressed(file, labels=known.labels, states=known.states)
+        own.replace(note)
+    return known
+
+
+def _noted(note: Path, shape: tuple[int, int]) -> _Known | None:
+    """Return what the cache holds, None if nothing or something damaged."""
+    try:
+        with np.load(note, allow_pickle=False) as stored:
+            known = _Known(stored["labels"], stored["states"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    is_whole = known.labels.shape == shape and known.states.shape == (shape[0], 2)
+    return known if is_whole and known.labels.dtype == np.uint8 and known.states.dtype == np.int64 else None
+
+
+def _is_as_noted(noted: _Known, i: int, classes: Sequence[str], pair: _Pair) -> bool:
+    return tuple(noted.states[i].tolist()) == _state(pair) and tuple(noted.labels[i].tolist()) == _labels(classes, pair)
 
 
 def _load(pairs: Mapping[str, _Pair], samples: Sequence[Sample]) -> Blobs:

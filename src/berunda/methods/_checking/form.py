@@ -45,6 +45,8 @@ def settings_documented(trial: Trial) -> None:
         require(item.default is not MISSING, f"'{item.name}' has no default")
         for key in ("help", "unit", "range", "source"):
             require(bool(item.metadata.get(key)), f"'{item.name}' does not state its {key}")
+        others = set(item.metadata.get("tasks", ())) - set(type(trial.method)().needs().tasks)
+        require(not others, f"'{item.name}' is for {', '.join(others)}, which the method does not serve")
 
 
 @check
@@ -81,8 +83,9 @@ def needs_sensible(trial: Trial) -> None:
             require(view.name not in names, f"two views are called '{view.name}'")
             names.append(view.name)
     require((needs.unlabelled_ratio > 0) == bool(needs.unlabelled), "unlabelled views and ratio do not agree")
-    costs = (needs.forward_passes, needs.trained_passes, needs.sharpness_rho, needs.labelled_passes - 1)
-    require(min(costs) >= 0, "a number of passes, or sharpness_rho, is negative (labelled_passes: below 1)")
+    costs = (needs.forward_passes, needs.trained_passes, needs.sharpness_rho)
+    require(min(costs) >= 0, "a number of passes, or sharpness_rho, is negative")
+    require(needs.labelled_passes > 0, f"labelled_passes is {needs.labelled_passes}, labelled images cost something")
     require(sum(costs[:2]) > 0 or not needs.unlabelled, "unlabelled images cannot cost nothing")
 
 
