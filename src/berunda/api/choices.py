@@ -61,16 +61,19 @@ def check_net_options(options: TrainOptions | BenchOptions) -> None:
 
 
 def check_serves(method: Method, task: str) -> None:
-    """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation".
+    """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation"; nor may one of its stages.
 
     Raises:
         ConfigError: naming the tasks it serves.
     """
-    tasks = method.needs().tasks
-    if task not in tasks:
-        raise ConfigError(
-            f"method '{method.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
-        )
+    from berunda.train.stages import methods_of
+
+    for one in (method, *methods_of(method)):
+        tasks = one.needs().tasks
+        if task not in tasks:
+            raise ConfigError(
+                f"method '{one.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
+            )
 
 
 def check_for_masks(options: TrainOptions | BenchOptions) -> None:
