@@ -46,6 +46,7 @@ class Arm:
         search: on whole images, values of options among which validation images choose, each trained.
         small_batch: with masks, of a method without unlabelled images: its passes go into small batches and many steps.
         from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
+        title: on whole images, what tables call it; "" for the method with its variant.
     """
 
     method: str
@@ -56,6 +57,7 @@ class Arm:
     search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
     small_batch: bool = False
     from_scratch: bool = False
+    title: str = ""
 
     @property
     def variant(self) -> str:
