@@ -60,9 +60,9 @@ def test_every_arm_is_planned_and_its_method_fits_its_net(name: str, tmp_path: P
             assert method.predict(net, extra, torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 
-def test_a_run_takes_about_three_minutes_and_all_of_them_a_few_hours(planned: Bench) -> None:
+def test_a_run_takes_about_three_minutes_and_there_are_few_enough(planned: Bench) -> None:
     for lane in planned.lanes.values():
-        assert 150 < lane.budget / PASSES_A_SECOND < 210
+        assert 150 < lane.budget / PASSES_A_SECOND < 180
     assert len(trained(planned)) == 56
     assert "56 trainings" in load_suite(NAME).about
 

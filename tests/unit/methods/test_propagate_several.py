@@ -108,6 +108,18 @@ def test_a_class_with_labels_of_one_kind_alone_is_not_believed() -> None:
     assert not surveyed(Propagate(neighbours=5, components=4), few, several(N, 1), 0)["believed"][:, 1].any()
 
 
+def test_shares_move_from_those_of_the_labels_to_those_that_the_net_finds() -> None:
+    """A third label that the labels know of one image in eight, and the net finds in half of them."""
+    said = torch.cat([truth(N)[:, :2], truth(N)[:, :1]], 1)
+    answers = several(N, 1, logits=20 * said - 10)
+    early, late = (
+        surveyed(Propagate(neighbours=5, components=4), labelled(16), answers, index)["guess"][:, 2].mean()
+        for index in (1, 9)
+    )
+    assert early < 0.25
+    assert late > 0.4
+
+
 def test_the_nets_own_answers_are_smoothed_later() -> None:
     """Two in three of a cluster's answers are right: its neighbours correct the third."""
     right = truth(N)[:, :2]

@@ -16,7 +16,7 @@ SUITE = Suite(
     methods=(),
     labels=("0.1",),
     n_seeds=2,
-    steps=75,
+    steps=65,
     task="multilabel",
     arms=(
         Arm("supervised", encoder=_VIT, small_batch=True),
