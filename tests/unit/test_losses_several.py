@@ -105,7 +105,8 @@ def test_mean_teacher_compares_probabilities_of_each_label() -> None:
 
 @pytest.mark.parametrize("name", ["fixmatch", "pseudo_label"])
 def test_methods_count_labels_and_believe_what_the_priors_ask_for(name: str) -> None:
-    trial = make_trial(make_method(name, {"prior_share": 1.0}), "multilabel", n_labelled=8)
+    at_once = {"ramp": 0.0} if name == "fixmatch" else {}
+    trial = make_trial(make_method(name, {"prior_share": 1.0, **at_once}), "multilabel", n_labelled=8)
     loss = trial.loss()
     counts = loss.updates["label_counts"].value
     assert counts[1].tolist() == [8, 8, 8]
@@ -117,7 +118,7 @@ def test_methods_count_labels_and_believe_what_the_priors_ask_for(name: str) -> 
 
 
 def test_fixmatch_of_several_labels_is_what_its_parts_say() -> None:
-    trial = make_trial(make_method("fixmatch"), "multilabel", n_labelled=8)
+    trial = make_trial(make_method("fixmatch", {"ramp": 0.0}), "multilabel", n_labelled=8)
     batch = trial.batch()
     loss = trial.loss(batch)
     weak, strong = batch.unlabelled["weak"], batch.unlabelled["strong"]
@@ -129,6 +130,14 @@ def test_fixmatch_of_several_labels_is_what_its_parts_say() -> None:
         expected = losses.presence_loss(trial.net(strong.pixels), labels, sure, weak.valid)
     torch.testing.assert_close(loss.terms["unsupervised"], expected, atol=1e-5, rtol=1e-4)
     assert 0 < sure.float().mean() < 1
+
+
+def test_an_untrained_net_is_hardly_believed_and_more_and_more_later() -> None:
+    trial = make_trial(make_method("fixmatch", {"prior_share": 1.0, "ramp": 0.4}), "multilabel", n_labelled=20)
+    used = [float(trial.loss(step=step).terms["used"]) for step in (0, 20, 40, 90)]
+    assert used[0] < 0.05
+    assert used[0] < used[1] < used[2]
+    assert min(used[2:]) > 0.8
 
 
 @pytest.mark.parametrize("name", ["supervised", "fixmatch", "pseudo_label", "mean_teacher"])

@@ -17,12 +17,6 @@ from berunda.options.bench import BenchOptions, parse_labels
 
 __all__ = ["arms_of", "candidates_of", "labels_of_arm", "numbers_of"]
 
-_FLOOR_TASKS: dict[str, tuple[Task, ...]] = {
-    "features_logreg": ("scene", "multilabel"),
-    "features_propagate": ("scene",),
-    "features_propagate_transductive": ("scene",),
-}
-
 
 def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm], list[str]]:
     """Return what is compared, and in words what of the suite is left out.
@@ -38,7 +32,8 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
     for arm in (*named, *beyond):
         given, searched = options.options_of(arm.method), options.search_of(arm.method)
         kept = {name: values for name, values in {**arm.search, **searched}.items() if name not in given}
-        made = replace(arm, options={**arm.options, **given}, search=kept)
+        title = "" if given or searched else arm.title
+        made = replace(arm, options={**arm.options, **given}, search=kept, title=title)
         try:
             _check(made, task, made.encoder or options.encoder)
             made = replace(made, small_batch=made.small_batch and not _has_unlabelled(made))
@@ -56,8 +51,6 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
 
 def _check(arm: Arm, task: Task, encoder: str) -> None:
     if arm.method in KNOWN_FLOORS:
-        if task not in _FLOOR_TASKS[arm.method]:
-            raise ConfigError(f"{arm.method} serves {', '.join(_FLOOR_TASKS[arm.method])}, expected {task}")
         return
     for candidate in candidates_of(arm):
         method = make_method(candidate.method, candidate.options)
@@ -78,7 +71,7 @@ def candidates_of(arm: Arm) -> list[Arm]:
         return [arm]
     names = list(arm.search)
     return [
-        replace(arm, options={**arm.options, **dict(zip(names, values, strict=True))}, search={})
+        replace(arm, options={**arm.options, **dict(zip(names, values, strict=True))}, search={}, title="")
         for values in product(*arm.search.values())
     ]
 

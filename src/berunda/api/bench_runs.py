@@ -163,9 +163,11 @@ class Bench:
         self._note_labels(out / f"{self.suite.name}_labels.json")
 
         def make_row(case: Case, folder: Path) -> dict[str, Any]:
-            if not case.arm.search:
-                return self._row(case, self._result(case, features, folder, progress))
-            return self._searched(case, folder, progress)
+            if case.arm.search:
+                row = self._searched(case, folder, progress)
+            else:
+                row = self._row(case, self._result(case, features, folder, progress))
+            return {**row, "title": case.arm.title} if case.arm.title else row
 
         failed = run_missing(
             missing, self.rows, make_row, lambda case: case_folder(self.work, self._key(case)), progress

@@ -69,24 +69,19 @@ def check_net_options(options: TrainOptions | BenchOptions) -> None:
 
 
 def check_serves(method: Method, task: str) -> None:
-    """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation".
+    """Refuse a method that does not serve `task`: "scene", "multilabel" or "segmentation"; nor may one of its stages.
 
     Raises:
         ConfigError: naming the tasks it serves, or options that change nothing for this one.
     """
-    tasks = method.needs().tasks
-    if task not in tasks:
-        raise ConfigError(
-            f"method '{method.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
-        )
-    _refuse_idle(method, task)
-
-
-def _refuse_idle(method: Method, task: str) -> None:
-    """Refuse options that change nothing for `task`, of the method or of one that goes on after it."""
     from berunda.train.stages import methods_of
 
     for one in (method, *methods_of(method)):
+        tasks = one.needs().tasks
+        if task not in tasks:
+            raise ConfigError(
+                f"method '{one.name}' serves {', '.join(tasks)}, expected {task}; `berunda methods` lists the others"
+            )
         idle = [item for item in fields(one) if task not in (item.metadata.get("tasks") or (task,))]
         given = [item.name for item in idle if getattr(one, item.name) != item.default]
         if given:

@@ -24,6 +24,7 @@ from berunda.models.build import build_net
 from berunda.models.device import resolve_device
 from berunda.models.encoders import DEFAULT_ENCODER
 from berunda.models.fold import fold_batch_norms
+from berunda.models.presence import held_presence, inductive_presence, propagate_presence
 from berunda.models.propagation import Projection, fit_projection, inductive, knn_graph, propagate
 from berunda.models.spec import NetSpec
 from berunda.progress import Progress, Silent
@@ -195,15 +196,18 @@ def _log(shares: np.ndarray) -> np.ndarray:
 def propagation_result(features: FrozenFeatures, drawn: Drawn, progress: Progress | None = None) -> SceneResult:
     """Return what labels reach that spread over the graph of the unlabelled images; no test image is in the graph.
 
+    Several labels spread class by class.
+
     Source: as in `berunda.models.propagation`.
     """
     rows, cost = features.parts(drawn, drawn.unlabelled, progress)
     projection, points, soft = _spread(drawn, drawn.unlabelled, rows)
+    ask = inductive if drawn.images.task == "scene" else inductive_presence
 
     def says(given: np.ndarray) -> np.ndarray:
         if not len(given):
             return np.zeros((0, len(drawn.classes)))
-        return _log(inductive(projection.apply(features.of(given)), points, soft, _neighbours(points)))
+        return _logits(drawn, ask(projection.apply(features.of(given)), points, soft, _neighbours(points)))
 
     return _result("features_propagate", features, drawn, says, cost)
 
@@ -221,7 +225,7 @@ def transductive_result(features: FrozenFeatures, drawn: Drawn, progress: Progre
     _, _, soft = _spread(drawn, index, rows)
 
     def says(given: np.ndarray) -> np.ndarray:
-        return _log(soft[np.searchsorted(index, given)])
+        return _logits(drawn, soft[np.searchsorted(index, given)])
 
     made = _result("features_propagate_transductive", features, drawn, says, cost)
     return replace(made, is_transductive=True)
@@ -240,8 +244,17 @@ def _spread(drawn: Drawn, index: np.ndarray, rows: np.ndarray) -> tuple[Projecti
     """
     projection = fit_projection(rows, _N_COMPONENTS)
     points = projection.apply(rows)
-    labels = np.where(np.isin(index, drawn.train), drawn.labels(index), -1)
-    return projection, points, propagate(knn_graph(points, _neighbours(points)), labels, len(drawn.classes))
+    graph, is_given = knn_graph(points, _neighbours(points)), np.isin(index, drawn.train)
+    if drawn.images.task == "scene":
+        labels = np.where(is_given, drawn.labels(index), -1)
+        return projection, points, propagate(graph, labels, len(drawn.classes))
+    known = np.where(is_given[:, None], drawn.labels(index), np.nan).astype(np.float32)
+    return projection, points, held_presence(propagate_presence(graph, known), known)
+
+
+def _logits(drawn: Drawn, shares: np.ndarray) -> np.ndarray:
+    """Return the logits of probabilities (n, C): of classes that exclude each other, or each against its absence."""
+    return _log(shares) if drawn.images.task == "scene" else _log(shares) - _log(1 - shares)
 
 
 def _neighbours(points: np.ndarray) -> int:

@@ -57,8 +57,8 @@ class Cell:
 
     Attributes:
         setting: data set, task, encoder and unit of the labels.
-        method: name with its variant, the encoder whose frozen features a floor rests on, and whether it saw the test
-            images without labels.
+        method: name with its variant, or the title that a suite gives both; the encoder whose frozen features a floor
+            rests on, and whether it saw the test images without labels.
         labels: how many, as text.
         rows: one a seed, by seed.
     """
@@ -128,7 +128,8 @@ def _beside_encoder(row: Row) -> tuple[str, str, str]:
 
 
 def _method(row: Row) -> str:
-    words = [str(row["method"]).replace("_", " "), str(row.get("variant") or "")]
+    named = [str(row["method"]).replace("_", " "), str(row.get("variant") or "")]
+    words = [str(row["title"])] if row.get("title") else named
     words.append(f"({row['encoder']})" if row["method"] in KNOWN_FLOORS else "")
     words.append("(transductive)" if row.get("is_transductive") else "")
     return " ".join(word for word in words if word)

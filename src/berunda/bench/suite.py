@@ -47,6 +47,7 @@ class Arm:
         small_batch: of a method without unlabelled images: its passes go into small batches and many steps. With masks
             every such method comes in both ways by itself.
         from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
+        title: on whole images, what tables call it; "" for the method with its variant.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Arm:
     search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
     small_batch: bool = False
     from_scratch: bool = False
+    title: str = ""
 
     @property
     def variant(self) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.methods.contract import BufferUpdate, Images, Step, setting
 
-__all__ = ["Believed", "add_priors", "believe", "prior_share_setting"]
+__all__ = ["Believed", "add_priors", "believe", "prior_ramp_setting", "prior_share_setting"]
 
 _COUNTS, _SHARES = "label_counts", "logit_shares"
 _DECAY = 0.99
@@ -26,6 +26,18 @@ def prior_share_setting() -> Any:
         unit="share",
         tasks=("multilabel",),
         source="matched to the priors: Xie et al. 2023 (class-distribution-aware pseudo-labelling), section 3",
+    )
+
+
+def prior_ramp_setting() -> Any:
+    """Return the field of a method that says how long it takes until `prior_share` of the labels is believed."""
+    return setting(
+        0.4,
+        "several labels: share of the training over which prior_share rises from almost none",
+        valid=(0, 1),
+        unit="share",
+        tasks=("multilabel",),
+        source="form: Laine and Aila 2017, section 3",
     )
 
 
@@ -54,7 +66,9 @@ class Believed:
     updates: dict[str, BufferUpdate]
 
 
-def believe(extra: nn.Module, labelled: Images, weak: Images, guess: Tensor, where: tuple[Step, float]) -> Believed:
+def believe(
+    extra: nn.Module, labelled: Images, weak: Images, guess: Tensor, where: tuple[Step, float, float]
+) -> Believed:
     """Return what is believed of the logits `guess` (N, C) of the unlabelled images `weak`.
 
     Args:
@@ -62,15 +76,17 @@ def believe(extra: nn.Module, labelled: Images, weak: Images, guess: Tensor, whe
         labelled: images with labels, which count into the priors.
         weak: the images that `guess` is of.
         guess: logits without gradient.
-        where: the step, and the method's `prior_share`.
+        where: the step, the method's `prior_share`, and over which share of the training it rises; 0 for at once.
     """
-    step, share = where
+    step, share, ramp = where
     assert labelled.labels is not None
     counts = extra.get_buffer(_COUNTS) + losses.presence_counts(labelled.labels, labelled.valid)
     seen = losses.positions_of(weak.valid, guess)
     shown = losses.logit_shares(guess, seen)
     shares = losses.running_distribution(extra.get_buffer(_SHARES), shown, step.index, _DECAY)
-    present, absent = losses.prior_thresholds(shares, losses.class_priors(counts), share)
+    present, absent = losses.prior_thresholds(
+        shares, losses.class_priors(counts), share * losses.ramp_up(step.progress, ramp)
+    )
     labels, sure = losses.believed_presence(guess, present, absent)
     terms = _terms(labels, sure, seen)
     return Believed(labels, sure, terms, {_COUNTS: BufferUpdate(counts), _SHARES: BufferUpdate(shares)})

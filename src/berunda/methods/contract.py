@@ -198,7 +198,7 @@ class Surveyed:
     Attributes:
         features: (N, D) float32, the means of the encoder's last stages (at most three), one after the other.
         logits: (N, C) float32; of a net that was not trained yet they say nothing.
-        labels: (N,) int64, or None for the unlabelled stream.
+        labels: (N,) int64, or (N, C) real with NaN for what is not known; None for the unlabelled stream.
         twins: of the labelled stream (N,) int64: where the image stands in the unlabelled stream, which may hold the
             labelled ones too; -1 where it does not. None for the unlabelled stream.
     """

@@ -22,7 +22,7 @@ from berunda.methods._consistency import (
     used_terms,
 )
 from berunda.methods._settings import balance_setting
-from berunda.methods._several import add_priors, believe, prior_share_setting
+from berunda.methods._several import add_priors, believe, prior_ramp_setting, prior_share_setting
 from berunda.methods._weighting import add_weighting, joined, rates_of, weighting_setting
 from berunda.methods.contract import Batch, Images, Loss, Method, Needs, NetSpec, Step, Task, setting
 
@@ -41,13 +41,13 @@ class FixMatch(Method):
     Maps: the strong view is photometric plus CutMix on the geometry of the weak view, so that labels agree
     pixel by pixel; each pixel is believed or not on its own; pixels without data take part in nothing.
     Whole images: the strong view has a geometry of its own. Several labels an image: each class has thresholds of its
-    own for present and absent, matched to how often the labelled images have it (`threshold`, `align` and `adaptive`
-    are for single labels). Costs one teacher pass and one trained pass an unlabelled image.
+    own for present and absent that match the priors, and since these ask for no confidence, what is believed grows over
+    the `ramp`. Costs one teacher pass and one trained pass an unlabelled image.
 
     Source: Sohn et al. 2020 (FixMatch), eq. 3 and 4; Castillo-Navarro 2022, eq. 3.24 to 3.26.
     Deviations: pseudo-labels come from the averaged model (`q_from` "student" is the paper's form); the strong view is
         the house's recipe (turns, shifts and photometric changes for any number of bands) instead of RandAugment; every
-        class of a batch counts once in the supervised loss (`balance`).
+        class of a batch counts once in the supervised loss (`balance`); thresholds and `ramp` of several labels.
     """
 
     name: ClassVar[str] = "fixmatch"
@@ -67,6 +67,7 @@ class FixMatch(Method):
         False, "lower the threshold of rarely sure classes", valid=(False, True), source=_FLEX, tasks=_ONE_LABEL
     )
     prior_share: float = prior_share_setting()
+    ramp: float = prior_ramp_setting()
     cutmix: float = setting(
         1.0, "share of the strong views that are mixed", valid=(0, 1), source=_DENSE, tasks=("segmentation",)
     )
@@ -120,7 +121,7 @@ class FixMatch(Method):
         """Return the loss of several labels an image, of logits of labelled and strong views."""
         labelled, weak = shown
         supervised = losses.supervised_loss(logits[0], labelled.labels, labelled.valid)
-        found = believe(extra, labelled, weak, guess, (step, self.prior_share))
+        found = believe(extra, labelled, weak, guess, (step, self.prior_share, self.ramp))
         unsupervised = losses.presence_loss(logits[1], found.labels, found.sure, weak.valid)
         joint = joined(extra, supervised, self.lambda_u * unsupervised, step)
         terms = terms_of(supervised=supervised, unsupervised=unsupervised) | joint.terms

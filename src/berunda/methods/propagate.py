@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.methods._consistency import terms_of, unlabelled_views
 from berunda.methods._followed import Followed
+from berunda.methods._spread import Spreading, graph_points, known_labels
 from berunda.methods.contract import Batch, Loss, Needs, NetSpec, Step, Surveyed, View, setting
 from berunda.models import propagation
 
-__all__ = ["Propagate", "propagate_loss"]
+__all__ = ["Propagate", "propagate_loss", "propagate_several_loss"]
 
 _ISCEN = "Iscen et al. 2019, section 4"
 _FIRST_PX = 96  # the packaged encoder was trained at 224 px and tells little from smaller images as they are
@@ -35,10 +36,23 @@ def propagate_loss(logits: Tensor, guess: Tensor, believed: Tensor, smoothing: f
     Source: Iscen et al. 2019, eq. 4; Szegedy et al. 2016, section 7 (smoothing).
     """
     n_classes = guess.shape[1]
-    hard = torch.nn.functional.one_hot(guess.argmax(1), n_classes).to(guess.dtype)
+    hard = F.one_hot(guess.argmax(1), n_classes).to(guess.dtype)
     target = hard * (1 - smoothing) + smoothing / n_classes
     entropy = -(target * losses.real(logits).log_softmax(1)).sum(1)
     return losses.masked_mean(entropy, believed)
+
+
+def propagate_several_loss(logits: Tensor, guess: Tensor, believed: Tensor, smoothing: float) -> Tensor:
+    """Return the mean over the believed labels of BCE(q, sigmoid(logits)), q = (1 - s) guess + s / 2.
+
+    Args:
+        logits: (N, C) of strong views.
+        guess: (N, C) probabilities that the classes are there; soft, since the order of images is what they know best.
+        believed: (N, C) bool; none gives 0.
+        smoothing: s, 0 to 1.
+    """
+    target = guess * (1 - smoothing) + smoothing / 2
+    return losses.binary_cross_entropy_masked(logits, target.masked_fill(~believed, float("nan")))
 
 
 @dataclass(frozen=True)
@@ -50,9 +64,11 @@ class Propagate(Followed):
     Later graphs join images that are alike both to the pretrained net and to the one in training, whose own mistakes
     so do not look like neighbourhood. The answers are aligned to the classes' shares, at first those among the labels,
     later more and more what the net itself finds, and of each class the surest are believed, more of them as the
-    training goes on. With `then`, another method goes on from there. It is not FixMatch: the label of an image comes
-    from its neighbours and stays until the next graph. Costs one trained pass an unlabelled image and one forward pass
-    of every image a graph; no teacher.
+    training goes on. Several labels an image spread class by class, as present and absent; soft targets are believed
+    label by label, of each class the likeliest images to have it and to lack it; what is not known counts as not given.
+    With `then`, another method goes on from there. It is not FixMatch: the label of an image comes from its neighbours
+    and stays until the next graph. Costs one trained pass an unlabelled image and one forward pass of every image a
+    graph; no teacher.
 
     Source: Zhou et al. 2004 (propagation); Iscen et al. 2019 (with a net that learns from it).
     Deviations: believed or not instead of weights by entropy; alignment to the classes' shares, classes of equal mass
@@ -70,7 +86,7 @@ class Propagate(Followed):
     )
     alpha_later: float = setting(0.9, "how far the net's answers spread in later graphs", valid=(0, 0.999))
     believed: float = setting(
-        0.5, "share of the images that is believed at first; with each graph nearer to all", valid=(0, 1), unit="share"
+        0.5, "share of images (or labels) that is believed at first; later nearer to all", valid=(0, 1), unit="share"
     )
     smoothing: float = setting(0.1, "share of the label that goes to all classes", valid=(0, 1), unit="share")
     mu: float = setting(3.0, "unlabelled images for each labelled one", valid=(0, 64))
@@ -80,7 +96,7 @@ class Propagate(Followed):
     def needs(self) -> Needs:
         """Ask for a strong view of unlabelled images, and to be shown all of them now and then."""
         return Needs(
-            tasks=("scene",),
+            tasks=("scene", "multilabel"),
             unlabelled=(View("strong", "strong", strength=self.strength),),
             unlabelled_ratio=self.mu,
             trained_passes=1.0,
@@ -89,11 +105,12 @@ class Propagate(Followed):
         )
 
     def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
-        """Return guess (N, C) and belief (N,) for unlabelled images; the pretrained net's points for all, else 0."""
+        """Return guess (N, C) and belief (N,), of several labels (N, C), for unlabelled images; points of all, or 0."""
         del net
         extra = nn.Module()
-        extra.register_buffer("guess", torch.zeros(spec.n_unlabelled, spec.n_classes))
-        extra.register_buffer("believed", torch.zeros(spec.n_unlabelled))
+        guess = torch.zeros(spec.n_unlabelled, spec.n_classes)
+        extra.register_buffer("guess", guess)
+        extra.register_buffer("believed", guess.clone() if spec.task == "multilabel" else guess.sum(1))
         extra.register_buffer("first", torch.zeros(spec.n_labelled + spec.n_unlabelled, self.components))
         extra.register_buffer("is_pretrained", torch.tensor(float(spec.pretrained)))
         return extra
@@ -106,7 +123,8 @@ class Propagate(Followed):
         own, other = logits.split([labelled.pixels.shape[0], strong.pixels.shape[0]])
         supervised = losses.supervised_loss(own, labelled.labels, labelled.valid)
         believed = extra.get_buffer("believed")[strong.index] > 0
-        unsupervised = propagate_loss(other, extra.get_buffer("guess")[strong.index], believed, self.smoothing)
+        loss_of = propagate_several_loss if believed.ndim == 2 else propagate_loss
+        unsupervised = loss_of(other, extra.get_buffer("guess")[strong.index], believed, self.smoothing)
         used = losses.masked_mean(believed.float(), torch.ones_like(believed))
         terms = terms_of(supervised=supervised, unsupervised=unsupervised, used=used)
         return Loss(supervised + self.lambda_u * unsupervised, terms)
@@ -115,26 +133,21 @@ class Propagate(Followed):
         """Spread the labels over a new graph, in which each image stands once: the unlabelled ones first."""
         assert labelled.labels is not None
         assert labelled.twins is not None
-        given, twins, n_classes = labelled.labels.numpy(), labelled.twins.numpy(), labelled.logits.shape[1]
-        shares = (np.bincount(given, minlength=n_classes) / len(given)).astype(np.float32)
-        n, alone = len(unlabelled.features), twins < 0
-        known = np.concatenate([np.full(n, -1), given[alone]])
-        known[twins[~alone]] = given[~alone]
-        features = torch.cat([unlabelled.features, labelled.features[alone]]).numpy()
-        points, first = propagation.fit_projection(features, self.components).apply(features), extra.get_buffer("first")
-        if step.index > 0:
-            points = propagation.joined(points, first[: len(points)].cpu().numpy())
-        elif extra.get_buffer("is_pretrained"):
-            unused = (0, self.components - points.shape[1], 0, len(first) - len(points))
-            first = nn.functional.pad(torch.from_numpy(points), unused)
-        graph = propagation.knn_graph(points, min(self.neighbours, len(points) - 1))
-        if step.index == 0:
-            soft = propagation.propagate(graph, known, n_classes, alpha=self.alpha)
+        alone = labelled.twins < 0
+        known = known_labels(labelled, len(unlabelled.features))
+        features = torch.cat([unlabelled.features, labelled.features[alone]])
+        points, first = graph_points(extra, features, self.components, step)
+        spreading = Spreading(
+            graph=propagation.knn_graph(points, min(self.neighbours, len(points) - 1)),
+            n_asked=len(unlabelled.features),
+            alpha=self.alpha_later if step.index else self.alpha,
+            progress=step.progress,
+            believed=self.believed + (1 - self.believed) * step.progress,
+        )
+        logits = torch.cat([unlabelled.logits, labelled.logits[alone]])
+        if losses.has_several(labelled.labels):
+            guess, believed = spreading.of_labels(known, logits.sigmoid().numpy() if step.index else None)
         else:
-            answers = torch.cat([unlabelled.logits, labelled.logits[alone]]).softmax(1).numpy()
-            shares = (1 - step.progress) * shares + step.progress * answers[:n].mean(axis=0)
-            soft = propagation.corrected(graph, propagation.aligned(answers, shares), known, alpha=self.alpha_later)
-        guess = propagation.aligned(soft, shares)[:n]
-        guess[twins[~alone]] = np.eye(n_classes, dtype=guess.dtype)[given[~alone]]
-        believed = propagation.most_trusted(guess, shares, self.believed + (1 - self.believed) * step.progress)
+            answers = logits.softmax(1).numpy() if step.index else None
+            guess, believed = spreading.of_classes(known, answers, logits.shape[1])
         return {"guess": torch.from_numpy(guess), "believed": torch.from_numpy(believed).float(), "first": first}

@@ -84,7 +84,7 @@ class PseudoLabel(Method):
         supervised = losses.supervised_loss(own, labelled.labels, labelled.valid, balance=self.balance)
         weight = self.lambda_u * losses.ramp_up(step.progress, self.ramp)
         if losses.has_several(labelled.labels):
-            found = believe(extra, labelled, weak, other.detach(), (step, self.prior_share))
+            found = believe(extra, labelled, weak, other.detach(), (step, self.prior_share, 0.0))
             several = losses.presence_loss(other, found.labels, found.sure, weak.valid)
             terms = terms_of(supervised=supervised, unsupervised=several) | found.terms
             return Loss(supervised + weight * several, terms, found.updates)

@@ -383,7 +383,7 @@ def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> No
     table = write_labelled_table(tmp_path / "images")
     outcome = bench(options(table, methods=None, labels="0.25"), tmp_path / "out")
     rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
-    assert set(rows) == {"features_logreg", "supervised", "fixmatch"}, "what serves one class alone is left out"
+    assert set(rows) == {"features_logreg", "features_propagate", "supervised", "fixmatch"}
     for row in rows.values():
         assert row["task"] == "multilabel"
         assert 0 <= row["metrics"]["macro_auprc"] <= 1
@@ -393,9 +393,30 @@ def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> No
     for word in ("Macro AUPRC, %", "Macro F1, %", "tuned on validation", "Difference in Macro AUPRC to supervised"):
         assert word in page
     assert outcome.is_complete
-    for floor in ("features_propagate", "features_propagate_transductive"):
-        with pytest.raises(ConfigError, match=f"{floor} serves scene, expected multilabel"):
-            bench(options(table, methods=floor, labels="0.25"), tmp_path / "other")
+    with pytest.raises(ConfigError, match="method 'vat' serves scene, expected multilabel"):
+        bench(options(table, methods="vat", labels="0.25"), tmp_path / "other")
+
+
+def test_several_labels_spread_over_the_graph_of_the_floors(tmp_path: Path) -> None:
+    table = write_labelled_table(tmp_path / "images")
+    named = "features_propagate,features_propagate_transductive"
+    bench(options(table, methods=named, labels="0.25"), tmp_path / "out")
+    rows = {row["method"]: row for row in rows_of(tmp_path / "out")}
+    assert set(rows) == set(named.split(","))
+    for row in rows.values():
+        assert row["metrics"]["macro_auprc"] > 0.8
+        assert np.isfinite(row["metrics"]["nll"])
+    data = open_images(str(table), task="multilabel")
+    drawn = draw_images(data, 0.25, "fraction", 0)
+    turned = data.labels.copy()
+    turned[data.of(TEST)] = 1 - turned[data.of(TEST)]
+    features = FrozenFeatures(data, "efficientnet_lite0", px=32)
+    for result in (propagation_result, transductive_result):
+        answers = [
+            result(features, replace(drawn, images=replace(data, labels=labels))).test.logits
+            for labels in (data.labels, turned)
+        ]
+        assert np.array_equal(*answers), "labels of test images are never in the graph"
 
 
 def test_passes_go_into_large_batches_or_into_many_steps(

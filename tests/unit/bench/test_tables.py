@@ -96,6 +96,11 @@ def test_means_deviations_and_few_seeds(rows: Path, tmp_path: Path) -> None:
     assert by_method["mixmatch"][1:] == ["", ""]
 
 
+def test_a_title_takes_the_place_of_method_and_variant() -> None:
+    found = [row("fixmatch", 5, 0, 3.0, variant="tau .8", title="Match"), row("fixmatch", 5, 0, 3.0, title="")]
+    assert [cell.method for cell in cells_of(found)] == ["Match", "fixmatch"]
+
+
 def test_protocol_cost_calibration_and_differences(rows: Path, tmp_path: Path) -> None:
     write_tables(rows, tmp_path)
     text = (tmp_path / "eurosat.md").read_text()
