@@ -14,6 +14,7 @@ from berunda.augment.mix import draw_normal, draw_uniform
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.errors import ConfigError
+from berunda.methods._generators import AT_ONCE
 from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
@@ -51,14 +52,19 @@ VARIANTS: dict[str, Langevin] = {
 """Published settings: 20 plain steps; 10 gradients, each followed for 5 steps of 0.2; 5 steps without noise."""
 
 
-def resembling(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return as many draws of the Gaussian that has the mean and the covariance of `images` (N, B, H, W).
+def resembling(images: Tensor, generator: torch.Generator, n_draws: int | None = None) -> Tensor:
+    """Return draws, as many as images unless told, of the Gaussian with the mean and the covariance of images.
+
+    Args:
+        images: (N, B, H, W).
+        generator: on the device of the images.
+        n_draws: how many; None for N.
 
     Source: Yang and Ji 2021 (JEM++), section 4.3 (informative initialization).
     Deviations: one Gaussian of the images at hand, labelled or not, instead of one for each class of all images.
     """
     n = len(images)
-    weights = draw_normal(images.new_empty(n, n), generator)
+    weights = draw_normal(images.new_empty(n if n_draws is None else n_draws, n), generator)
     mean = images.mean(dim=0, keepdim=True)
     spread = torch.einsum("nm,mbhw->nbhw", weights, images - mean) / math.sqrt(max(1, n - 1))
     return (mean + spread).clamp(-CLIP, CLIP)
@@ -147,29 +153,56 @@ def refined(
 ) -> Tensor:
     """Return an image (N, B, side, side) of each class of `labels` (N,), or with that class at every pixel.
 
-    They begin where the net finds each class most in the kept chains, a chain for each image while there are enough,
-    and go on by the gradient of E(x, y), five times as far as in a step of the training.
+    They begin at kept chains, drawn by how likely the net finds the class there, each image at another one, and go on by
+    the gradient of E(x, y), five times as far as in a step of the training.
     """
-    replay, begun = nets[1].get_buffer("replay"), nets[1].get_buffer("begun")
-    kept = replay[begun > 0] if bool(begun.any()) else replay
+    generator = rng.torch("generate", device=labels.device)
+    most = max((int((labels == number).sum()) for number in labels.unique()), default=0)
+    kept = _beginnings(nets[1], most, generator)
     with in_evaluation(*nets), torch.no_grad():
         shares = torch.cat([method.predict(*nets, part).log_softmax(1) for part in kept.split(256)])
-    liking = shares if shares.ndim == 2 else shares.mean((2, 3))
-    order, turn = liking.argsort(dim=0, descending=True), torch.zeros_like(labels)
-    for number in labels.unique():
-        turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
-    start = kept[order[turn % len(kept), labels]]
-
-    def energies(pixels: Tensor) -> Tensor:
-        with in_evaluation(*nets):
-            logits = method.predict(*nets, pixels)
-        wanted = labels if logits.ndim == 2 else labels.view(-1, 1, 1).expand(-1, *logits.shape[2:])
-        return losses.energy(logits, wanted)
-
+    start = kept[_resampled(shares if shares.ndim == 2 else shares.mean((2, 3)), labels, generator)]
     share = chains.moves.step * nets[1].get_buffer("step_share")
     moves = replace(chains.moves, n_steps=5 * chains.moves.n_steps, step=share)
-    everywhere = torch.ones(len(start), *start.shape[2:], dtype=torch.bool, device=start.device)
-    return sample(energies, start, everywhere, moves, rng.torch("generate", device=start.device))
+
+    def drawn(begin: Tensor, wanted: Tensor) -> Tensor:
+        def energies(pixels: Tensor) -> Tensor:
+            with in_evaluation(*nets):
+                logits = method.predict(*nets, pixels)
+            shown = wanted if logits.ndim == 2 else wanted.view(-1, 1, 1).expand(-1, *logits.shape[2:])
+            return losses.energy(logits, shown)
+
+        everywhere = torch.ones(len(begin), *begin.shape[2:], dtype=torch.bool, device=begin.device)
+        return sample(energies, begin, everywhere, moves, generator)
+
+    return torch.cat([drawn(*some) for some in zip(start.split(AT_ONCE), labels.split(AT_ONCE), strict=True)])
+
+
+def _beginnings(extra: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """Return the kept chains that have begun and, where these are fewer than `n`, new ones that resemble them."""
+    replay, begun = extra.get_buffer("replay"), extra.get_buffer("begun")
+    kept = replay[begun > 0]
+    if len(kept) >= n:
+        return kept
+    shape = (n - len(kept), *replay.shape[1:])
+    if len(kept) > 1:
+        fresh = resembling(kept, generator, shape[0])
+    else:
+        fresh = 2 * draw_uniform(shape, generator).to(kept.dtype) - 1
+    return torch.cat([kept, fresh])
+
+
+def _resampled(liking: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N,) a row of `liking` (P, C), logarithms of chances, for each of `labels` (N,), drawn by these chances.
+
+    Images of a class get different rows, of which there are enough: the largest of chances with Gumbel noise are draws
+    without replacement.
+    """
+    uniform = draw_uniform(liking.shape, generator).clamp(1e-12, 1 - 1e-7)
+    order, turn = (liking - (-uniform.log()).log()).argsort(dim=0, descending=True), torch.zeros_like(labels)
+    for number in labels.unique():
+        turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
+    return order[turn, labels]
 
 
 def likelihood(

@@ -344,6 +344,8 @@ class Method(ABC):
     def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
         """Return an image (N, B, side, side) of each class of `labels` (N,) int64, scaled as those of the training.
 
+        However many are asked for: a method makes some at a time. What is asked for at once has no repeats.
+
         Raises:
             ConfigError: the method generates none.
         """
