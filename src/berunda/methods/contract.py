@@ -126,6 +126,8 @@ class Needs:
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
             loop applies the first prefix that matches, 1 elsewhere.
+        rate: factor on the learning rate of all parameters, above 0, over that of their group.
+        clip_norm: largest norm of the gradient (of each player), instead of the recipe's; 0 for the recipe's.
         decoder: the net's decoder for maps where the user names none.
         surveys: how often in a stage the averaged model is shown every image of both streams, for `Method.survey`; the
             first time before the first step, then at even distances.
@@ -147,6 +149,8 @@ class Needs:
     forward_passes: float = 0.0
     trained_passes: float = 0.0
     parameter_groups: tuple[tuple[str, float], ...] = ()
+    rate: float = 1.0
+    clip_norm: float = 0.0
     decoder: Decoder = "slim"
     surveys: int = 0
     first_survey_px: int = 0

@@ -193,7 +193,7 @@ def _train_step(run: Run, stage: PlannedStage, learner: nn.Module, raw: RawBatch
     run.lap("forward_backward")
 
     norm = run.clipped()
-    rate = run.calm * config.learning_rate * schedule(index, len(stage.steps), config.warmup_steps)
+    rate = run.calm * needs.rate * config.learning_rate * schedule(index, len(stage.steps), config.warmup_steps)
     figures = run.group.mean({"total": loss.total, **loss.terms, "gradient_norm": norm})
     run.monitor.record(state.step, figures, rate=rate, batch=raw.samples)
     if looks:

@@ -83,6 +83,7 @@ def needs_sensible(trial: Trial) -> None:
     require((needs.unlabelled_ratio > 0) == bool(needs.unlabelled), "unlabelled views and ratio do not agree")
     costs = (needs.forward_passes, needs.trained_passes, needs.sharpness_rho, needs.labelled_passes - 1)
     require(min(costs) >= 0, "a number of passes, or sharpness_rho, is negative (labelled_passes: below 1)")
+    require(needs.rate > 0 and needs.clip_norm >= 0, "rate is not above 0, or clip_norm is negative")
     require(sum(costs[:2]) > 0 or not needs.unlabelled, "unlabelled images cannot cost nothing")
 
 
