@@ -85,8 +85,8 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 def kernel_distance(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0) -> tuple[float, float, int]:
     """Return the mean and standard deviation of the unbiased squared discrepancy over 100 subsets, and their size.
 
-    The kernel is (x.y / D + 1)^3; a subset holds 1000 features of each side, or half of what the smaller side has (two at
-    least), so that subsets differ and their deviation says something.
+    The kernel is (x.y / D + 1)^3; a subset holds 1000 features of each side, or half of what the smaller side has (two
+    at least), so that subsets differ and their deviation says something.
 
     Args, Raises: as of `frechet_distance`; `seed` draws the subsets.
     """

@@ -38,6 +38,7 @@ __all__ = [
     "Surveyed",
     "Task",
     "View",
+    "same_setting",
     "setting",
     "zero_like",
 ]
@@ -62,6 +63,12 @@ def setting(
     """
     metadata = {"help": about, "unit": unit or "1", "range": valid, "source": source or "Berunda", "is_open": is_open}
     return field(default=default, metadata=metadata)
+
+
+def same_setting(method: type[Method], name: str) -> Any:
+    """Return a dataclass field that is like the one called `name` of another method, its documentation included."""
+    like = next(item for item in fields(method) if item.name == name)
+    return field(default=like.default, metadata=like.metadata)
 
 
 class SplitNet(Protocol):
@@ -127,7 +134,7 @@ class Needs:
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
             loop applies the first prefix that matches, 1 elsewhere.
         rate: factor on the learning rate of all parameters, above 0, over that of their group.
-        clip_norm: largest norm of the gradient (of each player), instead of the recipe's; 0 for the recipe's.
+        clip_norm: largest norm of the gradient (of each player), unless the recipe's is smaller; 0 for the recipe's.
         decoder: the net's decoder for maps where the user names none.
         surveys: how often in a stage the averaged model is shown every image of both streams, for `Method.survey`; the
             first time before the first step, then at even distances.

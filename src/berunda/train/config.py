@@ -31,8 +31,8 @@ class TrainConfig:
         weight_decay: decoupled for adamw, L2 for sgd; never applied to biases and norm layers. At least 0.
         warmup_steps: steps of the linear rise in each stage; at most half of the stage is used.
         ema_decay: decay of the averaged copy, in [0, 1); see `berunda.models.teacher`.
-        clip_norm: largest norm of the gradient of all parameters together, where the method brings none; 0 for no
-            clipping.
+        clip_norm: largest norm of the gradient of all parameters together, unless the method brings a smaller one; 0
+            for no clipping.
         seed: of every random draw, the initial weights included.
         checkpoint_every: steps between checkpoints; 0 for one at the end and when asked to stop.
         keep: checkpoints kept, at least 1.
