@@ -77,8 +77,9 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     settings = TrainConfig(**{**vars(config), "steps": options.steps + 1, "check_every": 1})
     trained = train(method, spec, made_up(options.px), settings, progress=Ticks())
     steps = [after - before for before, after in pairwise(times[1:])]
-    n_images = round(options.labelled * (1 + method.needs().unlabelled_ratio))
-    step, chains = statistics.median(steps), statistics.median(_chains(method, trained, n_images, options))
+    n_unlabelled = round(options.labelled * method.needs().unlabelled_ratio)  # what the likelihood is of
+    n_images = options.labelled + n_unlabelled
+    step, chains = statistics.median(steps), statistics.median(_chains(method, trained, n_unlabelled, options))
     return {
         "suite": "sampling_speed",
         "dataset": f"made-up images, 3 bands, {options.px} px",

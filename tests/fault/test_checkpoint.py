@@ -6,14 +6,19 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from toy_methods import TaskSource
 from toy_training import SPEC, Toy, ToySource, digest
 
 from berunda.errors import CheckpointError, OutputError
+from berunda.methods._checking.trial import PointNet
+from berunda.methods.contract import NetSpec
+from berunda.methods.jem import JEM
 from berunda.train.checkpoint import Files, load_checkpoint, save_checkpoint
 from berunda.train.config import TrainConfig
 from berunda.train.loop import train
@@ -258,3 +263,24 @@ def test_a_failing_disk_stops_the_run_and_it_resumes(tmp_path: Path, monkeypatch
     with pytest.raises(OutputError, match="No space left on device"):
         train(Toy(), SPEC, ToySource(), CONFIG, folder=tmp_path)
     assert digest(train(Toy(), SPEC, ToySource(), CONFIG, folder=tmp_path)) == whole
+
+
+@dataclass(frozen=True)
+class Tiny(JEM):
+    """JEM on a net of single pixels."""
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        return PointNet(spec)
+
+
+def test_chains_lie_in_a_checkpoint_once_and_come_back_in_both_models(tmp_path: Path) -> None:
+    method, spec = Tiny(replay=16, n_steps=1), NetSpec("scene", 4, 3, pretrained=False, crop_px=12)
+    config = replace(CONFIG, steps=6, workers=0, device="cpu")
+    whole = train(method, spec, TaskSource(task="scene"), config, folder=tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    assert [name for name in checkpoint.tensors if "replay" in name] == ["extra.replay"]
+    shutil.rmtree(checkpoint.folder)
+    resumed = train(method, spec, TaskSource(task="scene"), config, folder=tmp_path)
+    assert digest(resumed) == digest(whole)
+    assert torch.equal(resumed.averaged.extra.get_buffer("replay"), resumed.extra.get_buffer("replay"))

@@ -65,6 +65,8 @@ class Toy(Method):
     rho: float = 0.0
     ratio: float = 2.0
     groups: tuple[tuple[str, float], ...] = ()
+    rate: float = 1.0
+    clip_norm: float = 0.0
     staged: bool = False
     faults: Mapping[int, str] = field(default_factory=dict)
 
@@ -76,6 +78,8 @@ class Toy(Method):
             unlabelled_ratio=self.ratio,
             teacher=True,
             parameter_groups=self.groups,
+            rate=self.rate,
+            clip_norm=self.clip_norm,
             sharpness_rho=self.rho,
         )
 

@@ -262,6 +262,8 @@ def _training_facts(run: SceneRun) -> TrainingFacts:
     own, settings, options = run.results[-1], run.settings, run.options
     assert own.fitted is not None
     unit = "a class" if options.labels_unit == "per_class" else "of the training images"
+    factor = own.fitted.trained.method.needs().rate
+    rate = f"{settings.learning_rate:g}" + ("" if factor == 1 else f" x {factor:g} (of {run.method.name})")
     return TrainingFacts(
         method=run.method.name,
         encoder=run.net.encoder,
@@ -272,7 +274,7 @@ def _training_facts(run: SceneRun) -> TrainingFacts:
             "Labels": "all" if options.labels == "all" else f"{options.labels} {unit}",
             "Images shown at": f"{run.net.image_px} px",
             "Labelled images a step": str(settings.n_labelled),
-            "Optimizer": f"{settings.optimizer}, rate {settings.learning_rate:g}, decay {settings.weight_decay:g}",
+            "Optimizer": f"{settings.optimizer}, rate {rate}, decay {settings.weight_decay:g}",
             "Image passes": f"{own.image_passes:,.0f} (forward alone counts a third)",
             "Speed": f"{own.images_per_s:,.0f} image passes a second",
         },

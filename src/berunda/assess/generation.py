@@ -44,7 +44,7 @@ class SampleDistances:
         kernel_deviation: its standard deviation over the subsets.
         n_generated: generated images.
         n_real: real images; the Frechet distance of fewer images is larger.
-        n_subset: images of a subset.
+        n_subset: images of a subset, at most half of the smaller side.
     """
 
     encoder: str
@@ -85,12 +85,13 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 def kernel_distance(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0) -> tuple[float, float, int]:
     """Return the mean and standard deviation of the unbiased squared discrepancy over 100 subsets, and their size.
 
-    The kernel is (x.y / D + 1)^3; a subset holds 1000 features of each side, or as many as the smaller side has.
+    The kernel is (x.y / D + 1)^3; a subset holds 1000 features of each side, or half of what the smaller side has (two
+    at least), so that subsets differ and their deviation says something.
 
     Args, Raises: as of `frechet_distance`; `seed` draws the subsets.
     """
     a, b = _features(first, second)
-    size = min(_LARGEST_SUBSET, len(a), len(b))
+    size = max(2, min(_LARGEST_SUBSET, min(len(a), len(b)) // 2))
     draw = Randomness(seed).numpy("kernel distance")
     found = [
         _discrepancy(a[draw.choice(len(a), size, replace=False)], b[draw.choice(len(b), size, replace=False)])
@@ -161,7 +162,7 @@ def _discrepancy(a: FloatArray, b: FloatArray) -> float:
     def kernel(x: FloatArray, y: FloatArray) -> FloatArray:
         return np.asarray((x @ y.T / width + 1) ** 3)
 
-    within = sum(kernel(x, x).sum() - np.trace(kernel(x, x)) for x in (a, b))
+    within = sum(own.sum() - np.trace(own) for own in (kernel(a, a), kernel(b, b)))
     return float(within / (n * (n - 1)) - 2 * kernel(a, b).mean())
 
 

@@ -30,9 +30,15 @@ def energy(logits: Tensor, labels: Tensor | None = None) -> Tensor:
 
 
 def langevin_step(
-    pixels: Tensor, gradient: Tensor, step: Tensor | float, noise: Tensor, *, clamp: float, bound: float
+    pixels: Tensor,
+    gradient: Tensor,
+    step: Tensor | float,
+    noise: Tensor,
+    *,
+    clamp: float,
+    bounds: tuple[Tensor | float, Tensor | float],
 ) -> Tensor:
-    """Return x - step * clamp(gradient) + noise, kept within -bound..bound.
+    """Return x - step * clamp(gradient) + noise, kept within `bounds`.
 
     Args:
         pixels: (N, B, H, W).
@@ -40,12 +46,13 @@ def langevin_step(
         step: factor on it, at least 0.
         noise: same shape, or one that broadcasts to it.
         clamp: above 0; infinity for none.
-        bound: of the samples, above 0.
+        bounds: smallest and largest of the samples, numbers or tensors that broadcast to them.
 
     Source: Grathwohl et al. 2020 (JEM), eq. 2, with the step and noise of the published code; Yang and Ji 2021
         (JEM++), algorithm 1 (proximal steps); Yang et al. 2023 (SADA-JEM), section 4.
     """
-    return (pixels - step * gradient.clamp(-clamp, clamp) + noise).clamp(-bound, bound)
+    moved = pixels - step * gradient.clamp(-clamp, clamp) + noise
+    return moved.clamp(min=bounds[0]).clamp(max=bounds[1])
 
 
 def restarted(samples: Tensor, fresh: Tensor, chance: Tensor, share: float) -> Tensor:

@@ -14,11 +14,16 @@ from berunda.augment.mix import draw_normal, draw_uniform
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.errors import ConfigError
+from berunda.methods._generators import AT_ONCE
 from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
 __all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "refined", "resembling", "sample"]
 
+_FARTHER = 5
+"""So many times as far as in a step of the training chains go that have to end at an image."""
+_LARGEST_BYTES = 1 << 30
+"""Of the chains that are kept: the averaged model holds them again, a step makes copies, a bundle carries them."""
 Energies = Callable[[Tensor], Tensor]
 """From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
 
@@ -34,6 +39,7 @@ class Langevin:
         noise: standard deviation of what is added in each step.
         is_informed: whether chains begin at draws of a Gaussian with the mean and covariance of the images at hand,
             instead of uniform noise in -1..1.
+        bounds: smallest and largest that a pixel may become, numbers or (1, B, 1, 1).
     """
 
     n_steps: int
@@ -41,6 +47,14 @@ class Langevin:
     clamp: float
     noise: float
     is_informed: bool = False
+    bounds: tuple[Tensor | float, Tensor | float] = (-CLIP, CLIP)
+
+    def within(self, images: Tensor) -> Langevin:
+        """Return the moves that stay within the range of `images` (N, B, H, W), N at least 1, band by band.
+
+        What no image has would tell samples from images at a glance.
+        """
+        return replace(self, bounds=(images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)))
 
 
 VARIANTS: dict[str, Langevin] = {
@@ -51,14 +65,19 @@ VARIANTS: dict[str, Langevin] = {
 """Published settings: 20 plain steps; 10 gradients, each followed for 5 steps of 0.2; 5 steps without noise."""
 
 
-def resembling(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return as many draws of the Gaussian that has the mean and the covariance of `images` (N, B, H, W).
+def resembling(images: Tensor, generator: torch.Generator, n_draws: int | None = None) -> Tensor:
+    """Return draws, as many as images unless told, of the Gaussian with the mean and the covariance of images.
+
+    Args:
+        images: (N, B, H, W).
+        generator: on the device of the images.
+        n_draws: how many; None for N.
 
     Source: Yang and Ji 2021 (JEM++), section 4.3 (informative initialization).
     Deviations: one Gaussian of the images at hand, labelled or not, instead of one for each class of all images.
     """
     n = len(images)
-    weights = draw_normal(images.new_empty(n, n), generator)
+    weights = draw_normal(images.new_empty(n if n_draws is None else n_draws, n), generator)
     mean = images.mean(dim=0, keepdim=True)
     spread = torch.einsum("nm,mbhw->nbhw", weights, images - mean) / math.sqrt(max(1, n - 1))
     return (mean + spread).clamp(-CLIP, CLIP)
@@ -77,7 +96,7 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
         generator: on the device of the pixels.
 
     Returns:
-        (N, B, H, W) within the range of scaled pixels, detached.
+        (N, B, H, W) within the bounds of `moves`, detached.
     """
     gaps, x = valid[:, None].to(start.dtype), start.detach()
     for _ in range(moves.n_steps):
@@ -87,7 +106,7 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
             total = torch.where(valid if found.ndim == 3 else valid.flatten(1).any(dim=1), found, 0.0).sum()
             (gradient,) = torch.autograd.grad(total, probe)
         noise = moves.noise * draw_normal(start, generator) if moves.noise else x.new_zeros(())
-        x = losses.langevin_step(x.detach(), gradient, moves.step, noise, clamp=moves.clamp, bound=CLIP)
+        x = losses.langevin_step(x.detach(), gradient, moves.step, noise, clamp=moves.clamp, bounds=moves.bounds)
     return x
 
 
@@ -106,8 +125,20 @@ class Chains:
     restart: float
 
     def add_to(self, extra: nn.Module, spec: NetSpec) -> None:
-        """Register the buffers, in which no chain has begun."""
-        extra.register_buffer("replay", torch.zeros(self.n_kept, spec.n_bands, spec.crop_px, spec.crop_px))
+        """Register the buffers, in which no chain has begun.
+
+        Raises:
+            ConfigError: the chains would take more than 1 GiB.
+        """
+        shape = (spec.n_bands, spec.crop_px, spec.crop_px)
+        most = _LARGEST_BYTES // (4 * math.prod(shape))
+        if self.n_kept > most:
+            raise ConfigError(
+                f"replay buffer: found {self.n_kept} chains of {spec.n_bands} bands at {spec.crop_px} x {spec.crop_px} "
+                f"px, which take {4 * self.n_kept * math.prod(shape) / 1e9:.1f} GB, expected at most {most} chains "
+                f"({_LARGEST_BYTES / 1e9:.1f} GB); choose a smaller replay, or smaller images"
+            )
+        extra.register_buffer("replay", torch.zeros(self.n_kept, *shape))
         extra.register_buffer("begun", torch.zeros(self.n_kept))
         extra.register_buffer("step_share", torch.ones(()))
 
@@ -136,10 +167,14 @@ class Chains:
             fresh = 2 * draw_uniform(old.shape, generator).to(old.dtype) - 1
         start = losses.restarted(old, fresh, chance, self.restart)
         start = start.contiguous(memory_format=torch.channels_last)
-        moves = replace(self.moves, step=self.moves.step * extra.get_buffer("step_share"))
-        drawn = sample(energies, start, valid, moves, generator)
+        drawn = sample(energies, start, valid, self.moves_in(extra).within(pixels), generator)
         values = {"replay": replay.index_copy(0, rows, drawn), "begun": begun.index_fill(0, rows, 1)}
         return drawn, {name: BufferUpdate(value, "per_rank") for name, value in values.items()}
+
+    def moves_in(self, extra: nn.Module, times: int = 1) -> Langevin:
+        """Return the moves with the step that the training came down to, `times` as many as in one of its steps."""
+        step = self.moves.step * extra.get_buffer("step_share")
+        return replace(self.moves, n_steps=times * self.moves.n_steps, step=step)
 
 
 def refined(
@@ -147,49 +182,77 @@ def refined(
 ) -> Tensor:
     """Return an image (N, B, side, side) of each class of `labels` (N,), or with that class at every pixel.
 
-    They begin where the net finds each class most in the kept chains, a chain for each image while there are enough,
-    and go on by the gradient of E(x, y), five times as far as in a step of the training.
+    They begin at kept chains, drawn by how likely the net finds the class there, each image at another one, and go on
+    by the gradient of E(x, y), five times as far as in a step of the training.
     """
-    replay, begun = nets[1].get_buffer("replay"), nets[1].get_buffer("begun")
-    kept = replay[begun > 0] if bool(begun.any()) else replay
+    generator = rng.torch("generate", device=labels.device)
+    most = max((int((labels == number).sum()) for number in labels.unique()), default=0)
+    kept = _beginnings(nets[1], most, generator)
     with in_evaluation(*nets), torch.no_grad():
         shares = torch.cat([method.predict(*nets, part).log_softmax(1) for part in kept.split(256)])
-    liking = shares if shares.ndim == 2 else shares.mean((2, 3))
-    order, turn = liking.argsort(dim=0, descending=True), torch.zeros_like(labels)
+    start = kept[_resampled(shares if shares.ndim == 2 else shares.mean((2, 3)), labels, generator)]
+    moves = chains.moves_in(nets[1], _FARTHER).within(kept)
+
+    def drawn(begin: Tensor, wanted: Tensor) -> Tensor:
+        def energies(pixels: Tensor) -> Tensor:
+            with in_evaluation(*nets):
+                logits = method.predict(*nets, pixels)
+            shown = wanted if logits.ndim == 2 else wanted.view(-1, 1, 1).expand(-1, *logits.shape[2:])
+            return losses.energy(logits, shown)
+
+        everywhere = torch.ones(len(begin), *begin.shape[2:], dtype=torch.bool, device=begin.device)
+        return sample(energies, begin, everywhere, moves, generator)
+
+    return torch.cat([drawn(*some) for some in zip(start.split(AT_ONCE), labels.split(AT_ONCE), strict=True)])
+
+
+def _beginnings(extra: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+    """Return the kept chains that have begun and, where these are fewer than `n`, new ones that resemble them."""
+    replay, begun = extra.get_buffer("replay"), extra.get_buffer("begun")
+    kept = replay[begun > 0]
+    if len(kept) >= n:
+        return kept
+    shape = (n - len(kept), *replay.shape[1:])
+    if len(kept) > 1:
+        low, high = kept.amin((0, 2, 3), keepdim=True), kept.amax((0, 2, 3), keepdim=True)
+        fresh = resembling(kept, generator, shape[0]).clamp(low, high)
+    else:
+        fresh = 2 * draw_uniform(shape, generator).to(kept.dtype) - 1
+    return torch.cat([kept, fresh])
+
+
+def _resampled(liking: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N,) a row of `liking` (P, C), logarithms of chances, for each of `labels` (N,), drawn by these chances.
+
+    Images of a class get different rows, of which there are enough: the largest of chances with Gumbel noise are draws
+    without replacement.
+    """
+    uniform = draw_uniform(liking.shape, generator).clamp(1e-12, 1 - 1e-7)
+    order, turn = (liking - (-uniform.log()).log()).argsort(dim=0, descending=True), torch.zeros_like(labels)
     for number in labels.unique():
         turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
-    start = kept[order[turn % len(kept), labels]]
-
-    def energies(pixels: Tensor) -> Tensor:
-        with in_evaluation(*nets):
-            logits = method.predict(*nets, pixels)
-        wanted = labels if logits.ndim == 2 else labels.view(-1, 1, 1).expand(-1, *logits.shape[2:])
-        return losses.energy(logits, wanted)
-
-    share = chains.moves.step * nets[1].get_buffer("step_share")
-    moves = replace(chains.moves, n_steps=5 * chains.moves.n_steps, step=share)
-    everywhere = torch.ones(len(start), *start.shape[2:], dtype=torch.bool, device=start.device)
-    return sample(energies, start, everywhere, moves, rng.torch("generate", device=start.device))
+    return order[turn, labels]
 
 
 def likelihood(
-    method: Method, nets: tuple[nn.Module, nn.Module], logits: Tensor, valid: Tensor, samples: Tensor
+    method: Method, nets: tuple[nn.Module, nn.Module], images: tuple[Tensor, Tensor], samples: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return what, made small, makes images likelier than samples, and its parts for the log.
 
-    The samples have the gaps of the images, and leave the recorded statistics of norm layers alone.
+    Images and samples go through the net together: norm layers that saw them apart would take away what tells them
+    apart, such as a cast of colour, and it would never be trained. They leave the recorded statistics alone.
 
     Args:
         method: predicts.
         nets: net and extra.
-        logits: of the images, (N, C) or (N, C, H, W).
-        valid: (N, H, W) bool, where the images hold data.
+        images: pixels (N, B, H, W), and where they hold data, (N, H, W) bool; the samples get the same gaps.
         samples: (N, B, H, W).
     """
+    pixels, valid = images
     with frozen_statistics(nets[0]):
-        said = method.predict(*nets, samples * valid[:, None].to(samples.dtype))
-    mask = losses.positions_of(valid, logits)
-    data, sampled = losses.energy(logits), losses.energy(said)
+        logits = method.predict(*nets, torch.cat([pixels, samples * valid[:, None].to(samples.dtype)]))
+    mask = losses.positions_of(valid, logits[: len(pixels)])
+    data, sampled = losses.energy(logits).chunk(2)
     parts = {"energy_data": losses.masked_mean(data, mask), "energy_samples": losses.masked_mean(sampled, mask)}
     return losses.likelihood_gap(data, sampled, mask), {name: value.detach() for name, value in parts.items()}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, field
+from dataclasses import Field, field, fields
 from typing import Any
 
 from berunda.models.spec import Task
 
-__all__ = ["balance_setting", "fault_of", "setting"]
+__all__ = ["balance_setting", "fault_of", "same_setting", "setting"]
 
 
 def setting(
@@ -37,6 +37,12 @@ def balance_setting(of_what: str, tasks: tuple[Task, ...]) -> Any:
     """
     about = f"let every class of a batch count once, however many {of_what} it has"
     return setting(True, about, valid=(False, True), tasks=tasks)
+
+
+def same_setting(like: type[Any], name: str) -> Any:
+    """Return a dataclass field that is like the one called `name` of the method `like`, its documentation included."""
+    one = next(item for item in fields(like) if item.name == name)
+    return field(default=one.default, metadata=one.metadata)
 
 
 def fault_of(item: Field[Any], value: Any) -> str:

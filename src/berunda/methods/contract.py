@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from berunda.augment.geometry import Geometry
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
-from berunda.methods._settings import fault_of, setting
+from berunda.methods._settings import fault_of, same_setting, setting
 from berunda.models.spec import Decoder, NetSpec, Task
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Surveyed",
     "Task",
     "View",
+    "same_setting",
     "setting",
     "zero_like",
 ]
@@ -109,6 +110,8 @@ class Needs:
         trained_passes: how many forward and backward image passes one unlabelled image costs.
         parameter_groups: learning-rate factor by prefix of the parameter's name ("net.encoder": 0.1); the
             loop applies the first prefix that matches, 1 elsewhere.
+        rate: factor on the learning rate of all parameters, above 0, over that of their group.
+        clip_norm: largest norm of the gradient (of each player), unless the recipe's is smaller; 0 for the recipe's.
         decoder: the net's decoder for maps where the user names none.
         surveys: how often in a stage the averaged model is shown every image of both streams, for `Method.survey`; the
             first time before the first step, then at even distances.
@@ -130,6 +133,8 @@ class Needs:
     forward_passes: float = 0.0
     trained_passes: float = 0.0
     parameter_groups: tuple[tuple[str, float], ...] = ()
+    rate: float = 1.0
+    clip_norm: float = 0.0
     decoder: Decoder = "slim"
     surveys: int = 0
     first_survey_px: int = 0
@@ -326,6 +331,8 @@ class Method(ABC):
 
     def generate(self, net: nn.Module, extra: nn.Module, labels: Tensor, rng: Randomness) -> Tensor:
         """Return an image (N, B, side, side) of each class of `labels` (N,) int64, scaled as those of the training.
+
+        However many are asked for: a method makes some at a time. What is asked for at once has no repeats.
 
         Raises:
             ConfigError: the method generates none.

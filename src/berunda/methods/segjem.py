@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from berunda.methods._energy_method import EnergyMethod
-from berunda.methods.contract import Task
+from berunda.methods.contract import Task, setting
 
 __all__ = ["SegJEM"]
 
@@ -20,8 +20,10 @@ class SegJEM(EnergyMethod):
     for samples, and count nowhere. Otherwise, and in what it costs, it is `jem`.
 
     Source: Castillo-Navarro 2022, eq. 4.15 to 4.19; Grathwohl et al. 2020 (JEM).
-    Deviations: those of `jem`, `balance` among them.
+    Deviations: those of `jem`, `balance` among them; still fewer chains are kept, since crops of maps are larger.
     """
 
     name: ClassVar[str] = "segjem"
     served: ClassVar[tuple[Task, ...]] = ("segmentation",)
+
+    replay: int = setting(200, "chains that are kept", valid=(1, 100_000), unit="images")

@@ -13,7 +13,7 @@ from berunda import losses
 from berunda.augment.mix import draw_normal
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
-from berunda.methods._generators import WholeImage, weighted_rows
+from berunda.methods._generators import AT_ONCE, WholeImage, weighted_rows
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 
 __all__ = ["VAE", "elbo"]
@@ -45,8 +45,9 @@ class VAE(Method):
     Costs about one and a half passes of every image, and no teacher.
 
     Source: Kingma and Welling 2014; Castillo-Navarro 2022, section 4.2 (baseline).
-    Deviations: the encoder is that of the classifier; the scale of the pixels' noise is learned, one a band; every
-        class of a batch counts once in the supervised loss (`balance`).
+    Deviations: the encoder is that of the classifier; the scale of the pixels' noise is learned, one a band; the rate
+        is smaller than the recipe's and the gradient bounded: densities of pixels are steep (`rate`, `clip_norm`);
+        every class of a batch counts once in the supervised loss (`balance`).
     """
 
     name: ClassVar[str] = "vae"
@@ -55,6 +56,10 @@ class VAE(Method):
     width: int = setting(32, "channels of the generator at full resolution", valid=(4, 512), unit="channels")
     lambda_p: float = setting(1.0, "weight of the bound, in nats a pixel", valid=(0, 100))
     mu: float = setting(1.0, "unlabelled images for each labelled one", valid=(0, 64))
+    rate: float = setting(0.3, "factor on the learning rate", valid=(0.001, 10))
+    clip_norm: float = setting(
+        1.0, "largest norm of the gradient, where the recipe's is larger; 0 for the recipe's", valid=(0, 1e6)
+    )
     balance: bool = setting(
         True, "let every class of a batch count once, however many labels it has", valid=(False, True)
     )
@@ -67,6 +72,8 @@ class VAE(Method):
             unlabelled_ratio=self.mu,
             labelled_passes=1.5,
             trained_passes=1.5,
+            rate=self.rate,
+            clip_norm=self.clip_norm,
             returns=5,
         )
 
@@ -104,11 +111,11 @@ class VAE(Method):
         generator = rng.torch("vae.generate", device=labels.device)
         like = more.classifier.weight.new_empty(len(labels) * _CANDIDATES, self.latent)
         latent = draw_normal(like, generator)
-        said = more.classifier(latent).log_softmax(1).T[labels].view(len(labels), len(labels), _CANDIDATES)
-        own = said.diagonal(dim1=0, dim2=1).T  # (N, candidates): each image chooses among candidates of its own
+        said = more.classifier(latent).log_softmax(1).gather(1, labels.repeat_interleave(_CANDIDATES)[:, None])
+        own = said.view(len(labels), _CANDIDATES)  # each image chooses among candidates of its own
         chosen = weighted_rows(own.exp(), generator)
         rows = chosen + _CANDIDATES * torch.arange(len(labels), device=labels.device)
-        images: Tensor = more.generator(latent[rows])
+        images = torch.cat([more.generator(some) for some in latent[rows].split(AT_ONCE)])
         return images.clamp(-CLIP, CLIP)
 
     def kept(self) -> tuple[str, ...]:

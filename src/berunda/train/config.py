@@ -27,12 +27,13 @@ class TrainConfig:
         steps: updates of the weights in all stages together, at least 1.
         n_labelled: labelled images a step, at least 1; unlabelled ones follow from the method's ratio.
         learning_rate: peak rate, above 0; it rises linearly over the warm-up, then falls as a half cosine to
-            0.
+            0. A method may bring a factor on it.
         weight_decay: decoupled for adamw, L2 for sgd; never applied to biases and norm layers. At least 0.
         warmup_steps: steps of the linear rise in each stage, at most `warmup_share` of it.
         warmup_share: largest share of a stage that the rise may take, in [0, 1).
         ema_decay: decay of the averaged copy, in [0, 1); see `berunda.models.teacher`.
-        clip_norm: largest norm of the gradient of all parameters together; 0 for no clipping.
+        clip_norm: largest norm of the gradient of all parameters together, unless the method brings a smaller one; 0
+            for no clipping.
         seed: of every random draw, the initial weights included.
         checkpoint_every: steps between checkpoints; 0 for one at the end and when asked to stop.
         keep: checkpoints kept, at least 1.

@@ -194,7 +194,7 @@ def _train_step(run: Run, stage: PlannedStage, learner: nn.Module, raw: RawBatch
 
     norm = run.clipped()
     share = schedule(index, len(stage.steps), config.warmup_steps, config.warmup_share)
-    rate = run.calm * config.learning_rate * share
+    rate = run.calm * needs.rate * config.learning_rate * share
     figures = run.group.mean({"total": loss.total, **loss.terms, "gradient_norm": norm})
     run.monitor.record(state.step, figures, rate=rate, batch=raw.samples)
     if looks:

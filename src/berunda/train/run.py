@@ -247,7 +247,9 @@ class Run:
 
     def clipped(self) -> Tensor:
         """Clip the gradient, that of each player apart; return its norm before, of all parameters together."""
-        players, limit = self.stages[self.state.stage].method.needs().players, self.config.clip_norm or float("inf")
+        needs = self.stages[self.state.stage].method.needs()
+        players = needs.players
+        limit = min((norm for norm in (needs.clip_norm, self.config.clip_norm) if norm), default=float("inf"))
         if not players:
             return nn.utils.clip_grad_norm_(self.parameters(), limit, foreach=True)
         groups: dict[str, list[nn.Parameter]] = {}

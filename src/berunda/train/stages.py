@@ -33,13 +33,15 @@ def plan_stages(method: Method, n_steps: int) -> tuple[PlannedStage, ...]:
     """Divide `n_steps` among the stages of `method`.
 
     Raises:
-        ConfigError: the shares do not add up to 1, a stage would get no step, or the first one predicts
-            labels.
+        ConfigError: a share is not above 0, they do not add up to 1, a stage would get no step, or the first one
+            predicts labels.
     """
     stages, methods = method.stages(), methods_of(method)
     shares = [stage.share for stage in stages]
     if not stages or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ConfigError(f"method {method.name!r}: the shares of its stages are {shares}, expected to add up to 1")
+        raise ConfigError(
+            f"method {method.name!r}: the shares of its stages are {shares}, expected some above 0 that add up to 1"
+        )
     if stages[0].labels == "predicted":
         raise ConfigError(f"method {method.name!r}: its first stage predicts labels, but no stage comes before it")
     ends = [round(n_steps * sum(shares[: i + 1])) for i in range(len(stages))]

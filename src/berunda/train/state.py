@@ -19,6 +19,7 @@ from berunda.train.config import TrainConfig
 __all__ = ["TrainState", "check_same_run", "identity_of", "pack", "unpack"]
 
 _OPTIMIZER, _LOG = "optimizer.", "log."
+_AVERAGED = "averaged.extra."
 
 
 @dataclass
@@ -62,10 +63,14 @@ class TrainState:
 
     def own_buffers(self) -> dict[str, Tensor]:
         """Return what this rank holds for itself, under its names in a checkpoint, as copies on the CPU."""
-        ends = tuple(f"extra.{name}" for name in self.per_rank)
-        held = self.modules().state_dict()
-        places = ("extra.", "averaged.extra.", "labeller.extra.")
-        return {name: _plain(held[name]) for name in sorted(held) if name.startswith(places) and name.endswith(ends)}
+        held, places = self.held(), ("extra.", "labeller.extra.")
+        names = sorted(place + name for place in places for name in self.per_rank if place + name in held)
+        return {name: _plain(held[name]) for name in names}
+
+    def held(self) -> dict[str, Tensor]:
+        """Return the tensors of all modules, but for replay buffers and the like that the averaged model copies."""
+        copies = {f"{_AVERAGED}{name}" for name in self.per_rank}
+        return {name: value for name, value in self.modules().state_dict().items() if name not in copies}
 
 
 def identity_of(method: Method, spec: NetSpec, config: TrainConfig) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def check_same_run(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> None:
 
 def pack(state: TrainState, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the JSON of a checkpoint; the tensors are contiguous copies on the CPU."""
-    tensors = {name: _plain(value) for name, value in state.modules().state_dict().items()}
+    tensors = {name: _plain(value) for name, value in state.held().items()}
     for name, parameter in _trained(state).items():
         for key, value in state.optimizer.state.get(parameter, {}).items():
             if value is not None:
@@ -132,6 +137,8 @@ def unpack(checkpoint: Checkpoint, state: TrainState) -> None:
     tensors = dict(checkpoint.tensors)
     log = {name: tensors.pop(f"{_LOG}{name}") for name in meta["columns"]}
     moments = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_OPTIMIZER)}
+    copied = (name for name in meta.get("per_rank", ()) if f"extra.{name}" in tensors)
+    tensors |= {f"{_AVERAGED}{name}": tensors[f"extra.{name}"] for name in copied}
     try:
         state.modules().load_state_dict(tensors)
         _restore_optimizer(state, moments)

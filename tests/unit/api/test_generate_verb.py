@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from PIL import Image
 from toy_patches import CLASSES, write_folder
 
-from berunda.api.generate_verb import generate, generative_methods
+from berunda.api.generate_verb import drawn_images, generate, generative_methods
 from berunda.api.train_verb import train
 from berunda.cli.main import main
+from berunda.data.order import Randomness
 from berunda.errors import ConfigError
+from berunda.mapping.bundle import load_bundle
 from berunda.options.train import TrainOptions
 
 QUICK: dict[str, Any] = {
@@ -57,14 +60,23 @@ def test_images_are_written_in_the_units_of_the_training(method: str, trained: P
         assert picture.size[0] > 100
 
 
-def test_the_same_seed_draws_the_same_and_another_draws_another(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["jem", "vae"])
+def test_the_same_seed_draws_the_same_and_another_draws_another(method: str, trained: Path, tmp_path: Path) -> None:
     chips = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        path = generate(trained / "vae", tmp_path / name, class_name=CLASSES[0], n=1, seed=seed).chips[0]
+        path = generate(trained / method, tmp_path / name, class_name=CLASSES[0], n=1, seed=seed).chips[0]
         with rasterio.open(path) as chip:
             chips.append(chip.read())
     assert np.array_equal(chips[0], chips[1])
     assert not np.array_equal(chips[0], chips[2])
+
+
+@pytest.mark.parametrize("method", ["jem", "vae"])
+def test_many_images_of_a_class_are_all_different(method: str, trained: Path) -> None:
+    """More than are made at once, and more than there are chains."""
+    bundle = load_bundle(trained / method)
+    images = drawn_images(bundle, torch.zeros(70, dtype=torch.int64), Randomness(0))
+    assert len(np.unique(images.reshape(70, -1), axis=0)) == 70
 
 
 def test_without_a_class_every_class_is_drawn(trained: Path, tmp_path: Path) -> None:

@@ -40,22 +40,38 @@ def test_frechet_distance_of_a_shift_is_its_square() -> None:
 
 
 def test_kernel_distance_agrees_with_sums_over_pairs() -> None:
-    a, b = features(7), features(7, 1.0, seed=2)
+    """Of two sets of two there is one subset, and of two sets of 14 the mean over subsets of 7 is near that of all."""
 
-    def kernel(x, y):
-        return (x @ y / 6 + 1) ** 3
+    def expected(a, b):
+        def kernel(x, y):
+            return (x @ y / 6 + 1) ** 3
 
-    own = [sum(kernel(x[i], x[j]) for i in range(7) for j in range(7) if i != j) / 42 for x in (a, b)]
-    expected = sum(own) - 2 * np.mean([kernel(x, y) for x in a for y in b])
+        n = len(a)
+        own = [sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1)) for x in (a, b)]
+        return sum(own) - 2 * np.mean([kernel(x, y) for x in a for y in b])
+
+    a, b = features(2), features(2, 1.0, seed=2)
     mean, deviation, size = kernel_distance(a, b)
-    assert (mean, size) == (pytest.approx(expected), 7)
-    assert deviation == pytest.approx(0, abs=1e-6)  # the only subset of 7 of 7
+    assert (mean, size) == (pytest.approx(expected(a, b)), 2)
+    assert deviation == pytest.approx(0, abs=1e-9 * abs(mean) + 1e-9)
+    a, b = features(14), features(14, 1.0, seed=2)
+    mean, deviation, size = kernel_distance(a, b)
+    assert size == 7
+    assert abs(mean - expected(a, b)) < 4 * deviation / 10  # of a mean over 100 subsets
+
+
+@pytest.mark.parametrize(("n_generated", "n_real"), [(60, 60), (60, 500)])
+def test_kernel_distance_deviates_over_subsets_however_many_images_each_side_has(n_generated: int, n_real: int) -> None:
+    found = [kernel_distance(features(n_generated, 0.5, seed), features(n_real, seed=99)) for seed in range(3, 23)]
+    assert {size for _, _, size in found} == {30}
+    spread = np.std([mean for mean, _, _ in found])
+    assert 0.5 * spread < np.mean([deviation for _, deviation, _ in found]) < 10 * spread
 
 
 def test_kernel_distance_of_equal_distributions_is_about_zero() -> None:
     mean, deviation, size = kernel_distance(features(400), features(300, seed=2))
     far, _, _ = kernel_distance(features(400), features(300, 3.0, seed=2))
-    assert size == 300
+    assert size == 150
     assert deviation > 0
     assert abs(mean) < 0.05 * far
     assert kernel_distance(features(40), features(30), 1) == kernel_distance(features(40), features(30), 1)

@@ -160,6 +160,17 @@ def test_clipping_bounds_the_update_of_plain_descent() -> None:
         assert trained.log[0]["gradient_norm"] > clip
 
 
+def test_a_method_brings_a_factor_on_the_rate_and_a_bound_on_the_gradient() -> None:
+    """The same as settings of the loop; of two bounds the smaller one holds."""
+    config = replace(CONFIG, steps=6, optimizer="sgd")
+    for rate, own, clip, smaller in ((0.5, 0.02, 0.1, 0.02), (2.0, 0.3, 0.1, 0.1), (1.0, 0.02, 0.0, 0.02)):
+        brought = train(Toy(rate=rate, clip_norm=own), SPEC, ToySource(), replace(config, clip_norm=clip))
+        given = replace(config, learning_rate=rate * config.learning_rate, clip_norm=smaller)
+        assert digest(brought) == digest(train(Toy(), SPEC, ToySource(), given))
+        assert brought.log[0]["gradient_norm"] > 0.1
+        assert max(row["learning_rate"] for row in brought.log) == rate * config.learning_rate
+
+
 def test_sharpness_changes_the_gradient_and_keeps_the_statistics_of_one_pass() -> None:
     config = replace(CONFIG, steps=1)
     plain, sharp = (train(Toy(rho=rho), SPEC, ToySource(), config) for rho in (0.0, 0.05))

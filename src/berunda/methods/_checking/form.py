@@ -86,6 +86,7 @@ def needs_sensible(trial: Trial) -> None:
     costs = (needs.forward_passes, needs.trained_passes, needs.sharpness_rho)
     require(min(costs) >= 0, "a number of passes, or sharpness_rho, is negative")
     require(needs.labelled_passes > 0, f"labelled_passes is {needs.labelled_passes}, labelled images cost something")
+    require(needs.rate > 0 and needs.clip_norm >= 0, "rate is not above 0, or clip_norm is negative")
     require(sum(costs[:2]) > 0 or not needs.unlabelled, "unlabelled images cannot cost nothing")
 
 
