@@ -160,7 +160,7 @@ class Predictor:
         classes = torch.where(seen, index + 1, 0).to(torch.uint8)
         nan = torch.tensor(torch.nan, device=self.device)
         reals = [torch.where(seen, plane, nan).cpu().numpy() for plane in (confidence, distance, energy)]
-        return Planes(classes.cpu().numpy(), *reals)
+        return Planes.of([classes.cpu().numpy(), *reals])
 
     def _decoded(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the windows as the net takes them and their decoded features."""
