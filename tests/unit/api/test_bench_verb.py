@@ -391,6 +391,17 @@ def test_several_labels_are_compared_by_their_own_measures(tmp_path: Path) -> No
             bench(options(table, methods=floor, labels="0.25"), tmp_path / "other")
 
 
+def test_the_curve_of_a_learned_weight_is_in_its_row(images: Path, tmp_path: Path) -> None:
+    given = {"fixmatch.weighting": "raw", "fixmatch.threshold": 0.0}
+    bench(options(images, methods="fixmatch", method_options=given, steps=4), tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    curve = row["learned_weight"]
+    assert curve["step"] == list(range(len(curve["value"])))
+    assert curve["value"][0] == 0.5
+    assert curve["value"][-1] != 0.5
+    assert "**Learned weight**" in (tmp_path / "out" / "folder.md").read_text()
+
+
 def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (
         Arm("supervised", labels=("1", "2")),

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from berunda.api.bench_arms import arms_of
 from berunda.bench.suite import FLOORS
 from berunda.bench.suites import load_suite, suite_names
 from berunda.bench.suites.losses import BEST
@@ -14,7 +15,7 @@ from berunda.data import catalog
 from berunda.errors import ConfigError
 from berunda.methods import method_names
 from berunda.methods._auxiliary import TASKS
-from berunda.options.bench import parse_labels
+from berunda.options.bench import BenchOptions, parse_labels
 
 
 def test_there_are_the_suites_of_the_protocol() -> None:
@@ -29,6 +30,15 @@ def test_a_suite_names_what_there_is(name: str) -> None:
     assert set(suite.methods) <= {*FLOORS, *method_names()}
     assert all(parse_labels(text) for text in suite.labels)
     assert not suite.methods or set(FLOORS) <= set(suite.methods)
+
+
+@pytest.mark.parametrize("name", [n for n in suite_names() if load_suite(n).task in ("scene", "multilabel")])
+def test_nothing_of_a_suite_on_whole_images_is_left_out(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.task is not None
+    arms, notes = arms_of(BenchOptions(suite=name), suite, suite.task)
+    assert notes == []
+    assert len(arms) == len(suite.arms) or not suite.arms
 
 
 def test_suites_know_every_auxiliary_task() -> None:
