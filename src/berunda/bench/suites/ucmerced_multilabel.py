@@ -9,6 +9,7 @@ __all__ = ["SUITE"]
 _VIT = "vit_mini_patch16"
 _EVERY = ("0.01", "0.05", "0.1", "0.25")
 _GRID = (0.1, 0.3, 0.5, 0.7, 0.9)
+_SHARES = (0.25, 0.5, 0.75, 1.0)
 
 SUITE = Suite(
     name="ucmerced_multilabel",
@@ -22,6 +23,7 @@ SUITE = Suite(
         Arm("features_logreg"),
         Arm("supervised", labels=_EVERY),
         Arm("fixmatch", labels=_EVERY),
+        Arm("fixmatch", labels=("0.05",), search={"prior_share": _SHARES}),
         Arm("mean_teacher"),
         Arm("supervised", encoder=_VIT, labels=_EVERY),
         Arm("fixmatch", encoder=_VIT),
