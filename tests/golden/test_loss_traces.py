@@ -46,14 +46,16 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
 
 RATES = {"hvae": 1e-4, "vae": 1e-3}
 """Rates of plain descent: densities of pixels are steep, and nothing clips the gradient here."""
+SEVERAL = (9, 0.5)
+"""Labelled images a step and rate for several labels: three images say too little of labels that may each be there."""
 
 
 def options_of(name: str, task: Task) -> dict[str, Any]:
     """Return the options of a trace."""
-    return CONSISTENCY.get(name, {}) if task == "scene" or name in ("mean_teacher", "mixmatch") else {}
+    return CONSISTENCY.get(name, {}) if task != "segmentation" or name in ("mean_teacher", "mixmatch") else {}
 
 
-TASKS: tuple[tuple[Task, str], ...] = (("segmentation", ""), ("scene", " scene"))
+TASKS: tuple[tuple[Task, str], ...] = (("segmentation", ""), ("scene", " scene"), ("multilabel", " multilabel"))
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"{name}{suffix}": (name, options_of(name, task))
@@ -69,6 +71,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "berunda early inpainting": ("berunda", {"split": "early", "aux": "inpainting"}),
     "berunda uncertainty": ("berunda", {"weighting": "uncertainty"}),
     "ssl_mae raw normalise scene": ("ssl_mae", {"weighting": "raw", "normalise": True}),
+    "ssl_mae raw multilabel": ("ssl_mae", {"weighting": "raw"}),
+    "ssl_mae normalised multilabel": ("ssl_mae", {"weighting": "normalised"}),
+    "ssl_mae uncertainty multilabel": ("ssl_mae", {"weighting": "uncertainty"}),
+    "fixmatch all believed multilabel": ("fixmatch", {"prior_share": 1.0}),
     "wnet l1": ("wnet", {"aux": "l1"}),
     "unimatch sure": ("unimatch", {"threshold": 0.4}),
     "unimatch student": ("unimatch", {"threshold": 0.4, "q_from": "student"}),
@@ -88,7 +94,7 @@ class ConvNet(FullResolution, nn.Module):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.is_pooled = task == "scene"
+        self.is_pooled = task != "segmentation"
         self.body = nn.Sequential(nn.Conv2d(N_BANDS, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.tail = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.head = nn.Linear(8, N_CLASSES) if self.is_pooled else nn.Conv2d(8, N_CLASSES, 1)
@@ -134,17 +140,29 @@ def fill(module: nn.Module, seed: int) -> nn.Module:
     return module.double()
 
 
+def task_of(case: str) -> Task:
+    """Return the task of a trace: the last word of its name says it."""
+    return next((task for task, suffix in TASKS if suffix and case.endswith(suffix)), "segmentation")
+
+
 def images(n: int, seed: int, noise: float, *, with_labels: bool, task: Task) -> Images:
-    """The same scene for the same seed, seen through `noise`, with holes."""
+    """The same scene for the same seed, seen through `noise`, with holes.
+
+    Of several labels an image shows one class on its left and one on its right; some are unknown.
+    """
     source = np.random.Generator(np.random.Philox(seed))
     labels = source.integers(0, N_CLASSES, (n, 3, 3)).repeat(SIDE_PX // 3, 1).repeat(SIDE_PX // 3, 2)
     if task == "scene":
         labels = np.broadcast_to(labels[:, :1, :1], labels.shape)
+    if task == "multilabel":
+        labels = labels[:, :1, [0, -1]].repeat(SIDE_PX, 1).repeat(SIDE_PX // 2, 2)
     pixels = 2 * np.eye(N_CLASSES, N_BANDS)[labels].transpose(0, 3, 1, 2)
     valid = source.random(labels.shape) > 0.1
     known = source.random(labels.shape) > 0.5
     pixels = (pixels + noise * source.normal(size=pixels.shape)) * valid[:, None]
     given = labels[:, 0, 0] if task == "scene" else np.where(known, labels, -1)
+    if task == "multilabel":
+        given = np.where(valid[:, 0, :N_CLASSES], np.eye(N_CLASSES)[labels].max((1, 2)), np.nan)
     return Images(
         pixels=torch.from_numpy(pixels),
         valid=torch.from_numpy(valid),
@@ -166,16 +184,18 @@ def surveyed(n: int, seed: int) -> Surveyed:
 
 def trace(case: str) -> list[float]:
     """Return the losses of ten steps of plain gradient descent, with a teacher where one is asked for."""
-    method, task = make_method(*CASES[case]), TASKS[case.endswith(" scene")][0]
+    method, task = make_method(*CASES[case]), task_of(case)
     net = fill(net_of(method, task), 1)
     extra = fill(method.init(net, NetSpec(task, N_BANDS, N_CLASSES, crop_px=SIDE_PX, n_labelled=3, n_unlabelled=4)), 2)
     pair = nn.ModuleDict({"net": net, "extra": extra})
     teacher = copy.deepcopy(pair).eval().requires_grad_(False) if method.needs().teacher else None
-    optimizer = torch.optim.SGD(pair.parameters(), lr=RATES.get(method.name, 0.1))
+    n_labelled, rate = SEVERAL if task == "multilabel" else (3, RATES.get(method.name, 0.1))
+    optimizer = torch.optim.SGD(pair.parameters(), lr=rate)
     losses = []
     for step in range(N_STEPS):
         labelled = {
-            view.name: images(3, 10 + step, 0.3, with_labels=True, task=task) for view in method.needs().labelled
+            view.name: images(n_labelled, 10 + step, 0.3, with_labels=True, task=task)
+            for view in method.needs().labelled
         }
         unlabelled = {
             view.name: images(4, 50 + step, 1.0 if later else 0.3, with_labels=False, task=task)

@@ -18,6 +18,7 @@ from berunda.api.scene_result import RunInfo
 from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
 from berunda.assess.metrics import confusion_matrix, score
+from berunda.bench.weight_tables import weight_field
 from berunda.cores import allowed_cores
 from berunda.data.masks.draw import DrawnMasks
 from berunda.methods.contract import Method, NetSpec
@@ -131,6 +132,7 @@ def _facts(fitted: MaskFitted, spec: NetSpec, settings: TrainConfig) -> dict[str
         "steps": settings.steps,
         "labelled_a_step": settings.n_labelled,
         "unlabelled_a_step": round(fitted.trained.images_seen / settings.steps - settings.n_labelled, 2),
+        **weight_field(fitted.trained.log),
     }
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from berunda.api.outcome import PatchOutcome
-from berunda.assess.multilabel import PLAIN_THRESHOLD
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES, files_of
 from berunda.data.photo import Decoded, Undecodable, decode_image
 from berunda.data.resampling import resample_images
@@ -218,17 +217,15 @@ def _rows(predictor: ScenePredictor, names: Sequence[str], answers: PatchAnswers
     """Yield the line of each image; of several labels those from their thresholds on, and how sure all are."""
     classes, ood = predictor.manifest.class_names, predictor.manifest.ood
     threshold = None if ood is None else ood.threshold
+    named, sure = predictor.named(answers), predictor.confidence(answers)
     for i, name in enumerate(names):
         share = answers.probabilities[i]
-        if predictor.manifest.task == "scene":
-            shown, sure = classes[int(share.argmax())], float(share.max())
-        else:
-            thresholds = predictor.manifest.thresholds or (PLAIN_THRESHOLD,) * len(classes)
-            shown = ";".join(c for c, p, t in zip(classes, share, thresholds, strict=True) if p >= t)
-            sure = float(np.maximum(share, 1 - share).mean())
+        shown = classes[int(share.argmax())]
+        if predictor.manifest.label_names:
+            shown = ";".join(label for label, is_there in zip(classes, named[i], strict=True) if is_there)
         flag = "" if threshold is None else str(int(answers.distance[i] > threshold))
         distance = "" if np.isnan(answers.distance[i]) else f"{answers.distance[i]:.6g}"
-        yield [name, shown, f"{sure:.6f}", distance, f"{answers.energy[i]:.6g}", flag, *(f"{p:.6f}" for p in share)]
+        yield [name, shown, f"{sure[i]:.6f}", distance, f"{answers.energy[i]:.6g}", flag, *(f"{p:.6f}" for p in share)]
 
 
 def _line(cells: Sequence[str]) -> str:

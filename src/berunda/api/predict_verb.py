@@ -80,8 +80,8 @@ def predict(
     Args:
         bundle: the folder `model/`, or the folder of the run that holds it.
         scenes: raster files or folders; files on the same ground are the bands of one scene. With a model for whole
-            images: such scenes, which get one pixel a patch, or image files and folders of them. With one for maps also
-            photographs and folders of them, which get a mask each.
+            images: such scenes, which get one pixel a patch (of several labels, a band each), or image files and
+            folders of them. With one for maps also photographs and folders of them, which get a mask each.
         out: folder for the maps or the table, not that of a run; several scenes get a folder each in it.
         progress: told of the mapping.
         **options: fields of `PredictSettings`.

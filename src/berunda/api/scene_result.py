@@ -13,6 +13,7 @@ from berunda.api.drawn import Drawn
 from berunda.api.scene_fit import Net, SceneFitted, classified, fit_scene
 from berunda.assess.classify import Classified
 from berunda.assess.measures import measures_of
+from berunda.bench.weight_tables import weight_field
 from berunda.mapping.patches import ScenePredictor
 from berunda.methods.contract import Method
 from berunda.progress import Progress
@@ -152,6 +153,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
         "is_transductive": result.is_transductive,
         "n_labelled": len(drawn.train),
         "n_skipped": len(drawn.images.skipped),
+        **weight_field(result.fitted.trained.log if result.fitted else ()),
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

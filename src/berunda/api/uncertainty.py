@@ -102,11 +102,7 @@ class _ImageConfidence:
             mine = [i for i, patch in enumerate(patches) if patch.valid.shape == shape]
             scaling = self._predictor.scaling
             scaled = np.stack([scale_pixels(patches[i].pixels, patches[i].valid, *scaling) for i in mine])
-            probabilities = self._predictor.predict(scaled).probabilities
-            if self._predictor.manifest.task == "multilabel":
-                sure[mine] = np.maximum(probabilities, 1 - probabilities).mean(axis=1)
-            else:
-                sure[mine] = probabilities.max(axis=1)
+            sure[mine] = self._predictor.confidence(self._predictor.predict(scaled))
         return sure.tolist()
 
 

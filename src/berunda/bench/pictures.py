@@ -1,4 +1,4 @@
-"""Pictures of a benchmark: accuracy against labels, reliability curves, confusion matrices, all from its rows."""
+"""Pictures of a benchmark: accuracy against labels, reliability, confusion, learned weights, all from its rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ from berunda.assess.classify import N_BINS
 from berunda.assess.plots import confusion_heat, confusion_image, figure_png, new_figure, percent, styled
 from berunda.bench.cells import Cell, Setting, file_name, labels_order
 from berunda.bench.mask_tables import sweep_lines, swept
+from berunda.bench.weight_tables import FIELD, has_weight
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["accuracy_lines", "confusion_panels", "half_interval", "pooled_bins", "reliability_panels", "write_pictures"]
+__all__ = [
+    "accuracy_lines",
+    "confusion_panels",
+    "half_interval",
+    "pooled_bins",
+    "reliability_panels",
+    "weight_lines",
+    "write_pictures",
+]
 
 _COLORS = ("#0b6e69", "#c26a1b", "#4a5fa5", "#a23b72", "#6f7a75", "#b8a11f", "#2f9e44", "#7a4b2a", "#0f89b8", "#8f5fbf")
 _MARKERS = "osD^vPX<>*"
@@ -30,7 +39,7 @@ def write_pictures(cells: Sequence[Cell], folder: Path, stem: str) -> list[Path]
     """Write all pictures of the cells and return their files.
 
     For each setting: accuracy against labels where there are two numbers of labels or more; for each number of labels
-    the reliability and the confusion matrix of every method.
+    the reliability and the confusion matrix of every method, and the curves of weights that were learned.
     """
     written = []
     groups = [(setting, list(group)) for setting, group in groupby(cells, key=lambda cell: cell.setting)]
@@ -57,6 +66,9 @@ def _figures(cells: Sequence[Cell]) -> Iterator[tuple[str, Figure]]:
         here = [cell for cell in cells if cell.labels == labels]
         if swept(here):
             yield "weights" if len(numbers) == 1 else f"weights_{labels}", sweep_lines(here, "supervised")
+        learned = [cell for cell in here if has_weight(cell)]
+        if learned:
+            yield f"learned_weight_{labels}", weight_lines(learned)
         with_bins = [cell for cell in here if all("reliability" in row["metrics"] for row in cell.rows)]
         if with_bins:
             yield f"reliability_{labels}", reliability_panels(with_bins)
@@ -97,6 +109,23 @@ def accuracy_lines(cells: Sequence[Cell]) -> Figure:
     ax.grid(axis="y", color="#eceeeb")
     title = "mean and 95% t-interval over seeds (none of one seed)"
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, title=title, title_fontsize=8)
+    return figure
+
+
+@styled
+def weight_lines(cells: Sequence[Cell]) -> Figure:
+    """Draw the learned weight of each method over its training, a line a seed; the dashed line is the fixed weight."""
+    figure, axes = new_figure(5.2, 3.4 + 0.2 * -(-len(cells) // 2))
+    ax = axes[0, 0]
+    ax.axhline(0.5, color="#6f7a75", linestyle="--", linewidth=1)
+    for number, cell in enumerate(cells):
+        curves = [row[FIELD] for row in cell.rows if FIELD in row]
+        for turn, curve in enumerate(curves):
+            name = cell.method if turn == 0 else None
+            ax.plot(curve["step"], curve["value"], color=_COLORS[number % len(_COLORS)], linewidth=1.3, label=name)
+    ax.set(xlabel="training step", ylabel="share of the supervised loss", ylim=(0, 1))
+    ax.grid(axis="y", color="#eceeeb")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -33,6 +33,7 @@ from berunda.bench.pictures import write_pictures
 from berunda.bench.published import Published, published_for
 from berunda.bench.rows import WALL_TIME, RowFile
 from berunda.bench.search_tables import search_part
+from berunda.bench.weight_tables import weight_part
 from berunda.errors import DataError
 
 __all__ = ["BASELINE", "published_parts", "write_tables"]
@@ -108,12 +109,12 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
     if unlike:
         parts += [_OOD, markdown_table(["method", "labels", "against", "score", "AUROC", "AUPR", "FPR95"], unlike)]
     if setting.task == "segmentation":
-        return [*parts, *mask_parts(cells, BASELINE), _COST, _cost(cells)]
+        return [*parts, *mask_parts(cells, BASELINE), *weight_part(cells), _COST, _cost(cells)]
     differences = list(_differences(cells))
     if differences:
         paired = _PAIRED.format(title=_headline_words(setting))
         parts += [paired, markdown_table(["method", "labels", "against", "difference", "95% interval"], differences)]
-    parts += search_part(cells)
+    parts += [*search_part(cells), *weight_part(cells)]
     return [*parts, _COST, _cost(cells)]
 
 

@@ -58,17 +58,18 @@ def qml(classes: Sequence[tuple[int, str, str | tuple[int, int, int]]]) -> str:
 """
 
 
-def aux_xml(categories: Sequence[str]) -> str:
-    """Return GDAL's side file with the category names of band 1, from value 0 on."""
+def aux_xml(categories: Sequence[str], n_bands: int = 1) -> str:
+    """Return GDAL's side file with the category names of all bands, which have the same, from value 0 on."""
     names = "\n".join(f"      <Category>{escape(_clean(name))}</Category>" for name in categories)
-    return f"""<PAMDataset>
-  <PAMRasterBand band="1">
+    bands = "\n".join(
+        f"""  <PAMRasterBand band="{band}">
     <CategoryNames>
 {names}
     </CategoryNames>
-  </PAMRasterBand>
-</PAMDataset>
-"""
+  </PAMRasterBand>"""
+        for band in range(1, n_bands + 1)
+    )
+    return f"<PAMDataset>\n{bands}\n</PAMDataset>\n"
 
 
 def _clean(text: str) -> str:

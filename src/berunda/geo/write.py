@@ -192,7 +192,7 @@ class Cog:
         final: name of the COG; an older file there is replaced at the very end.
         overview: how the overviews are made: "mode" for classes, "average" for measures.
         colors: value -> "#rrggbb" or (red, green, blue), for uint8 rasters; 0 stays transparent.
-        categories: class names from value 0 on; they become tags CLASS_<n> and go into `<final>.aux.xml`.
+        categories: class names from value 0 on, of every band: in tags CLASS_<n> and in `<final>.aux.xml`.
         tags: further tags of the dataset.
     """
 
@@ -281,7 +281,8 @@ def _make_cog(cog: Cog) -> None:
         sync_file(cog.partial)
         _verify(cog.tmp, cog.partial, tags, bool(cog.colors))
         if cog.categories is not None:
-            _put(cog.partial_categories, aux_xml(cog.categories))
+            with open_raster(cog.tmp) as source:
+                _put(cog.partial_categories, aux_xml(cog.categories, source.count))
 
 
 def _place_cog(cog: Cog) -> None:

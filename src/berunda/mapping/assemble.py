@@ -1,4 +1,4 @@
-"""From finished tiles to the three rasters, by one writer: write, verify, rename."""
+"""From finished tiles to the rasters, by one writer: write, verify, rename."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from berunda.errors import BerundaError
 from berunda.geo.grid import Shape, Window
 from berunda.geo.labels import LABELS_TAG, short_fingerprint
 from berunda.geo.raster import describe
-from berunda.geo.write import Cog, create_tiled, finish_cogs, write_qml
+from berunda.geo.write import BLOCK_PX, Cog, create_tiled, finish_cogs, write_qml
 from berunda.mapping.arrivals import Arrivals
 from berunda.mapping.journal import Receipt
+from berunda.mapping.layers import Layer, layers_of, legend_of
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.plan import Plan
 from berunda.mapping.predictor import Planes
-from berunda.mapping.result import MapFiles, MissingTile, Summary, Tally
+from berunda.mapping.result import MAP_NAME, PROBABILITIES_NAME, MapFiles, MissingTile, Summary, Tally
 from berunda.mapping.tiles import TileStore
 
 __all__ = ["Assembly", "find_finished", "write_legend"]
 
 CHUNK_PX = 1024
-"""Side of what is written at once: a multiple of the rasters' blocks; unaligned writes can lose errors."""
+"""Side of what is written at once: a multiple of the rasters' blocks; unaligned writes can lose errors. Of several
+labels it is a single block, since each of them is a band."""
 MAX_NAMED = 100
 """So many missing tiles are named in the tags."""
 PLAN_TAG, SUMMARY_TAG, MISSING_TAG = "BERUNDA_PLAN", "BERUNDA_SUMMARY", "BERUNDA_MISSING"
@@ -93,8 +93,9 @@ class Assembly:
     def chunks(self) -> Iterator[tuple[Window, Planes]]:
         """Yield the map in windows aligned to the rasters' blocks, row by row."""
         checked: set[int] = set()
-        for window in self.plan.grid.tiles(CHUNK_PX):
-            planes = Planes.empty(window.n_rows, window.n_cols)
+        n_labels = len(self.manifest.label_names)
+        for window in self.plan.grid.tiles(BLOCK_PX if n_labels else CHUNK_PX):
+            planes = Planes.empty(window.n_rows, window.n_cols, n_labels=n_labels)
             for index in self.plan.tiles_under(window):
                 tile, receipt = self.plan.tile(index), self.arrivals.wait_for(index)
                 if index not in checked:
@@ -117,58 +118,53 @@ class Assembly:
         return [self.work / f"{path.stem}.part.tif" for path in self.files.rasters()]
 
     def _write(self) -> Summary:
-        confidence, ood, classes = self._temporary()
-        grid, tally = self.plan.grid, Tally(self.manifest)
+        grid, tally, layers = self.plan.grid, Tally(self.manifest), layers_of(self.manifest)
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(create_tiled(path, grid, len(names), dtype, nodata, names))
-                for path, dtype, nodata, names in (
-                    (confidence, "float32", np.nan, ("confidence",)),
-                    (ood, "float32", np.nan, ("feature distance", "energy")),
-                    (classes, "uint8", 0, ("class",)),
-                )
+                stack.enter_context(create_tiled(path, grid, len(one.bands), one.dtype, one.nodata, one.bands))
+                for path, one in zip(self._temporary(), layers, strict=True)
             ]
             for window, planes in self.chunks():
                 tally.add(planes)
-                writers[0].write(planes.confidence[None], window)
-                writers[1].write(np.stack([planes.distance, planes.energy]), window)
-                writers[2].write(planes.classes[None], window)
+                for writer, one in zip(writers, layers, strict=True):
+                    writer.write(one.values(planes), window)
         return tally.summary()
 
     def _finish(self, summary: Summary, files: MapFiles, missing: tuple[MissingTile, ...]) -> None:
-        confidence, ood, classes = self._temporary()
         own = {PLAN_TAG: self.plan.identity}
         if missing:  # whatever name it is given later, it is not taken for a finished map
             own = {MISSING_TAG: "; ".join(str(tile.window) for tile in missing[:MAX_NAMED])}
-        finish_cogs(
-            [
-                Cog(confidence, files.confidence, "average", tags=own),
-                Cog(ood, files.ood, "average", tags={**own, **self._thresholds()}),
-                Cog(
-                    classes,
-                    files.map,
-                    "mode",
-                    colors={c.id: c.color for c in self.manifest.classes},
-                    categories=["nodata", *self.manifest.class_names],
-                    tags={**own, SUMMARY_TAG: summary.as_json(), **_labels_tag(self.manifest)},
-                ),
-            ],
-            before=lambda: files.legend.unlink(missing_ok=True),
-        )
+        of_map = {SUMMARY_TAG: summary.as_json(), **_labels_tag(self.manifest)}
+        made = zip(self._temporary(), files.rasters(), layers_of(self.manifest), strict=True)
+        cogs = [
+            _cog(tmp, final, one, {**own, **one.tags, **(of_map if final == files.map else {})})
+            for tmp, final, one in made
+        ]
+        finish_cogs(cogs, before=lambda: _withdraw(files))
         write_legend(files.legend, self.manifest)  # without it the map is not taken for finished
 
-    def _thresholds(self) -> dict[str, str]:
-        ood = self.manifest.ood
-        pairs = {
-            "OOD_THRESHOLD": ood.threshold if ood else None,
-            "OOD_THRESHOLD_ENERGY": ood.threshold_energy if ood else None,
-        }
-        return {name: repr(value) for name, value in pairs.items() if value is not None}
+
+def _withdraw(files: MapFiles) -> None:
+    """Remove what must not stand beside a map that is not there yet, or that is of another kind than the one before."""
+    files.legend.unlink(missing_ok=True)
+    if files.probabilities is None and files.map.name == MAP_NAME:
+        files.map.with_name(PROBABILITIES_NAME).unlink(missing_ok=True)
+
+
+def _cog(tmp: Path, final: Path, layer: Layer, tags: dict[str, str]) -> Cog:
+    return Cog(
+        tmp,
+        final,
+        layer.overview,
+        colors={entry.value: entry.color for entry in layer.legend} if len(layer.bands) == 1 else None,
+        categories=["nodata", *(entry.name for entry in layer.legend)] if layer.legend else None,
+        tags=tags,
+    )
 
 
 def write_legend(path: Path, manifest: Manifest) -> None:
-    """Write the legend of a bundle's classes for QGIS."""
-    write_qml(path, [(c.id, c.name, c.color) for c in manifest.classes])
+    """Write the legend of the maps of a bundle for QGIS."""
+    write_qml(path, legend_of(manifest))
 
 
 def _labels_tag(manifest: Manifest) -> dict[str, str]:

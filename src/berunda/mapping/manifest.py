@@ -30,6 +30,8 @@ __all__ = [
 
 FORMAT = "berunda-model/1"
 WEIGHTS_NAME = "model.safetensors"
+PLAIN_THRESHOLD = 0.5
+"""From this probability on a label is named by a bundle without thresholds of its own."""
 MAX_DEPTH = 16
 """Lists and objects of a manifest lie at most this deep in each other; its own lie 4 deep."""
 
@@ -199,6 +201,16 @@ class Manifest(_Part):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes 1..C in order."""
         return tuple(c.name for c in self.classes)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes where an image can have several of them; empty where it has one."""
+        return self.class_names if self.task == "multilabel" else ()
+
+    @property
+    def named_from(self) -> tuple[float, ...]:
+        """The probability of each class from which an image with several labels is said to have it."""
+        return self.thresholds or (PLAIN_THRESHOLD,) * len(self.classes)
 
     @property
     def stride_px(self) -> int:

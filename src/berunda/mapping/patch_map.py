@@ -3,6 +3,8 @@
 The lattice of patches starts at the scene's first pixel and depends on scene, bundle and stride alone. A pixel of the
 map stands for `stride_px` by `stride_px` pixels of the scene and is answered from the patch around its middle, moved
 inwards where it would reach over the scene's edge. So patches overlap where the stride is smaller than they are.
+
+A patch of a model of several labels has the probability of each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 from affine import Affine
 
 from berunda.data.scaling import scale_pixels
-from berunda.errors import ConfigError, DataError
+from berunda.errors import ConfigError
 from berunda.geo.grid import Grid, Shape, Window
 from berunda.geo.raster import Scene
 from berunda.mapping.bundle import Bundle, current_versions
@@ -25,7 +27,7 @@ from berunda.mapping.plan import Lattice, Plan
 from berunda.mapping.predictor import Planes
 from berunda.mapping.tiles import Each, LoadedTile, TileStore
 
-__all__ = ["BLOCK_CELLS", "MIN_DATA", "PatchWork", "check_patch_bundle", "make_patch_plan", "patch_grid"]
+__all__ = ["BLOCK_CELLS", "MIN_DATA", "PatchWork", "make_patch_plan", "patch_grid"]
 
 BLOCK_CELLS = 8
 """Patches go through the net in blocks of so many rows and columns of the map, whatever the tiling."""
@@ -37,19 +39,6 @@ def patch_grid(grid: Grid, stride_px: int) -> Grid:
     """Return the grid of the map: that of the scene with pixels `stride_px` times as large; the last may reach out."""
     rows, cols = -(-grid.shape.rows // stride_px), -(-grid.shape.cols // stride_px)
     return Grid(Shape(rows, cols), grid.transform * Affine.scale(stride_px), grid.crs)
-
-
-def check_patch_bundle(bundle: Bundle) -> None:
-    """Refuse a bundle that gives a patch several labels.
-
-    Raises:
-        DataError: its task is "multilabel".
-    """
-    if bundle.manifest.task == "multilabel":
-        raise DataError(
-            "the bundle's task is 'multilabel': a map shows one class a pixel; cut the scene into images and predict a "
-            "folder of them instead"
-        )
 
 
 def make_patch_plan(
@@ -130,7 +119,8 @@ class PatchWork:
         """
         if tile is None:
             return None
-        result = Planes.empty(tile.window.n_rows, tile.window.n_cols)
+        n_labels = len(self.predictor.manifest.label_names)
+        result = Planes.empty(tile.window.n_rows, tile.window.n_cols, n_labels=n_labels)
         blocks = [cells for cells in self._blocks(tile) if cells]
         for cells, planes in zip(blocks, each(partial(self._predict_cells, tile), blocks), strict=True):
             rows, cols = (np.array(part) for part in zip(*cells, strict=True))
@@ -172,4 +162,5 @@ class PatchWork:
         places = [self.patch(row, col).slices_in(tile.outer) for row, col in cells]
         answers = self.predictor.predict_batch(np.stack([tile.pixels[:, rows, cols] for rows, cols in places]))
         classes = (answers.classes + 1).astype(np.uint8)
-        return Planes(classes, answers.confidence, answers.distance, answers.energy)
+        shares = tuple(answers.probabilities.T) if self.predictor.manifest.label_names else ()
+        return Planes(classes, self.predictor.confidence(answers), answers.distance, answers.energy, shares)

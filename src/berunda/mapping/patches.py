@@ -52,7 +52,7 @@ class PatchAnswers:
 
     @property
     def confidence(self) -> npt.NDArray[np.float32]:
-        """The probability of that class, (n,)."""
+        """The probability of that class, (n,); for images with several labels see `ScenePredictor.confidence`."""
         return self.probabilities.max(1)
 
     @classmethod
@@ -129,6 +129,22 @@ class ScenePredictor:
             distance = self._distance(features[:, :, None, None])[:, 0, 0]
         told = (features, logits, probabilities, distance, energy)
         return PatchAnswers(*(value.float().cpu().numpy() for value in told))
+
+    def confidence(self, answers: PatchAnswers) -> npt.NDArray[np.float32]:
+        """Return how sure the model is of each image, (n,): the probability of its class.
+
+        Of several labels it is the mean over all of them of the probability of being there or of not being there,
+        whichever is larger: 0.5 to 1.
+        """
+        if self.manifest.task == "scene":
+            return answers.confidence
+        shares = answers.probabilities
+        sure: npt.NDArray[np.float32] = np.maximum(shares, 1 - shares).mean(axis=1)
+        return sure
+
+    def named(self, answers: PatchAnswers) -> npt.NDArray[np.bool_]:
+        """Return which of several labels each image is said to have, (n, C): those from their thresholds on."""
+        return answers.probabilities >= np.array(self.manifest.named_from, np.float32)
 
     def _answers(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (n, D) and logits (n, C), means over the symmetries of square `pixels`."""

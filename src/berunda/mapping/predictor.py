@@ -20,6 +20,7 @@ from berunda.models.device import computes_bf16, deterministic, resolve_device
 from berunda.models.fold import fold_batch_norms, fuse_activations
 
 __all__ = [
+    "LABEL_PLANE",
     "PLANES",
     "DistanceLayer",
     "Planes",
@@ -31,7 +32,8 @@ __all__ = [
 Precision = Literal["auto", "fp32", "bf16"]
 PLANES = (("classes", "u1"), ("confidence", "<f4"), ("distance", "<f4"), ("energy", "<f4"))
 """Names and numpy types of what is predicted for a pixel, in the order in which tiles store them."""
-
+LABEL_PLANE = "<f4"
+"""Type of the further planes of a map of several labels, one a label."""
 
 BATCH = 1
 BATCH_CUDA = 16
@@ -47,27 +49,30 @@ class Planes:
         confidence: float32, calibrated probability of the class shown; NaN where there is no data.
         distance: float32, feature distance to the labelled training data, higher = less alike; NaN likewise.
         energy: float32, -logsumexp of the logits, higher = less alike; NaN likewise.
+        probabilities: where a pixel can have several labels, one plane a label: float32, calibrated; NaN likewise. Of
+            such maps `classes` is the most probable label, and `confidence` is that of all labels together.
     """
 
     classes: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.float32]
     distance: npt.NDArray[np.float32]
     energy: npt.NDArray[np.float32]
+    probabilities: tuple[npt.NDArray[np.float32], ...] = ()
 
     @classmethod
-    def empty(cls, *shape: int) -> Planes:
-        """Return planes of `shape` without data."""
-        nan = [np.full(shape, np.nan, np.float32) for _ in range(3)]
-        return cls(np.zeros(shape, np.uint8), *nan)
+    def empty(cls, *shape: int, n_labels: int = 0) -> Planes:
+        """Return planes of `shape` without data, with `n_labels` planes of probabilities."""
+        return cls.of([np.zeros(shape, np.uint8), *(np.full(shape, np.nan, np.float32) for _ in range(3 + n_labels))])
 
     @classmethod
     def of(cls, arrays: Iterable[npt.NDArray[Any]]) -> Planes:
-        """Return planes of arrays in the order of `PLANES`."""
-        return cls(*arrays)
+        """Return planes of arrays in the order of `PLANES`, the probabilities after them."""
+        classes, confidence, distance, energy, *probabilities = arrays
+        return cls(classes, confidence, distance, energy, tuple(probabilities))
 
     def arrays(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """Return the arrays in the order of `PLANES`."""
-        return self.classes, self.confidence, self.distance, self.energy
+        """Return the arrays in the order of `PLANES`, the probabilities after them."""
+        return self.classes, self.confidence, self.distance, self.energy, *self.probabilities
 
 
 class Predictor:
@@ -155,7 +160,7 @@ class Predictor:
         classes = torch.where(seen, index + 1, 0).to(torch.uint8)
         nan = torch.tensor(torch.nan, device=self.device)
         reals = [torch.where(seen, plane, nan).cpu().numpy() for plane in (confidence, distance, energy)]
-        return Planes(classes.cpu().numpy(), *reals)
+        return Planes.of([classes.cpu().numpy(), *reals])
 
     def _decoded(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the windows as the net takes them and their decoded features."""

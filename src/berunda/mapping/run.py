@@ -35,7 +35,7 @@ from berunda.mapping.bundle import Bundle
 from berunda.mapping.journal import Journal, Receipt
 from berunda.mapping.lock import output_lock
 from berunda.mapping.manifest import Manifest
-from berunda.mapping.patch_map import PatchWork, check_patch_bundle, make_patch_plan
+from berunda.mapping.patch_map import PatchWork, make_patch_plan
 from berunda.mapping.patches import ScenePredictor
 from berunda.mapping.plan import Plan, make_plan
 from berunda.mapping.predictor import Precision, Predictor
@@ -108,6 +108,8 @@ def map_scenes(
 ) -> list[MapResult]:
     """Map every scene with the bundle; a model for whole images gives a map with one pixel a patch.
 
+    With a model of several labels, `map.tif` and `probabilities.tif` have one band a label, see `mapping.layers`.
+
     Args:
         bundle: the model.
         scenes: scenes that have its bands, by name, in any order, and possibly others.
@@ -130,7 +132,7 @@ def map_scenes(
     chosen = [with_bands(scene, bundle.manifest) for scene in scenes]
     folder = Path(out).absolute()
     with output_lock(folder):
-        kind = ScenePredictor if bundle.manifest.task == "scene" else Predictor
+        kind = Predictor if bundle.manifest.task == "segmentation" else ScenePredictor
         predictor = kind(bundle, settings.device, precision=settings.precision)
         with _backend(settings, bundle, folder) as make:
             run = _Run(bundle, predictor, settings, make, progress or Silent(), folder)
@@ -148,7 +150,6 @@ def _check_fit(settings: MapSettings, bundle: Bundle) -> None:
         if settings.stride_px is not None:
             raise ConfigError("--stride: the model maps single pixels, expected one for whole images; leave it out")
         return
-    check_patch_bundle(bundle)
     if settings.dask is not None:
         raise ConfigError("--dask: the model is for whole images, whose maps are made in one process; leave it out")
 
@@ -178,7 +179,7 @@ class _Run:
         """Map one scene into `out` / name."""
         start = time.perf_counter()
         plan = self._plan(scene)
-        files = MapFiles.under(self.out / name)
+        files = MapFiles.under(self.out / name, several=bool(self.bundle.manifest.label_names))
         summary = find_finished(files, plan.identity) if self.settings.resume else None
         is_new, n_kept = summary is None, plan.n_tiles
         missing: tuple[MissingTile, ...] = ()
@@ -215,7 +216,7 @@ class _Run:
         self, plan: Plan, scene: Scene, files: MapFiles, work: Path
     ) -> tuple[Summary, int, tuple[MissingTile, ...]]:
         """Make what is missing of the tiles and assemble them; return counts, tiles kept and tiles set aside."""
-        store = _prepare(work, plan, files, resume=self.settings.resume)
+        store = _prepare(work, plan, files, len(self.bundle.manifest.label_names), resume=self.settings.resume)
         with Journal(work / "journal.jsonl", plan.digest) as journal:
             kept = store.kept(plan, journal.receipts)
             todo = [index for index in range(plan.n_tiles) if index not in kept]
@@ -268,12 +269,12 @@ class _Run:
         return sorted(aside, key=lambda a: a.index)
 
 
-def _prepare(work: Path, plan: Plan, files: MapFiles, *, resume: bool) -> TileStore:
+def _prepare(work: Path, plan: Plan, files: MapFiles, n_labels: int, *, resume: bool) -> TileStore:
     """Return the store of tiles in `work`; what another plan or a kill left is removed.
 
     The store's name is the plan's own: a worker that outlived its run cannot write into that of another plan.
     """
-    store, told = TileStore(work / f"tiles-{plan.digest[:12]}"), work / "plan.json"
+    store, told = TileStore(work / f"tiles-{plan.digest[:12]}", n_labels), work / "plan.json"
     try:
         same = resume and told.is_file() and told.read_text() == plan.as_json()
         if not same and work.exists():

@@ -1,7 +1,7 @@
 """Tiles: reading, predicting and keeping one piece of the map; each step can be repeated, by anyone.
 
-A tile's file holds the planes of `predictor.PLANES` one after the other, uncompressed. A tile without data
-has no file.
+A tile's file holds the planes of `predictor.PLANES` one after the other, uncompressed, then those of the labels where
+there are several. A tile without data has no file.
 """
 
 from __future__ import annotations
@@ -21,20 +21,27 @@ from berunda.geo.grid import Shape, Window
 from berunda.geo.raster import Scene
 from berunda.mapping.journal import Receipt
 from berunda.mapping.plan import Plan
-from berunda.mapping.predictor import PLANES, Planes, Predictor
+from berunda.mapping.predictor import LABEL_PLANE, PLANES, Planes, Predictor
 
 __all__ = ["LoadedTile", "TileStore", "TileWork"]
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 """`map`, or `Executor.map`."""
-BYTES_PER_PIXEL = sum(np.dtype(kind).itemsize for _, kind in PLANES)
 
 
 class TileStore:
-    """The files of finished tiles in one folder."""
+    """The files of finished tiles in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where they are kept.
+        n_labels: planes of probabilities that a tile has.
+    """
+
+    def __init__(self, folder: Path, n_labels: int = 0) -> None:
         self.folder = folder
+        self._n_labels = n_labels
+        self._kinds = (*(kind for _, kind in PLANES), *(LABEL_PLANE,) * n_labels)
+        self._bytes_per_pixel = sum(np.dtype(kind).itemsize for kind in self._kinds)
 
     def path(self, index: int) -> Path:
         """Return where tile `index` is kept."""
@@ -49,7 +56,7 @@ class TileStore:
         if planes is None:
             return Receipt(index, "", 0)
         stored = [
-            np.ascontiguousarray(array, dtype=kind) for array, (_, kind) in zip(planes.arrays(), PLANES, strict=True)
+            np.ascontiguousarray(array, dtype=kind) for array, kind in zip(planes.arrays(), self._kinds, strict=True)
         ]
         data = b"".join(array.data for array in stored)
         write_atomic(self.path(index), [data])
@@ -65,7 +72,7 @@ class TileStore:
             return
         path = self.path(receipt.index)
         try:
-            fits = path.stat().st_size == receipt.n_bytes == shape.n_pixels * BYTES_PER_PIXEL
+            fits = path.stat().st_size == receipt.n_bytes == shape.n_pixels * self._bytes_per_pixel
             intact = fits and digest_of(path.read_bytes()) == receipt.sha256
         except OSError:
             intact = False
@@ -95,12 +102,12 @@ class TileStore:
         """
         n_rows = rows.stop - rows.start
         if not receipt.sha256:
-            return Planes.empty(n_rows, shape.cols)
+            return Planes.empty(n_rows, shape.cols, n_labels=self._n_labels)
         arrays, start = [], 0
         path = self.path(receipt.index)
         try:
             with path.open("rb") as file:
-                for _, kind in PLANES:
+                for kind in self._kinds:
                     size = np.dtype(kind).itemsize
                     file.seek(start + rows.start * shape.cols * size)
                     data = file.read(n_rows * shape.cols * size)

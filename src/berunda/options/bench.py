@@ -24,8 +24,9 @@ class BenchOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"suite": "SUITE", "method_options": "--option"}
 
     suite: Text = Field(
-        description="What is compared on which data: eurosat, eurosat_all, ucmerced_multilabel, weighting_labels, "
-        "dubai, or, for any data set by --data, folder, curve, sites, lambdas, architectures, losses."
+        description="What is compared on which data: eurosat, eurosat_all, ucmerced_multilabel, weighting_scenes, "
+        "weighting_labels, dubai, or, for any data set by --data, folder, curve, sites, lambdas, architectures, losses, "
+        "weighting."
     )
     methods: TextList | None = Field(
         None,

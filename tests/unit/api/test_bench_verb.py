@@ -460,6 +460,17 @@ def test_methods_that_the_encoder_cannot_serve_are_left_out_unless_named(
         bench(given.replaced(methods="ssl_mae", encoder="vit_mini_patch16", image_px=40), tmp_path / "out")
 
 
+def test_the_curve_of_a_learned_weight_is_in_its_row(images: Path, tmp_path: Path) -> None:
+    given = {"fixmatch.weighting": "raw", "fixmatch.threshold": 0.0}
+    bench(options(images, methods="fixmatch", method_options=given, steps=4), tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    curve = row["learned_weight"]
+    assert curve["step"] == list(range(len(curve["value"])))
+    assert curve["value"][0] == 0.5
+    assert curve["value"][-1] != 0.5
+    assert "**Learned weight**" in (tmp_path / "out" / "folder.md").read_text()
+
+
 def test_arms_have_nets_and_labels_of_their_own(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (
         Arm("supervised", labels=("1", "2")),

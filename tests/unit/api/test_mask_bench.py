@@ -19,6 +19,7 @@ from berunda.api.mask_bench import MaskBench, MaskCase
 from berunda.api.mask_budget import supervised_settings
 from berunda.api.mask_fit import MaskNet
 from berunda.api.outcome import BenchOutcome
+from berunda.bench.rows import RowFile
 from berunda.bench.suite import MASK_FLOORS, Arm, Suite
 from berunda.bench.suites import load_suite, suite_names
 from berunda.cli.main import main
@@ -34,7 +35,9 @@ from berunda.train.config import TrainConfig
 from berunda.train.passes import equal_settings, image_passes, passes_per_step, with_passes
 
 QUICK: dict[str, Any] = {"steps": 2, "n_labelled": 2, "crop_px": 32, "device": "cpu", "pretrained": False}
-MASK_SUITES = [name for name in suite_names() if load_suite(name).arms and load_suite(name).task != "multilabel"]
+MASK_SUITES = [
+    name for name in suite_names() if load_suite(name).arms and load_suite(name).task in (None, "segmentation")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -298,6 +301,16 @@ def test_a_run_that_fails_does_not_end_the_others(
     assert (outcome.n_runs, outcome.n_new, len(outcome.warnings)) == (3, 1, 2)
     assert all(str(error) in text for text in outcome.warnings)
     assert "random forest" in (tmp_path / "out" / "folder.md").read_text()
+
+
+def test_the_curve_of_a_learned_weight_is_in_its_row(tmp_path: Path) -> None:
+    options = options_of("weighting", variant="weighting=raw", labels="2", seeds=1)
+    bench(options.replaced(data=str(write_folder(tmp_path / "set", n=10)), steps=4), tmp_path / "out")
+    (row,) = RowFile(tmp_path / "out" / "weighting.json").rows()
+    assert (row["method"], row["options"]) == ("berunda", {"weighting": "raw"})
+    assert row["learned_weight"]["value"][0] == 0.5
+    assert row["learned_weight"]["value"][-1] != 0.5
+    assert (tmp_path / "out" / "weighting_learned_weight_2.png").exists()
 
 
 def test_a_full_disk_ends_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from toy_patches import CLASSES, scene_bundle, toy_image, write_folder
 from toy_rasters import write_tif
@@ -86,6 +88,8 @@ def test_several_labels_an_image(tmp_path: Path, images: Path) -> None:
     for row in table(tmp_path / "out"):
         shown = [name for name in CLASSES if float(row[f"p_{name}"]) >= 0.5]
         assert row["class"] == ";".join(shown)
+        sure = [max(float(row[f"p_{name}"]), 1 - float(row[f"p_{name}"])) for name in CLASSES]
+        assert float(row["confidence"]) == pytest.approx(sum(sure) / len(sure), abs=1e-5)
 
 
 def test_a_broken_image_is_named_or_left_out(model: Path, images: Path, tmp_path: Path) -> None:
@@ -138,6 +142,30 @@ def test_a_scene_is_mapped_patch_by_patch(model: Path, tmp_path: Path) -> None:
     assert not isinstance(outcome, PatchOutcome)
     assert (outcome.results[0].grid.shape.rows, outcome.results[0].grid.shape.cols) == (8, 10)
     assert (tmp_path / "out" / "map.tif").is_file()
+
+
+def test_a_scene_gets_the_labels_that_the_table_of_its_patches_has(tmp_path: Path) -> None:
+    bundle = scene_bundle(task="multilabel")
+    thresholds = (0.35, 0.5, 0.6)
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"thresholds": thresholds}))
+    model = save_bundle(tmp_path / "multi" / "model", bundle)
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 64, 48), dtype=np.uint8)
+    names = ("red", "green", "blue")
+    scene = write_tif(tmp_path / "scene.tif", pixels, names=names)
+    outcome = predict(model, [scene], tmp_path / "map", device="cpu")
+    assert not isinstance(outcome, PatchOutcome)
+    with rasterio.open(outcome.results[0].files.map) as file:
+        shown, labels = file.read(), file.descriptions
+    assert shown.shape == (3, 4, 3)
+    (tmp_path / "cut").mkdir()
+    patches = [(row, col) for row in range(4) for col in range(3)]
+    for row, col in patches:
+        cut = pixels[:, 16 * row : 16 * row + 16, 16 * col : 16 * col + 16]
+        write_tif(tmp_path / "cut" / f"{row}_{col}.tif", cut, names=names)
+    classified(model, [tmp_path / "cut"], tmp_path / "out")
+    for (row, col), line in zip(patches, table(tmp_path / "out"), strict=True):
+        told = [label for label, value in zip(labels, shown[:, row, col], strict=True) if value == 2]
+        assert line["class"] == ";".join(told)
 
 
 def test_options_for_scenes_are_refused_for_images(model: Path, images: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy_images import image_set
 
-from berunda.api.bench_arms import candidates_of
+from berunda.api.bench_arms import arms_of, candidates_of
 from berunda.api.bench_runs import Bench
 from berunda.api.scene_result import all_images
 from berunda.bench.suite import FLOORS
@@ -76,6 +76,15 @@ def test_every_arm_of_every_suite_of_images_builds_and_costs_as_much_as_any(name
             spec = replace(net.spec(drawn), pretrained=False, frozen_stages=0)
             method.init(method.build(spec), spec)
     assert built
+
+
+@pytest.mark.parametrize("name", [n for n in suite_names() if load_suite(n).task in ("scene", "multilabel")])
+def test_nothing_of_a_suite_on_whole_images_is_left_out(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.task is not None
+    arms, notes = arms_of(BenchOptions(suite=name), suite, suite.task)
+    assert notes == []
+    assert len(arms) == len(suite.arms) or not suite.arms
 
 
 def test_suites_know_every_auxiliary_task() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,13 +16,31 @@ from toy_rasters import NORTH_UP, write_tif
 
 from berunda.data.scaling import scale_pixels
 from berunda.errors import ConfigError, DataError
+from berunda.geo.grid import Grid, Shape
 from berunda.geo.raster import Scene, open_scenes
 from berunda.mapping import patch_map
+from berunda.mapping.arrivals import Arrivals
+from berunda.mapping.assemble import Assembly
+from berunda.mapping.bundle import Bundle
+from berunda.mapping.journal import Receipt
 from berunda.mapping.patches import ScenePredictor
+from berunda.mapping.plan import Lattice, Plan
+from berunda.mapping.result import MapFiles
 from berunda.mapping.run import map_scenes
+from berunda.mapping.tiles import TileStore
 
 NAMES = ("red", "green", "blue")
 BUNDLE = scene_bundle(high=1300.0)
+THRESHOLDS = (0.3, 0.55, 0.5)
+
+
+def several_labels() -> Bundle:
+    bundle = scene_bundle(task="multilabel", high=1300.0)
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"thresholds": THRESHOLDS}))
+
+
+SEVERAL = several_labels()
+EITHER = pytest.mark.parametrize("bundle", [BUNDLE, SEVERAL], ids=["one class", "several labels"])
 
 
 def made_scene(path: Path, rows: int = 150, cols: int = 203, *, holes: bool = False) -> Scene:
@@ -34,9 +54,10 @@ def made_scene(path: Path, rows: int = 150, cols: int = 203, *, holes: bool = Fa
 
 def rasters(folder: Path) -> list[np.ndarray]:
     found = []
-    for name in ("map.tif", "confidence.tif", "ood.tif"):
-        with rasterio.open(folder / name) as file:
-            found.append(file.read())
+    for name in ("map.tif", "confidence.tif", "ood.tif", "probabilities.tif"):
+        if (folder / name).exists():
+            with rasterio.open(folder / name) as file:
+                found.append(file.read())
     return found
 
 
@@ -62,30 +83,94 @@ def test_every_pixel_is_the_answer_to_its_patch(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "legend.qml").is_file()
 
 
-def test_tiles_and_workers_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_labels_each_has_a_band(tmp_path: Path) -> None:
+    scene = made_scene(tmp_path / "scene.tif")
+    (result,) = map_scenes(SEVERAL, [scene], tmp_path / "out", device="cpu", precision="fp32")
+    shown, confidence, ood, shares = rasters(tmp_path / "out")
+    assert shown.shape == shares.shape == (3, 10, 13)
+    assert (shown.dtype, shares.dtype) == (np.uint8, np.float32)
+    predictor = ScenePredictor(SEVERAL, precision="fp32")
+    whole = scene.read(scene.grid.full_window)
+    for row, col in ((0, 0), (3, 7), (9, 12)):
+        top, left = min(16 * row, 150 - 16), min(16 * col, 203 - 16)
+        patch = whole.values[:, top : top + 16, left : left + 16]
+        said = predictor.predict(scale_pixels(patch, np.ones((16, 16), bool), *predictor.scaling)[None])
+        np.testing.assert_allclose(shares[:, row, col], said.probabilities[0], rtol=1e-4)
+        np.testing.assert_allclose(ood[:, row, col], [said.distance[0], said.energy[0]], rtol=1e-3)
+    np.testing.assert_allclose(confidence[0], np.maximum(shares, 1 - shares).mean(0), rtol=1e-5)
+    np.testing.assert_array_equal(shown == 2, shares >= np.array(THRESHOLDS, np.float32)[:, None, None])
+    assert set(np.unique(shown)) == {1, 2}
+    assert list(result.class_pixels.values()) == (shown == 2).sum((1, 2)).tolist()
+    assert result.nodata_share == 0
+    assert result.mean_confidence == pytest.approx(confidence.mean(), rel=1e-5)
+
+
+def test_bands_of_labels_carry_their_names_thresholds_and_meaning(tmp_path: Path) -> None:
+    (result,) = map_scenes(SEVERAL, [made_scene(tmp_path / "scene.tif", 64, 64)], tmp_path / "out", device="cpu")
+    with rasterio.open(result.files.map) as file:
+        assert (file.descriptions, file.nodata) == (("bright", "dark", "striped"), 0)
+        assert (file.tags()["CLASS_1"], file.tags()["CLASS_2"]) == ("absent", "present")
+    assert result.files.probabilities is not None
+    with rasterio.open(result.files.probabilities) as file:
+        assert file.descriptions == ("bright", "dark", "striped")
+        assert [float(file.tags()[f"THRESHOLD_{i}"]) for i in (1, 2, 3)] == list(THRESHOLDS)
+        assert file.transform == NORTH_UP * Affine.scale(16)
+    side = ElementTree.parse(tmp_path / "out" / "map.tif.aux.xml")
+    names = [[c.text for c in band.iter("Category")] for band in side.iter("PAMRasterBand")]
+    assert names == [["nodata", "absent", "present"]] * 3
+    entries = ElementTree.parse(result.files.legend).iter("paletteEntry")
+    assert [(entry.get("value"), entry.get("label")) for entry in entries] == [("1", "absent"), ("2", "present")]
+
+
+def test_a_map_of_classes_replaces_one_of_labels_whole(tmp_path: Path) -> None:
+    scene = made_scene(tmp_path / "scene.tif", 64, 64)
+    map_scenes(SEVERAL, [scene], tmp_path / "out", device="cpu")
+    (again,) = map_scenes(SEVERAL, [scene], tmp_path / "out", device="cpu")
+    assert again.mpx_per_s is None  # it stands complete, and is not made anew
+    assert (tmp_path / "out" / "probabilities.tif").exists()
+    map_scenes(BUNDLE, [scene], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "probabilities.tif").exists()
+
+
+def test_maps_of_labels_are_written_block_by_block(tmp_path: Path) -> None:
+    for bundle, side in ((SEVERAL, 512), (BUNDLE, 1024)):
+        grid = Grid(Shape(1100, 1030), NORTH_UP, "")
+        plan = Plan("s", "b", grid, Lattice(16, 0, 64), (), 1200, 1200)
+        store, empty = TileStore(tmp_path, len(bundle.manifest.label_names)), Arrivals({0: Receipt(0, "", 0)})
+        assembly = Assembly(plan, bundle.manifest, store, empty, tmp_path, MapFiles.under(tmp_path))
+        shapes = [planes.confidence.shape for _, planes in assembly.chunks()]
+        assert max(shapes) == (side, side)
+        assert sum(rows * cols for rows, cols in shapes) == 1100 * 1030
+
+
+@EITHER
+def test_tiles_and_workers_change_no_bit(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patch_map, "BLOCK_CELLS", 4)
     scene = made_scene(tmp_path / "scene.tif", holes=True)
     settings = ({"tile_px": 2048}, {"tile_px": 64, "workers": 2}, {"tile_px": 96})
     made = []
     for number, options in enumerate(settings):
-        map_scenes(BUNDLE, [scene], tmp_path / str(number), device="cpu", stride_px=8, **options)  # type: ignore[arg-type]
+        map_scenes(bundle, [scene], tmp_path / str(number), device="cpu", stride_px=8, **options)  # type: ignore[arg-type]
         made.append(rasters(tmp_path / str(number)))
-    assert made[0][0].shape == (1, 19, 26)
+    assert made[0][0].shape[1:] == (19, 26)
     for other in made[1:]:
         for one, two in zip(made[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
 
 
-def test_patches_with_little_data_are_nodata(tmp_path: Path) -> None:
+@EITHER
+def test_patches_with_little_data_are_nodata(bundle: Bundle, tmp_path: Path) -> None:
     scene = made_scene(tmp_path / "scene.tif", holes=True)
-    map_scenes(BUNDLE, [scene], tmp_path / "out", device="cpu")
-    classes, confidence, ood = rasters(tmp_path / "out")
+    (result,) = map_scenes(bundle, [scene], tmp_path / "out", device="cpu")
+    classes, confidence, ood, *shares = rasters(tmp_path / "out")
     empty = np.zeros((10, 13), bool)
     empty[2:4, 1:3] = True
     empty[6, 6] = True
-    np.testing.assert_array_equal(classes[0] == 0, empty)
-    for band in (confidence[0], *ood):
+    for band in classes:
+        np.testing.assert_array_equal(band == 0, empty)
+    for band in (confidence[0], *ood, *(band for raster in shares for band in raster)):
         np.testing.assert_array_equal(np.isnan(band), empty)
+    assert result.nodata_share == pytest.approx(5 / 130)
 
 
 def test_a_scene_smaller_than_a_patch_gets_one_pixel(tmp_path: Path) -> None:
@@ -95,7 +180,10 @@ def test_a_scene_smaller_than_a_patch_gets_one_pixel(tmp_path: Path) -> None:
     assert rasters(tmp_path / "out")[0].max() > 0
 
 
-def test_a_stopped_map_goes_on_with_the_tiles_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@EITHER
+def test_a_stopped_map_goes_on_with_the_tiles_that_are_there(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(patch_map, "BLOCK_CELLS", 2)
     scene = made_scene(tmp_path / "scene.tif")
     keep, n_kept = patch_map.PatchWork.keep, []
@@ -108,13 +196,13 @@ def test_a_stopped_map_goes_on_with_the_tiles_that_are_there(tmp_path: Path, mon
 
     monkeypatch.setattr(patch_map.PatchWork, "keep", stop_later)
     with pytest.raises(KeyboardInterrupt):
-        map_scenes(BUNDLE, [scene], tmp_path / "out", device="cpu", tile_px=32)
+        map_scenes(bundle, [scene], tmp_path / "out", device="cpu", tile_px=32)
     assert not (tmp_path / "out" / "map.tif").exists()
     monkeypatch.setattr(patch_map.PatchWork, "keep", keep)
-    (result,) = map_scenes(BUNDLE, [scene], tmp_path / "out", device="cpu", tile_px=32)
+    (result,) = map_scenes(bundle, [scene], tmp_path / "out", device="cpu", tile_px=32)
     assert result.is_complete
     assert 0 < result.n_tiles_kept < result.n_tiles
-    map_scenes(BUNDLE, [scene], tmp_path / "whole", device="cpu", tile_px=32)
+    map_scenes(bundle, [scene], tmp_path / "whole", device="cpu", tile_px=32)
     for one, two in zip(rasters(tmp_path / "out"), rasters(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -137,5 +225,3 @@ def test_options_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
         map_scenes(BUNDLE, [scene], tmp_path / "out", dask="local:1")
     with pytest.raises(ConfigError, match="--stride: the model maps single pixels"):
         map_scenes(toy_bundle(), [scene], tmp_path / "out", stride_px=8)
-    with pytest.raises(DataError, match="'multilabel': a map shows one class a pixel"):
-        map_scenes(scene_bundle(task="multilabel"), [scene], tmp_path / "out")

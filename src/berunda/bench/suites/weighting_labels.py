@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from berunda.bench.suite import Arm, Suite
+from berunda.bench.suites.weighting import LEARNED
 
 __all__ = ["SUITE"]
 
 _VIT = "vit_mini_patch16"
-_FORMS = ("raw", "normalised", "uncertainty")
 
 SUITE = Suite(
     name="weighting_labels",
@@ -21,7 +21,7 @@ SUITE = Suite(
     arms=(
         Arm("supervised", encoder=_VIT, small_batch=True),
         Arm("ssl_mae", encoder=_VIT),
-        *(Arm("ssl_mae", {"weighting": form}, encoder=_VIT) for form in _FORMS),
+        *(Arm("ssl_mae", {"weighting": form}, encoder=_VIT) for form in LEARNED),
     ),
 )
 """Source: Stoimchev et al. 2025, IEEE JSTARS; Kendall et al. 2018, eq. 10 (uncertainty)."""
