@@ -289,8 +289,8 @@ def went_back(returned: Sequence[str]) -> Iterator[str]:
     if returned:
         times = "once" if len(returned) == 1 else f"{len(returned)} times"
         yield (
-            f"The training diverged {times} and went back to an earlier step, from where it went on with smaller steps; "
-            "how it was made says when and why. Another seed or a lower learning rate may do without."
+            f"The training diverged {times} and went back to an earlier step, from where it went on with smaller "
+            "steps; how it was made says when and why. Another seed or a lower learning rate may do without."
         )
 
 
