@@ -78,9 +78,17 @@ class FetchError(BerundaError):
 
 
 class DivergedError(BerundaError):
-    """Training produced a non-finite or runaway loss; the last good checkpoint is kept."""
+    """Training produced a non-finite or runaway loss; the last good checkpoint is kept.
+
+    Attributes:
+        found: where and what, without the samples and the advice of the message.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, found: str = "") -> None:
+        super().__init__(message)
+        self.found = found or message
 
 
 def _plain_line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -154,6 +155,31 @@ def test_another_number_of_ranks(resumed: tuple[Path, list[dict[str, Any]]]) -> 
     notes = Notes()
     train(Remembering(keeps=False), SPEC, ToySource(), LOOP, folder=folder / "keeps-False", progress=notes)
     assert "the checkpoint is of 2 ranks, now 1: sums are rounded differently" in notes.said
+
+
+def test_ranks_go_back_together(tmp_path: Path) -> None:
+    """Only one of them meets the fault: both go back to the same step, and end with the same weights."""
+    first, second = _run("returns", tmp_path)
+    back = {"once": ["3"], "twice": ["3", "0"]}
+    for name, steps in back.items():
+        assert first[f"{name} told"] == second[f"{name} told"]
+        assert [re.findall(r"went back to step (\d+), ", text) for text in first[f"{name} told"]] == [
+            [n] for n in steps
+        ]
+        assert all("at step 5 of stage 'toy': " in text for text in first[f"{name} told"])
+        for found in (first, second):
+            assert found[f"{name} steps"] == list(range(9))
+            assert found[f"{name} share"] == 0.5 ** len(steps)
+        assert first[f"{name} shared"] == second[f"{name} shared"]
+        assert first[f"{name} own"] != second[f"{name} own"]
+    for found in (first, second):
+        assert found["cut"] == "ValueError: this image cannot be read"
+        assert found["resumed"] == found["once all"]
+    assert first["stays"] == second["stays"]
+    assert "it went back 3 times before, with smaller steps each time" in first["stays"]
+    assert all("the ranks find none and that of step 3 after 0 returns" in found["apart"] for found in (first, second))
+    assert first["looks"] == second["looks"]
+    assert "found settings or data that differ between them" in first["looks"]
 
 
 def _wait(ready: Callable[[], bool]) -> None:

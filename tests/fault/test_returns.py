@@ -181,6 +181,33 @@ def test_energies_that_run_away_together_are_found_though_their_difference_is_sm
     assert not any(blind.drifted({"total": 0.5, "energy_data": level}) for level in levels)
 
 
+def _found(losses: list[float], rows: int = 0) -> str:
+    """Return what a watch says of the last of some supervised losses, `rows` of which were made before a resume."""
+    told = [{"total": loss, "supervised": loss} for loss in losses]
+    watch = Watch((), told[:rows])
+    return [watch.drifted(figures) for figures in told[rows:]][-1]
+
+
+def test_a_net_that_forgot_all_is_found_though_its_loss_is_that_of_an_untrained_one() -> None:
+    learnt = [2.3] * 20 + [1.5] * 20 + [0.3] * 40
+    assert _found([*learnt, *[2.3] * 9]) == ""  # a bad stretch is none yet
+    for rows in (0, 30, 85):
+        assert _found([*learnt, *[2.3] * 15], rows) == "term 'supervised' is back at 2.3, where it began, after 0.3"
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [2.3] * 100,  # it never learnt
+        [2.3] * 20 + [0.3, 2.0] * 60,  # it learns half of the time
+        [2.3] * 20 + [0.3] * 40 + [1.5] * 40,  # it became worse, and still knows something
+        [0.3] * 20 + [0.01] * 40 + [0.3] * 40,  # a later stage, which began well
+    ],
+)
+def test_an_uneven_loss_is_not_taken_for_a_net_that_forgot_all(losses: list[float]) -> None:
+    assert _found(losses) == ""
+
+
 def test_every_energy_method_asks_for_returns() -> None:
     for name in ("jem", "segjem"):
         needs = make_method(name).needs()

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from berunda.data.source import RawImages
 from berunda.errors import BerundaError
 from berunda.methods import make_method
 from berunda.methods._checking.trial import patch_net
-from berunda.methods.contract import Batch, BufferUpdate, Loss, Method, NetSpec, Step
+from berunda.methods.contract import Batch, BufferUpdate, Loss, Method, Needs, NetSpec, Step
 from berunda.models.resolution import FullResolution
 from berunda.progress import Silent
 from berunda.train.config import TrainConfig
@@ -194,6 +195,36 @@ class DivergingOnOne(Toy):
         return Toy(faults=faults).loss(net, extra, batch, step, rng)
 
 
+class Calmer(Memory):
+    """With the step size that is halved when a run goes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("step_share", torch.ones(()))
+
+
+@dataclass(frozen=True)
+class Recovering(Remembering):
+    """Its loss is not a number on rank 1 from step 5 on, while its steps are larger than `heals`."""
+
+    heals: float = 0.6
+
+    def needs(self) -> Needs:
+        return replace(super().needs(), returns=3)
+
+    def init(self, net: nn.Module, spec: NetSpec) -> nn.Module:
+        return Calmer()
+
+    def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
+        return {"step_share": extra.get_buffer("step_share") / 2}
+
+    def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
+        loss = super().loss(net, extra, batch, step, rng)
+        is_ill = os.environ["RANK"] == "1" and step.index >= 5
+        is_ill = is_ill and float(extra.get_buffer("step_share")) > self.heals
+        return replace(loss, total=loss.total * float("nan")) if is_ill else loss
+
+
 @dataclass(frozen=True)
 class FailingSource(ToySource):
     """Fails once, at a step, on all ranks or on one."""
@@ -272,6 +303,26 @@ def _resumes(folder: Path, rank: int) -> dict[str, Any]:
     return found
 
 
+def _returns(folder: Path, rank: int) -> dict[str, Any]:
+    """Diverge on one rank, and go back: once; twice; with an interruption afterwards; again and again; not alike."""
+    found: dict[str, Any] = {}
+    for name, method in {"once": Recovering(), "twice": Recovering(heals=0.3)}.items():
+        trained = train(method, SPEC, ToySource(), LOOP, folder=folder / name)
+        found[f"{name} told"], found[f"{name} steps"] = trained.returned, [row["step"] for row in trained.log]
+        found[f"{name} share"] = float(trained.extra.get_buffer("step_share"))
+        found[f"{name} own"] = float(trained.extra.get_buffer("seen").sum())
+        found[f"{name} all"] = digest(trained)
+        found[f"{name} shared"] = _weights(trained)
+    place, once = folder / "cut", Recovering()
+    found["cut"] = _attempt(lambda: train(once, SPEC, FailingSource(), LOOP, folder=place))
+    found["resumed"] = digest(train(once, SPEC, ToySource(), LOOP, folder=place))
+    found["stays"] = _attempt(lambda: train(Recovering(heals=0.0), SPEC, ToySource(), LOOP, folder=folder / "stays"))
+    found["apart"] = _attempt(lambda: train(once, SPEC, ToySource(), LOOP, folder=folder / f"apart-{rank}"))
+    looks = replace(LOOP, check_every=1 + rank)
+    found["looks"] = _attempt(lambda: train(once, SPEC, ToySource(), looks, folder=folder / "looks"))
+    return found
+
+
 class Diary(Silent):
     """Notes every step in a file."""
 
@@ -295,7 +346,7 @@ def _long(folder: Path, rank: int) -> dict[str, Any]:
     return {"digest": digest(train(Toy(), SPEC, source, LONG, folder=folder / "run", progress=Diary(folder / "steps")))}
 
 
-TASKS = {"gradients": _gradients, "resumes": _resumes, "long": _long}
+TASKS = {"gradients": _gradients, "resumes": _resumes, "returns": _returns, "long": _long}
 
 
 def launch(task: str, folder: Path, n_ranks: int = 2) -> subprocess.Popen[str]:

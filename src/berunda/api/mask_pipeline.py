@@ -18,7 +18,7 @@ from berunda.api.mask_recipe import mask_config, mask_net
 from berunda.api.mask_result import MaskResult, forest_masks, mask_row, net_masks
 from berunda.api.outcome import TrainOutcome
 from berunda.api.phases import Phases
-from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of, starved_classes
+from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of, starved_classes, went_back
 from berunda.api.scene_pipeline import command_of
 from berunda.api.scene_result import RunInfo
 from berunda.assess.intervals import bootstrap_interval, paired_bootstrap
@@ -252,6 +252,7 @@ def _training_facts(run: MaskRun) -> TrainingFacts:
         fingerprints=tuple(origin.fingerprint for origin in manifest.training.labels),
         curves=tuple(loss_curves_of(own.fitted.trained.log)),
         pseudo_labels=pseudo_labels_of(own.fitted.trained.log, run.drawn.classes),
+        returned=own.fitted.trained.returned,
     )
 
 
@@ -265,4 +266,5 @@ def _warnings(run: MaskRun) -> Iterator[str]:
     elif own.fitted.temperature.warning:
         yield own.fitted.temperature.warning
     yield from leaks(drawn.masks)
+    yield from went_back(own.fitted.trained.returned)
     yield from starved_classes(pseudo_labels_of(own.fitted.trained.log, drawn.classes), run.method)

@@ -56,7 +56,8 @@ class MaskResult:
         training_s: seconds of it in the training loop; 0 where no net is trained.
         fitted: the trained net; None for the forest.
         variant: what tells it from other runs of the method; "" for nothing.
-        facts: which net was trained in how many steps, and how many crops a step had on average; for its row.
+        facts: which net was trained in how many steps, how many crops a step had on average, and when the training
+            diverged and went back; for its row.
     """
 
     method: str
@@ -131,6 +132,7 @@ def _facts(fitted: MaskFitted, spec: NetSpec, settings: TrainConfig) -> dict[str
         "is_pretrained": spec.pretrained,
         "steps": settings.steps,
         "labelled_a_step": settings.n_labelled,
+        "returned": list(fitted.trained.returned),
         "unlabelled_a_step": round(fitted.trained.images_seen / settings.steps - settings.n_labelled, 2),
         **weight_field(fitted.trained.log),
     }

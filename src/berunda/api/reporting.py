@@ -48,6 +48,7 @@ __all__ = [
     "provenance_of",
     "pseudo_labels_of",
     "starved_classes",
+    "went_back",
 ]
 
 _PARTS = (("train", TRAIN), ("calibration", CALIBRATION), ("test", TEST), ("unused", UNUSED))
@@ -199,6 +200,7 @@ def _training(run: MapRun) -> TrainingFacts:
         label_counts=run.shipped_counts or label_counts(prepared, run.table),
         curves=tuple(loss_curves_of(trained.log)),
         pseudo_labels=pseudo_labels_of(trained.log, prepared.labels.class_names),
+        returned=trained.returned,
     )
 
 
@@ -282,12 +284,22 @@ def starved_classes(told: Sequence[PseudoLabels], method: Method) -> Iterator[st
         )
 
 
+def went_back(returned: Sequence[str]) -> Iterator[str]:
+    """Yield a warning where a training diverged and went back, see `berunda.train.loop.Trained`."""
+    if returned:
+        times = "once" if len(returned) == 1 else f"{len(returned)} times"
+        yield (
+            f"The training diverged {times} and went back to an earlier step, from where it went on with smaller "
+            "steps; how it was made says when and why. Another seed or a lower learning rate may do without."
+        )
+
+
 def _warnings(run: MapRun) -> tuple[str, ...]:
     found = list(run.prepared.warnings)
     found += [warning for made in run.maps for warning in made.warnings]
     if run.shipped is not None:
         told = pseudo_labels_of(run.shipped.trained.log, run.prepared.labels.class_names)
-        found += starved_classes(told, run.method)
+        found += [*starved_classes(told, run.method), *went_back(run.shipped.trained.returned)]
     if not run.results:
         found.append("No label was held out: the accuracy of this map is not known.")
     if run.config.refit:

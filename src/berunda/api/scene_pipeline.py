@@ -14,7 +14,7 @@ from berunda.api.fit import train_or_resume
 from berunda.api.floor import FLOOR_PX, FrozenFeatures, regression_result
 from berunda.api.outcome import TrainOutcome
 from berunda.api.phases import Phases
-from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of
+from berunda.api.reporting import loss_curves_of, provenance_of, pseudo_labels_of, went_back
 from berunda.api.scene_checks import check_run
 from berunda.api.scene_fit import Net, source_of
 from berunda.api.scene_looks import looks_of
@@ -280,6 +280,7 @@ def _training_facts(run: SceneRun) -> TrainingFacts:
         },
         curves=tuple(loss_curves_of(own.fitted.trained.log)),
         pseudo_labels=pseudo_labels_of(own.fitted.trained.log, run.drawn.classes),
+        returned=own.fitted.trained.returned,
     )
 
 
@@ -289,6 +290,7 @@ def _warnings(run: SceneRun) -> Iterator[str]:
     yield from skipped_notes(images)
     if told := run.drawn.repeats_told():
         yield told
+    yield from went_back(own.fitted.trained.returned)
     if not len(run.drawn.validation):
         yield "No validation label was there: confidence is not calibrated, and no image is flagged as unlike."
     elif own.fitted.temperature.warning:

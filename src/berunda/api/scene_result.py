@@ -154,6 +154,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
         "n_labelled": len(drawn.train),
         "n_skipped": len(drawn.images.skipped),
         **weight_field(result.fitted.trained.log if result.fitted else ()),
+        **({} if result.fitted is None else {"returned": list(result.fitted.trained.returned)}),
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

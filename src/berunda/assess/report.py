@@ -139,4 +139,5 @@ def _training(data: ReportData) -> dict[str, Any] | None:
         "label_counts": [vars(count) for count in facts.label_counts],
         "loss_curves": [vars(curve) for curve in facts.curves],
         "pseudo_labels": [vars(told) for told in facts.pseudo_labels],
+        "returned": list(facts.returned),
     }

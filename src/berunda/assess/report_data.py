@@ -148,6 +148,7 @@ class TrainingFacts:
         label_counts: polygons and pixels per class and part.
         curves: loss terms over the steps.
         pseudo_labels: one entry a class, of methods that label unlabelled images.
+        returned: for each time that the training diverged and went back to an earlier step, what had happened.
     """
 
     method: str
@@ -161,6 +162,7 @@ class TrainingFacts:
     label_counts: tuple[LabelCount, ...] = ()
     curves: tuple[LossCurve, ...] = ()
     pseudo_labels: tuple[PseudoLabels, ...] = ()
+    returned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from berunda.assess import pictures, plots
 from berunda.assess.calibration import CalibrationFigures
 from berunda.assess.colors import rgb_of
 from berunda.assess.intervals import Interval
-from berunda.assess.report_data import PARTS, ClassInfo, ReportData
+from berunda.assess.report_data import PARTS, ClassInfo, ReportData, TrainingFacts
 from berunda.assess.verdicts import NOT_AVAILABLE, percent, percent_range
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "confusion_rows",
     "method_title",
     "ood_view",
+    "returned_lines",
     "safe_color",
     "timing_view",
     "training_view",
@@ -259,13 +260,19 @@ def training_view(data: ReportData) -> dict[str, Any] | None:
     lines += [("Seed", str(facts.seed))] if facts.seed is not None else []
     chart = pictures.svg_uri(plots.figure_svg(plots.loss_curves(facts.curves))) if facts.curves else None
     return {
-        "lines": [(k, v) for k, v in [*lines, *facts.facts.items()] if v],
+        "lines": [(k, v) for k, v in [*lines, *facts.facts.items(), *returned_lines(facts)] if v],
         "counts": _count_rows(data),
         "parts": [(p, PART_TITLES[p]) for p in PARTS if any(c.part == p for c in facts.label_counts)],
         "chart": chart,
         "is_refit": facts.is_refit,
         "pseudo_labels": _pseudo_rows(data),
     }
+
+
+def returned_lines(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
+    """Yield label and text for each time that the training went back."""
+    for number, told in enumerate(facts.returned, start=1):
+        yield f"Went back, {number} of {len(facts.returned)}", f"{told[0].upper()}{told[1:]}."
 
 
 def _pseudo_rows(data: ReportData) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from berunda.assess.label_report import LABELS_COMPARED, label_beware, label_row
 from berunda.assess.page import json_text, render_page
 from berunda.assess.report import summarize_comparison
 from berunda.assess.report_data import ClassInfo, ImageLook, OodFacts, TrainingFacts
-from berunda.assess.report_parts import confusion_rows, method_title, safe_color, timing_view
+from berunda.assess.report_parts import confusion_rows, method_title, returned_lines, safe_color, timing_view
 from berunda.assess.verdicts import NOT_AVAILABLE, percent, percent_range
 from berunda.files import write_text
 
@@ -111,6 +111,7 @@ def scene_report_json(report: SceneReport) -> dict[str, Any]:
             "facts": dict(training.facts),
             "loss_curves": [vars(curve) for curve in training.curves],
             "pseudo_labels": [vars(told) for told in training.pseudo_labels],
+            "returned": list(training.returned),
         },
         "timing": dict(report.timing),
         "warnings": list(report.warnings),
@@ -288,6 +289,7 @@ def _training_lines(facts: TrainingFacts) -> Sequence[tuple[str, str]]:
         ("Images drawn", f"{facts.images_seen:,}" if facts.images_seen is not None else ""),
         ("Seed", str(facts.seed) if facts.seed is not None else ""),
         *facts.facts.items(),
+        *returned_lines(facts),
     )
 
 

@@ -25,8 +25,8 @@ class BenchOptions(Options):
 
     suite: Text = Field(
         description="What is compared on which data: eurosat, eurosat_all, ucmerced_multilabel, weighting_scenes, "
-        "weighting_labels, dubai, or, for any data set by --data, folder, curve, sites, lambdas, architectures, losses, "
-        "weighting."
+        "weighting_labels, dubai, or, for any data set by --data, folder, curve, sites, lambdas, architectures, "
+        "losses, weighting."
     )
     methods: TextList | None = Field(
         None,

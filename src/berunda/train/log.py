@@ -79,14 +79,12 @@ class Monitor:
 
     def _check(self, pending: _Pending, figures: dict[str, float]) -> None:
         where = f"training diverged at step {pending.step} of stage {pending.stage!r}"
-        fault = self._watch.broken(figures)
+        fault, kept = self._watch.broken(figures), "no update was made from it; "
+        if not fault:
+            fault, kept = self._watch.drifted(figures), ""
         if fault:
-            raise DivergedError(
-                f"{where}: {fault}{_samples(pending.batch)}; no update was made from it; {_advice(pending)}"
-            )
-        fault = self._watch.drifted(figures)
-        if fault:
-            raise DivergedError(f"{where}: {fault}{_samples(pending.batch)}; {_advice(pending)}")
+            found = f"{where}: {fault}"
+            raise DivergedError(f"{found}{_samples(pending.batch)}; {kept}{_advice(pending)}", found)
 
 
 def _samples(batch: Mapping[str, Tensor]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,25 +92,38 @@ class Run:
             ConfigError: the ranks were not given the same.
         """
         self._check_alike()
-        fault, step = None, -1
-        said: tuple[str, ...] = ()
+        _, said = self._go_to()
+        for text in said:
+            progress.note(text)
+
+    def _go_to(self, before: int | None = None) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Go, on every rank, to the newest whole checkpoint; return it (None without one) and what there is to say.
+
+        No rank is through before all of them have read it, so that none may write the next one too early.
+
+        Args:
+            before: one of an earlier step than this is preferred.
+
+        Raises:
+            CheckpointError: on every rank, where one cannot go there, or finds another one than the others.
+        """
+        fault: CheckpointError | None = None
+        found, said = None, tuple[str, ...]()
         try:
-            checkpoint = None if self.folder is None else load_checkpoint(self.folder, self.group.rank)
-            if checkpoint is not None:
-                said = self._restore(checkpoint)
-                step = checkpoint.step
+            found = None if self.folder is None else _newest(self.folder, self.group.rank, before)
+            said = () if found is None else self._restore(found)
         except CheckpointError as error:
-            fault, step = error, -2
-        first, last = -self.group.largest(-step), self.group.largest(step)
+            fault = error
+        place = -2 if fault is not None else -1 if found is None else _place(found)
+        first, last = -self.group.largest(-place), self.group.largest(place)
         if fault is not None:
             raise fault
         if first != last:
             raise CheckpointError(
-                f"checkpoints in {self.folder}: the ranks find steps {first} to {last} (-1 for none, -2 for one that "
-                "does not fit), expected the same; choose a folder that all of them share"
+                f"checkpoints in {self.folder}: the ranks find {_told(first)} and {_told(last)}, expected the same; "
+                "choose a folder that all of them share"
             )
-        for text in said:
-            progress.note(text)
+        return found, said
 
     def _restore(self, checkpoint: Checkpoint) -> tuple[str, ...]:
         """Go to where `checkpoint` was written; return what there is to say about it."""
@@ -148,9 +161,12 @@ class Run:
         A checkpoint to which it went back already, and after which it diverged again before there was another, is not
         good: then it is the one before it, where there is one.
 
+        Every rank sees the same figures, and so all of them go back at the same step, to the same checkpoint.
+
         Raises:
             DivergedError: `error`, where the method does not ask for returns, there is no checkpoint, or it went back
                 often enough.
+            CheckpointError: on every rank, where one cannot read that checkpoint.
         """
         allowed, state = self.stages[self.state.stage].method.needs().returns, self.state
         n = len(state.returned) + 1
@@ -160,14 +176,14 @@ class Run:
             told = f"{error}; it went back {allowed} times before, with smaller steps each time"
             raise DivergedError(told) from error
         before = state.returned_to if self.saved_at == state.returned_to else None
-        self.group.meet()
-        found = load_checkpoint(self.folder, self.group.rank, before) or load_checkpoint(self.folder, self.group.rank)
+        self.group.meet()  # what the first rank was writing is whole
+        run = Run(self.method, self.spec, self.config, self.folder.parent, self.group)
+        found, _ = run._go_to(before)
         if found is None:
             raise error
-        run = Run(self.method, self.spec, self.config, self.folder.parent, self.group)
-        run._restore(found)
         told = (
-            f"{error}; went back to step {found.step}, from there on steps are half as large ({n} of {allowed} returns)"
+            f"{error.found}; went back to step {found.step}, from there on steps are half as large "
+            f"({n} of {allowed} returns)"
         )
         progress.note(told)
         n_known = len(run.state.returned)
@@ -204,8 +220,9 @@ class Run:
         self.saved_at = self.state.step
 
     def _check_alike(self) -> None:
-        """Refuse ranks that would compute slices of different batches."""
-        told = json.dumps(self.identity, sort_keys=True).encode()
+        """Refuse ranks that would compute slices of different batches, or would not look, save and go back together."""
+        together = (self.config.check_every, self.config.checkpoint_every, self.device.type, self.folder is None)
+        told = json.dumps([self.identity, together], sort_keys=True).encode()
         number = int.from_bytes(hashlib.sha256(told).digest()[:7])
         if -self.group.largest(-number) != self.group.largest(number):
             raise ConfigError(
@@ -284,6 +301,28 @@ class Run:
         factors = (*stage.method.needs().parameter_groups, *self.config.rates)
         optimizer = build_optimizer(pair, self.config, factors)
         return TrainState(net, extra, averaged, optimizer)
+
+
+def _newest(folder: Path, rank: int, before: int | None) -> Checkpoint | None:
+    """Return the newest whole checkpoint of an earlier step than `before`; where there is none, the newest of all."""
+    if before is not None:
+        with suppress(CheckpointError):  # none of the earlier ones is whole
+            earlier = load_checkpoint(folder, rank, before)
+            if earlier is not None:
+                return earlier
+    return load_checkpoint(folder, rank)
+
+
+def _place(checkpoint: Checkpoint) -> int:
+    """Return a number that tells a checkpoint of a run from all its others."""
+    return int(checkpoint.meta.get("attempt", 0)) << 32 | checkpoint.step
+
+
+def _told(place: int) -> str:
+    """Return in words which checkpoint a rank found."""
+    if place < 0:
+        return "none" if place == -1 else "one that does not fit"
+    return f"that of step {place & (1 << 32) - 1} after {place >> 32} returns"
 
 
 @contextmanager

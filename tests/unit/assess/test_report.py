@@ -126,6 +126,7 @@ def full_data() -> ReportData:
             tuple(LabelCount(n, p, 5, 900) for n in NAMES for p in ("train", "test")),
             (LossCurve("total", (0, 1, 2), (2.0, 1.0, float("nan"))),),
             tuple(PseudoLabels(n, 0.1, 0.876, 0.25 * i) for i, n in enumerate(NAMES)),
+            ("training diverged at step 7 of stage 'jem': term 'a' is nan; went back to step 5",),
         ),
         timing={"training": 100.0, "mapping": 20.0},
         warnings=("3 polygons lie outside the scene.",),
@@ -139,6 +140,15 @@ def full_data() -> ReportData:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, object]]:
     page, values = write_report(tmp_path_factory.mktemp("report"), full_data())
     return page.read_text(encoding="utf-8"), json.loads(values.read_text(encoding="utf-8"))
+
+
+def test_returns_after_a_divergence_are_told(written: tuple[str, dict[str, object]]) -> None:
+    page, values = written
+    training = values["training"]
+    assert isinstance(training, dict)
+    assert training["returned"] == ["training diverged at step 7 of stage 'jem': term 'a' is nan; went back to step 5"]
+    assert "Went back, 1 of 1" in page
+    assert "term &#39;a&#39; is nan; went back to step 5." in page
 
 
 def test_page_needs_nothing_from_outside(written: tuple[str, dict[str, object]]) -> None:
