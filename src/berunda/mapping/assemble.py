@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from berunda.errors import BerundaError
 from berunda.geo.grid import Shape, Window
@@ -24,12 +25,13 @@ from berunda.mapping.predictor import Planes
 from berunda.mapping.result import MapFiles, MissingTile, Summary, Tally
 from berunda.mapping.tiles import TileStore
 
-__all__ = ["Assembly", "find_finished", "write_legend"]
+__all__ = ["LIKELIHOOD_NAME", "Assembly", "find_finished", "likelihood_share", "write_legend"]
 
 CHUNK_PX = 1024
 """Side of what is written at once: a multiple of the rasters' blocks; unaligned writes can lose errors."""
 MAX_NAMED = 100
 """So many missing tiles are named in the tags."""
+LIKELIHOOD_NAME = "log p(x), as share of validation data"
 PLAN_TAG, SUMMARY_TAG, MISSING_TAG = "BERUNDA_PLAN", "BERUNDA_SUMMARY", "BERUNDA_MISSING"
 
 
@@ -119,18 +121,20 @@ class Assembly:
     def _write(self) -> Summary:
         confidence, ood, classes = self._temporary()
         grid, tally = self.plan.grid, Tally(self.manifest)
+        quantiles = self.manifest.ood.energy_quantiles if self.manifest.ood else ()
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(create_tiled(path, grid, len(names), dtype, nodata, names))
                 for path, dtype, nodata, names in (
-                    (confidence, "float32", np.nan, ("confidence",)),
+                    (confidence, "float32", np.nan, ("confidence", LIKELIHOOD_NAME) if quantiles else ("confidence",)),
                     (ood, "float32", np.nan, ("feature distance", "energy")),
                     (classes, "uint8", 0, ("class",)),
                 )
             ]
             for window, planes in self.chunks():
                 tally.add(planes)
-                writers[0].write(planes.confidence[None], window)
+                likelihood = (likelihood_share(planes.energy, quantiles),) if quantiles else ()
+                writers[0].write(np.stack([planes.confidence, *likelihood]), window)
                 writers[1].write(np.stack([planes.distance, planes.energy]), window)
                 writers[2].write(planes.classes[None], window)
         return tally.summary()
@@ -164,6 +168,20 @@ class Assembly:
             "OOD_THRESHOLD_ENERGY": ood.threshold_energy if ood else None,
         }
         return {name: repr(value) for name, value in pairs.items() if value is not None}
+
+
+def likelihood_share(energies: npt.NDArray[np.float32], quantiles: Sequence[float]) -> npt.NDArray[np.float32]:
+    """Return which share of the validation data is at most as likely as each pixel or patch: log p(x) within 0..1.
+
+    Args:
+        energies: -log p(x) up to a constant, NaN where there is no data.
+        quantiles: energies of the validation data at even shares from 0 to 1, rising.
+
+    Returns:
+        Same shape; 1 for what is likelier than all validation data, 0 for what is less likely; NaN where there is none.
+    """
+    shares = 1 - np.interp(energies, quantiles, np.linspace(0, 1, len(quantiles)))
+    return shares.astype(np.float32)
 
 
 def write_legend(path: Path, manifest: Manifest) -> None:

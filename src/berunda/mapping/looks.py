@@ -39,7 +39,7 @@ def hide_cells(n: int, side_px: int, ratio: float, seed: int) -> npt.NDArray[np.
     return visible.repeat(cell, 1).repeat(cell, 2)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def refill(bundle: Bundle, pixels: Pixels, seed: int = 0) -> tuple[Pixels, npt.NDArray[np.bool_], Pixels] | None:
     """Hide parts of images and let the model fill them.
 
@@ -50,15 +50,15 @@ def refill(bundle: Bundle, pixels: Pixels, seed: int = 0) -> tuple[Pixels, npt.N
 
     Returns:
         At the side that the net is shown: the images (n, B, s, s), which pixels were visible (n, s, s), and the images
-        as they were filled; None of a method that fills nothing.
+        as they were filled; None of a method that fills nothing, or hides nothing in training.
     """
     model, side = bundle.build(), bundle.manifest.net.crop_px
-    if not model.method.can_fill():
+    ratio = asdict(model.method).get("mask_ratio")
+    if ratio is None or not model.method.can_fill():
         return None
-    ratio = float(asdict(model.method).get("mask_ratio", 0.5))
     shown = resample_images(torch.from_numpy(np.ascontiguousarray(pixels)), side)
     visible = hide_cells(len(shown), side, ratio, seed)
-    filled = model.method.fill(model.net, model.extra, shown, torch.from_numpy(visible))
+    filled = model.method.fill(model.net, model.extra, shown, torch.from_numpy(visible), Randomness(seed))
     return shown.numpy(), visible, filled.numpy()
 
 

@@ -14,11 +14,25 @@ from berunda.augment.mix import draw_normal, draw_uniform
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.errors import ConfigError
+from berunda.methods._filling import continued
 from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
-__all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "refined", "resembling", "sample"]
+__all__ = [
+    "VARIANTS",
+    "Chains",
+    "Langevin",
+    "energies_of",
+    "likelihood",
+    "noisy",
+    "refilled",
+    "refined",
+    "resembling",
+    "sample",
+]
 
+_FARTHER = 5
+"""So many times as far as in a step of the training chains go that have to end at an image."""
 Energies = Callable[[Tensor], Tensor]
 """From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
 
@@ -64,7 +78,14 @@ def resembling(images: Tensor, generator: torch.Generator) -> Tensor:
     return (mean + spread).clamp(-CLIP, CLIP)
 
 
-def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, generator: torch.Generator) -> Tensor:
+def sample(
+    energies: Energies,
+    start: Tensor,
+    valid: Tensor,
+    moves: Langevin,
+    generator: torch.Generator,
+    free: Tensor | None = None,
+) -> Tensor:
     """Return where chains that begin at `start` are after the steps of `moves`.
 
     Gradients are taken of the pixels alone: none reaches a parameter.
@@ -75,9 +96,10 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
         valid: (N, H, W) bool; elsewhere the net is shown 0, as it is of data, and nothing but noise moves.
         moves: how.
         generator: on the device of the pixels.
+        free: (N, H, W) bool, the pixels that move while all others stay as in `start`; None for all.
 
     Returns:
-        (N, B, H, W) within the range of scaled pixels, detached.
+        (N, B, H, W) detached; what moved is within the range of scaled pixels.
     """
     gaps, x = valid[:, None].to(start.dtype), start.detach()
     for _ in range(moves.n_steps):
@@ -88,6 +110,7 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
             (gradient,) = torch.autograd.grad(total, probe)
         noise = moves.noise * draw_normal(start, generator) if moves.noise else x.new_zeros(())
         x = losses.langevin_step(x.detach(), gradient, moves.step, noise, clamp=moves.clamp, bound=CLIP)
+        x = x if free is None else torch.where(free[:, None], x, start)
     return x
 
 
@@ -136,10 +159,14 @@ class Chains:
             fresh = 2 * draw_uniform(old.shape, generator).to(old.dtype) - 1
         start = losses.restarted(old, fresh, chance, self.restart)
         start = start.contiguous(memory_format=torch.channels_last)
-        moves = replace(self.moves, step=self.moves.step * extra.get_buffer("step_share"))
-        drawn = sample(energies, start, valid, moves, generator)
+        drawn = sample(energies, start, valid, self.moves_in(extra), generator)
         values = {"replay": replay.index_copy(0, rows, drawn), "begun": begun.index_fill(0, rows, 1)}
         return drawn, {name: BufferUpdate(value, "per_rank") for name, value in values.items()}
+
+    def moves_in(self, extra: nn.Module, times: int = 1) -> Langevin:
+        """Return the moves with the step that the training came down to, `times` as many as in one of its steps."""
+        step = self.moves.step * extra.get_buffer("step_share")
+        return replace(self.moves, n_steps=times * self.moves.n_steps, step=step)
 
 
 def refined(
@@ -166,10 +193,25 @@ def refined(
         wanted = labels if logits.ndim == 2 else labels.view(-1, 1, 1).expand(-1, *logits.shape[2:])
         return losses.energy(logits, wanted)
 
-    share = chains.moves.step * nets[1].get_buffer("step_share")
-    moves = replace(chains.moves, n_steps=5 * chains.moves.n_steps, step=share)
     everywhere = torch.ones(len(start), *start.shape[2:], dtype=torch.bool, device=start.device)
+    moves = chains.moves_in(nets[1], _FARTHER)
     return sample(energies, start, everywhere, moves, rng.torch("generate", device=start.device))
+
+
+def refilled(
+    method: Method, nets: tuple[nn.Module, nn.Module], images: tuple[Tensor, Tensor], chains: Chains, rng: Randomness
+) -> Tensor:
+    """Return pixels (N, B, H, W) with those that are not known (N, H, W) sampled given the rest.
+
+    They begin as a smooth continuation of the known ones and follow the gradient of E(x), five times as far as in a
+    step of the training, while the known ones stay.
+
+    Source: Du and Mordatch 2019 (images restored by Langevin dynamics of their hidden part).
+    """
+    pixels, known = images
+    start, everywhere = continued(pixels, known), torch.ones_like(known)
+    generator, moves = rng.torch("fill", device=pixels.device), chains.moves_in(nets[1], _FARTHER)
+    return sample(energies_of(method, nets), start, everywhere, moves, generator, free=~known)
 
 
 def likelihood(

@@ -366,11 +366,15 @@ class Method(ABC):
         del extra
         return {}
 
+    def has_density(self) -> bool:
+        """Say whether training makes logsumexp of the logits, the negative energy, log p(x) up to a constant."""
+        return False
+
     def can_fill(self) -> bool:
         """Say whether a bundle of this method can guess pixels from those around them, by `fill`."""
         return False
 
-    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return (N, B, H, W): `pixels` where they are `known`, guesses of them elsewhere.
 
         Args:
@@ -378,6 +382,7 @@ class Method(ABC):
             extra: the parts that the bundle keeps beside it.
             pixels: (N, B, H, W) scaled; values that are not known may be anything and are not looked at.
             known: (N, H, W) bool.
+            rng: of the draws, where guesses are drawn.
 
         Returns:
             NaN in images of which too little is known to say anything.
@@ -385,7 +390,7 @@ class Method(ABC):
         Raises:
             ConfigError: the method cannot.
         """
-        del net, extra, pixels, known
+        del net, extra, pixels, known, rng
         raise ConfigError(f"method '{self.name}': cannot fill gaps; ask one whose can_fill() says so")
 
     def kept(self) -> tuple[str, ...]:

@@ -116,8 +116,9 @@ class SslMae(Method):
         """Say yes, unless what it guesses lacks brightness and contrast."""
         return not self.normalise
 
-    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return `pixels` with a guess of each patch that is not wholly known, from the patches that are."""
+        del rng
         return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known)
 
     def _drawn(self, encoder: VisionTransformer, streams: list[Tensor], rng: Randomness) -> tuple[Tensor, Tensor]:
