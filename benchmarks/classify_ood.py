@@ -1,6 +1,7 @@
 """How well a classifier of EuroSAT tells images unlike its training ones: UC Merced, and classes that it never saw.
 
 Usage: python benchmarks/classify_ood.py [--method fixmatch --labels 5 --seeds 3 --effort standard] [--bundle DIR]
+       python benchmarks/classify_ood.py --method jem --option variant=sada --option mu=2
 
 Each seed trains two nets: one on all classes, and one on a data set without the held-out classes; with --bundle a
 trained one is taken instead, and the classes of EuroSAT that it does not know are the held-out ones. Inside are the
@@ -28,7 +29,7 @@ from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, passes_of_run, scene_row
 from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, ood_figures
-from berunda.bench.rows import RowFile, refuse_other_settings
+from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
 from berunda.bench.tables import write_tables
 from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
 from berunda.errors import BerundaError, DataError
@@ -62,11 +63,16 @@ def make_rows(options: argparse.Namespace, command: str) -> None:
     setting = setting_of(options, images, merced)
     refuse_other_settings(rows, setting, images.name, options.encoder)
     if options.bundle is not None:
-        rows.add([of_bundle(options, images, merced) | {"command": command, "setting": setting}])
+        told = dict(load_bundle(options.bundle).manifest.method_options)
+        row = of_bundle(options, images, merced)
+        rows.add([row | {"command": command, "setting": setting | {"method_options": told}}])
         return
+    told = dict(_chosen_options(options, seed=0).method_options)
+    setting = setting | {"method_options": told}  # not what all runs of a table share: variants stand side by side
     for seed in range(options.seeds):
         for held_out in ((), tuple(options.held_out.split(","))):
-            variant = f"without {', '.join(held_out)}" if held_out else "all classes"
+            seen = f"without {', '.join(held_out)}" if held_out else "all classes"
+            variant = "; ".join(filter(None, (variant_of(told), seen)))
             key = {"method": options.method, "labels": options.labels, "encoder": options.encoder, "seed": seed}
             if not rows.has(suite=SUITE, variant=variant, **key):
                 row = trained_row(options, seed, without(images, held_out), outside(images, held_out, merced), variant)
@@ -79,7 +85,7 @@ def trained_row(
 ) -> dict[str, Any]:
     """Train a net as `berunda train` does and return its row."""
     chosen = _chosen_options(options, seed)
-    method, recipe = make_method(options.method), recipe_of(chosen)
+    method, recipe = make_method(options.method, chosen.method_options), recipe_of(chosen)
     start = time.perf_counter()
     drawn = draw_images(images, options.labels, "per_class", seed)
     net = recipe.net(chosen, images)
@@ -114,17 +120,19 @@ def setting_of(options: argparse.Namespace, images: ImageSet, merced: ImageSet) 
 
 
 def _chosen_options(options: argparse.Namespace, seed: int) -> TrainOptions:
-    return TrainOptions(
-        dataset="eurosat",
-        method=options.method,
-        labels_per_class=options.labels,
-        effort=options.effort,
-        steps=options.steps,
-        encoder=options.encoder,
-        pretrained=not options.encoder.startswith("wide_resnet"),
-        seed=seed,
-        device=options.device,
-    )
+    given = {
+        "dataset": "eurosat",
+        "method": options.method,
+        "method_options": options.option,
+        "labels_per_class": options.labels,
+        "effort": options.effort,
+        "steps": options.steps,
+        "encoder": options.encoder,
+        "pretrained": not options.encoder.startswith("wide_resnet"),
+        "seed": seed,
+        "device": options.device,
+    }
+    return TrainOptions.make(given, flags=True)
 
 
 def of_bundle(options: argparse.Namespace, images: ImageSet, merced: ImageSet) -> dict[str, Any]:
@@ -243,6 +251,9 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, help="folder of a trained bundle, instead of training")
     parser.add_argument("--method", default="fixmatch")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the method; as often as needed"
+    )
     parser.add_argument("--labels", type=int, default=5, help="labels a class")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--effort", default="standard")
@@ -253,7 +264,10 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--merced", type=Path, help="folder of UC Merced")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.bundle is not None and options.option:
+        parser.error(f"--option {options.option[0]}: a bundle was trained with options of its own; leave it out")
+    return options
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Usage: python docs/pages.py [--check]      (--check only fails when a page is ou
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,32 @@ def methods_page() -> str:
     ]
     about = (_weighting.__doc__ or "").split("\n", 1)
     weights = ["## Learned weights", f"`weighting`: {about[0][0].lower()}{about[0][1:]}", about[1].strip()]
-    return "\n\n".join([*parts, *(_method(describe_method(name)) for name in method_names()), *weights]) + "\n"
+    found = [describe_method(name) for name in method_names()]
+    return "\n\n".join([*parts, *_abilities(found), *map(_method, found), *weights]) + "\n"
+
+
+def _abilities(methods: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of what the methods are able to do, and what holds for all."""
+    yield "## What they can do"
+    columns: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "one class an image": lambda m: "scene" in m["needs"]["tasks"],
+        "several labels an image": lambda m: "multilabel" in m["needs"]["tasks"],
+        "maps": lambda m: "segmentation" in m["needs"]["tasks"],
+        "learns from unlabelled images": lambda m: bool(m["needs"]["unlabelled"]),
+        "log p(x)": lambda m: m["abilities"]["density"],
+        "generates images": lambda m: m["abilities"]["generates"],
+        "fills gaps": lambda m: m["abilities"]["fills"],
+    }
+    lines = [f"| method | {' | '.join(columns)} |", "|---" + "|:---:" * len(columns) + "|"]
+    for method in methods:
+        cells = ("yes" if can(method) else "" for can in columns.values())
+        lines.append(" | ".join((f"| `{method['name']}`", *cells)) + " |")
+    yield "\n".join(lines)
+    yield (
+        "Whatever the method, training calibrates the confidence of the model (by temperature, on held-out labels) and "
+        "fits two scores of how unlike the training data something is: the distance of features, and the energy. "
+        "Of methods with log p(x) the energy is its negative, up to a constant, and their maps carry it within 0 to 1."
+    )
 
 
 def _method(found: dict[str, Any]) -> str:

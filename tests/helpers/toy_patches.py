@@ -101,18 +101,32 @@ def scene_bundle(
 
 def mae_bundle(task: Any = "scene", crop_px: int = 16, window_px: int = 16, **options: Any) -> Bundle:
     """Return a bundle of ssl_mae with random weights and patches of 8 px, of images with bands red, green, blue."""
-    method = make_method("ssl_mae", options)
-    spec = NetSpec(task, 3, len(CLASSES), encoder="vit_mini_patch8", pretrained=False, crop_px=crop_px)
+    spec = NetSpec(task, 3, len(CLASSES), "vit_mini_patch8", 1, pretrained=False, crop_px=crop_px)
+    return method_bundle("ssl_mae", spec, window_px, **options)
+
+
+def drawing_bundle(name: str, window_px: int = 16, **options: Any) -> Bundle:
+    """Return a bundle of a method that draws images, with random weights, of images of 16 px like `mae_bundle`'s."""
+    task: Any = "segmentation" if name in ("hvae", "segjem") else "scene"
+    encoder = "efficientnet_lite0" if task == "segmentation" else "wide_resnet10_1_no_norm"
+    spec = NetSpec(task, 3, len(CLASSES), encoder, 2, pretrained=False, crop_px=16, decoder="slim")
+    small = {"vae": {"latent": 4, "width": 4}, "hvae": {"width": 8}}.get(name, {"variant": "sada", "replay": 8})
+    return method_bundle(name, spec, window_px, **(small | options))
+
+
+def method_bundle(name: str, spec: NetSpec, window_px: int = 16, **options: Any) -> Bundle:
+    """Return a bundle of a method with random weights, of images with bands red, green, blue."""
+    method = make_method(name, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = method.build(spec)
         extra = method.init(net, spec)
     changes = {
-        "task": task,
-        "method": "ssl_mae",
+        "task": spec.task,
+        "method": name,
         "method_options": options,
         "encoder": spec.encoder,
-        "net": NetSettings(encoder_depth=1, crop_px=crop_px),
+        "net": NetSettings(encoder_depth=spec.encoder_depth, crop_px=spec.crop_px, decoder=spec.decoder),
         "ood": None,
     }
     manifest = scene_bundle(with_ood=False, window_px=window_px).manifest.model_copy(update=changes)

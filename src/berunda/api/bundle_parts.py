@@ -10,6 +10,7 @@ from berunda.mapping.manifest import Calibration, Ood
 
 __all__ = ["calibration_part", "ood_part"]
 
+_N_QUANTILES = 101
 _LEAST_FOR_THRESHOLD = 20
 """Of fewer the 95th percentile is their largest value or nearly so."""
 
@@ -21,7 +22,14 @@ def calibration_part(temperature: Temperature) -> Calibration:
     return Calibration(**told)
 
 
-def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: np.ndarray, what: str) -> Ood:
+def ood_part(
+    distance: FeatureDistance,
+    features: np.ndarray | None,
+    energies: np.ndarray,
+    what: str,
+    *,
+    is_density: bool = False,
+) -> Ood:
     """Return the layer of unlikeness with its thresholds.
 
     Args:
@@ -29,6 +37,7 @@ def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: n
         features: (n, D) of what was held out; None as good as n = 0.
         energies: (n,) of the same.
         what: one of these in words, for the warning where there are none or few.
+        is_density: whether the energies are -log p(x), so that their distribution is told as well.
     """
     if features is None or not len(energies):
         return Ood(
@@ -46,5 +55,6 @@ def ood_part(distance: FeatureDistance, features: np.ndarray | None, energies: n
         warning=few if len(energies) < _LEAST_FOR_THRESHOLD else None,
         threshold=threshold_at(distance.distance(features)),
         threshold_energy=threshold_at(energies),
+        energy_quantiles=tuple(np.quantile(energies, np.linspace(0, 1, _N_QUANTILES)).tolist()) if is_density else (),
         n_pixels=len(energies),
     )

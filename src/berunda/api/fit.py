@@ -147,7 +147,13 @@ def fit(
         rows = _subsample(table.of(TRAIN), prepared.n_classes)
         distance = FeatureDistance.fit(ask_net(predictor, prepared, rows).features, rows.classes - 1)
         energies = energy(on_held_out.logits)
-        update["ood"] = ood_part(distance, on_held_out.features, energies, "held-out labelled pixel")
+        update["ood"] = ood_part(
+            distance,
+            on_held_out.features,
+            energies,
+            "held-out labelled pixel",
+            is_density=trained.method.has_density(),
+        )
         tensors = make_tensors(trained.method, trained.model.net, trained.model.extra, distance.as_arrays())
     bundle = Bundle(bare.manifest.model_copy(update=update), tensors)
     return Fitted(method, bundle, Predictor(bundle, config.device), trained, temperature)

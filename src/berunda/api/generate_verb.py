@@ -12,6 +12,8 @@ import torch
 from affine import Affine
 
 from berunda.api.out_folder import check_no_run
+from berunda.api.sample_comparison import COMPARISON_NAME, Comparison, distance_lines, distance_warnings
+from berunda.assess.generation import INCEPTION, SampleDistances
 from berunda.assess.plots import figure_png, new_figure, styled
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError
@@ -20,8 +22,7 @@ from berunda.geo.grid import Grid, Shape
 from berunda.geo.write import create_tiled, finish_tiled
 from berunda.mapping.bundle import Bundle, load_bundle
 from berunda.mapping.manifest import BandScale
-from berunda.methods import load_method, method_names
-from berunda.methods.contract import Method
+from berunda.methods import describe_method, method_names
 from berunda.models.device import resolve_device
 from berunda.progress import Progress, Silent
 
@@ -37,16 +38,19 @@ class GenerateOutcome:
     Attributes:
         picture: all images in a grid, a class in rows of its own.
         chips: a GeoTIFF an image, in the units of the training's images.
-        warnings: none so far.
+        warnings: in plain words.
+        distances: from the real images that were asked for; None without.
     """
 
     picture: Path
     chips: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+    distances: SampleDistances | None = None
 
     def summary_lines(self) -> list[str]:
-        """Return where the images are."""
-        return [f"{len(self.chips)} images: {self.picture}", f"  each as a GeoTIFF in {self.chips[0].parent}"]
+        """Return where the images are, and how far from real ones."""
+        lines = [f"{len(self.chips)} images: {self.picture}", f"  each as a GeoTIFF in {self.chips[0].parent}"]
+        return lines if self.distances is None else [*lines, *distance_lines(self.distances)]
 
 
 def generate(
@@ -57,6 +61,8 @@ def generate(
     n: int = 16,
     seed: int = 0,
     device: str = "auto",
+    compare: Path | str | None = None,
+    features: str = INCEPTION,
     progress: Progress | None = None,
 ) -> GenerateOutcome:
     """Draw images of a class, or of each, from the model of a bundle.
@@ -68,10 +74,15 @@ def generate(
         n: images of each class, from 1.
         seed: of the draws; the same seed gives the same images on the same machine.
         device: as in `TrainConfig`.
+        compare: folder of real images, at any depth; the distances of all that is drawn from all of them go into
+            `comparison.json`. Of one class, give the folder of that class.
+        features: the encoder whose features distances are of; "inception" gives FID and KID.
         progress: told of every class.
 
     Raises:
         ConfigError: the model generates nothing (the methods that do are named), or has no such class.
+        DataError: an image to compare with cannot be read.
+        FetchError: the weights of the encoder cannot be fetched; others can be named.
         CheckpointError: the bundle is damaged.
         OutputError: the images cannot be written.
     """
@@ -81,6 +92,9 @@ def generate(
     names = found.manifest.class_names
     _check(found.manifest.method, str(bundle), class_name, names)
     wanted = names if class_name is None else (class_name,)
+    if compare is not None and n * len(wanted) < 2:
+        raise ConfigError("--compare: a single image to draw found, expected two or more: give a larger -n")
+    comparison = None if compare is None else Comparison.of(found.manifest, compare, features)
     model = found.build(resolve_device(device))
     progress.start("drawing", len(wanted) * n)
     images: dict[str, np.ndarray] = {}
@@ -92,7 +106,11 @@ def generate(
     chips = tuple(path for name, drawn in images.items() for path in _write_chips(folder / "chips", name, drawn, found))
     picture = folder / "samples.png"
     write_atomic(picture, [_grid_picture(images, found.manifest.bands)])
-    return GenerateOutcome(picture, chips)
+    if comparison is None:
+        return GenerateOutcome(picture, chips)
+    apart = comparison.distances(np.concatenate(list(images.values())), seed, progress)
+    comparison.write(folder / COMPARISON_NAME, apart)
+    return GenerateOutcome(picture, chips, distance_warnings(apart), apart)
 
 
 @torch.no_grad()
@@ -117,7 +135,7 @@ def drawn_images(bundle: Bundle, labels: torch.Tensor, rng: Randomness, *, model
 
 def generative_methods() -> tuple[str, ...]:
     """Return the names of the methods whose models generate images."""
-    return tuple(name for name in method_names() if load_method(name).generate is not Method.generate)
+    return tuple(name for name in method_names() if describe_method(name)["abilities"]["generates"])
 
 
 def _check(method: str, bundle: str, class_name: str | None, names: Sequence[str]) -> None:

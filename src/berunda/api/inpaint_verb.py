@@ -27,17 +27,20 @@ def inpaint(
     out: Path | str,
     bands: Sequence[str] | None = None,
     device: str = "auto",
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> InpaintOutcome:
     """Fill the pixels of a scene under a mask, such as clouds, from their surroundings.
 
     Args:
-        bundle: the folder `model/` of a method that can fill gaps (ssl_mae), or the folder of the run that holds it.
+        bundle: the folder `model/` of a method that can fill gaps (`berunda methods` tells which), or the folder of the
+            run that holds it.
         scene: raster files or a folder; several files are the bands of one scene.
         mask: a raster whose non-zero pixels are filled; any resolution and CRS.
         out: the GeoTIFF to write: the bundle's bands in float32, in the units of the scene; nodata is NaN.
         bands: names of the scene's bands, in order, where the files do not carry them.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the draws of methods that draw what they fill; the same seed fills alike on the same machine.
         progress: told of the pixels.
 
     Raises:
@@ -56,7 +59,7 @@ def inpaint(
             raise ConfigError(f"found {len(opened)} scenes ({names}), expected one; fill them one after the other")
         chosen = with_bands(opened[0], loaded.manifest)
         unlike = radiometry_of(chosen, loaded.manifest)
-        filled = fill_scene(loaded, chosen, target, device=device, progress=progress)
+        filled = fill_scene(loaded, chosen, target, device=device, seed=seed, progress=progress)
     warnings = [*_warnings(filled.n_filled, filled.n_left), *unlike]
     return InpaintOutcome(filled.path, filled.n_filled, filled.n_left, tuple(warnings))
 

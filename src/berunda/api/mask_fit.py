@@ -163,7 +163,13 @@ def fit_masks(
     held_out, labelled = (ask_pixels(predictor, drawn.masks, i, _MAX_PIXELS) for i in (drawn.validation, drawn.train))
     temperature = fit_temperature(held_out.logits, held_out.labels, groups=held_out.image)
     distance = FeatureDistance.fit(labelled.features, labelled.labels)
-    ood = ood_part(distance, held_out.features, energy(held_out.logits), "labelled validation image")
+    ood = ood_part(
+        distance,
+        held_out.features,
+        energy(held_out.logits),
+        "labelled validation image",
+        is_density=trained.method.has_density(),
+    )
     update = {"calibration": calibration_part(temperature), "ood": ood}
     tensors = make_tensors(trained.method, model.net, model.extra, distance.as_arrays())
     bundle = Bundle(manifest.model_copy(update=update), tensors)

@@ -147,7 +147,13 @@ def fit_scene(
     measures = measures_of(drawn.images.task)
     temperature = measures.fit_temperature(validation)
     distance = measures.fit_distance(labelled.features, labelled.labels)
-    ood = ood_part(distance, validation.features, measures.energy(validation.logits), "labelled validation image")
+    ood = ood_part(
+        distance,
+        validation.features,
+        measures.energy(validation.logits),
+        "labelled validation image",
+        is_density=trained.method.has_density(),
+    )
     update: dict[str, Any] = {"calibration": calibration_part(temperature), "ood": ood}
     thresholds = measures.thresholds(validation, temperature.value)
     if thresholds is not None:

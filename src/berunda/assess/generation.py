@@ -3,24 +3,32 @@
 Source: Heusel et al. 2017 (Frechet distance of features); Binkowski et al. 2018 (kernel distance, KID);
 Castillo-Navarro 2022, section 4.2 (histograms of log p(x)).
 Deviations: both distances are of the features of a named encoder, and carry its name; they are FID and KID only where
-that encoder is Inception with its published weights.
+that encoder is Inception. Its weights are those that timm carries (TensorFlow's, of 2016), not those of the original
+code (2015), and images are scaled by their bands' low and high: compare figures of one table, not with published ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from berunda.data.order import Randomness
-from berunda.errors import DataError
+from berunda.errors import ConfigError, DataError
 
 __all__ = [
     "EPSILON",
+    "INCEPTION",
     "N_BINS",
+    "Describe",
     "SampleDistances",
+    "density_agreement",
+    "density_histograms",
     "described",
+    "describer",
+    "feature_distances",
     "frechet_distance",
     "histogram_divergence",
     "kernel_distance",
@@ -28,9 +36,13 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+Describe = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+"""From images (n, B, H, W), scaled, to features (n, D)."""
+INCEPTION = "inception"
 N_BINS, EPSILON = 64, 1e-6
 _N_SUBSETS, _LARGEST_SUBSET = 100, 1000
 _CHUNK, _SIDE_PX, _DEPTH = 64, 96, 5
+_INCEPTION_PX = 299
 
 
 @dataclass(frozen=True)
@@ -56,11 +68,12 @@ class SampleDistances:
     n_subset: int
 
     def as_metrics(self) -> dict[str, float | int]:
-        """Return the figures by names that hold the encoder's."""
+        """Return the figures by names that hold the encoder's; of Inception they are `fid` and `kid`."""
+        names = ("fid", "kid") if self.encoder == INCEPTION else (f"frechet_{self.encoder}", f"kernel_{self.encoder}")
         return {
-            f"frechet_{self.encoder}": self.frechet,
-            f"kernel_{self.encoder}": self.kernel,
-            f"kernel_{self.encoder}_deviation": self.kernel_deviation,
+            names[0]: self.frechet,
+            names[1]: self.kernel,
+            f"{names[1]}_deviation": self.kernel_deviation,
             "n_generated": self.n_generated,
             "n_real": self.n_real,
             "n_subset": self.n_subset,
@@ -110,48 +123,121 @@ def histogram_divergence(scores: npt.ArrayLike, reference: npt.ArrayLike) -> flo
     Raises:
         DataError: one is empty, or not finite.
     """
-    p, q = (np.asarray(x, np.float64).reshape(-1) for x in (scores, reference))
-    if not len(p) or not len(q) or not np.isfinite(np.concatenate([p, q])).all():
-        raise DataError(
-            f"densities of {len(p)} and {len(q)} images found, expected some of each, all finite; score valid images"
-        )
-    low, high = min(p.min(), q.min()), max(p.max(), q.max())
-    span = (low, high if high > low else low + 1.0)
-    shares = [np.histogram(x, N_BINS, span)[0] / len(x) + EPSILON for x in (p, q)]
-    first, second = (share / share.sum() for share in shares)
+    _, found = density_histograms({"scores": scores, "reference": reference})
+    first, second = ((share + EPSILON) / (share + EPSILON).sum() for share in found.values())
     return float((first * np.log(first / second)).sum())
 
 
-def described(pixels: npt.NDArray[np.float32], encoder: str) -> npt.NDArray[np.float32]:
-    """Return what an encoder with its pretrained weights says of images, the means of its coarsest features (n, D).
+def density_histograms(densities: Mapping[str, npt.ArrayLike]) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """Return the edges of 64 bins over the joint range of all sets, (65,), and the shares of each set in them, (64,).
 
     Args:
-        pixels: (n, B, H, W) scaled, -1 to 1 between a band's low and high; smaller images are enlarged to 96 px.
-        encoder: "efficientnet_lite0", or a name that timm knows and whose weights can be fetched.
+        densities: log p(x), up to one constant, of the images of each set, by name.
 
     Raises:
-        ConfigError, FetchError: there is no such encoder, or its weights are not to be had.
+        DataError: a set is empty, or not finite.
+    """
+    given = {name: _densities(values) for name, values in densities.items()}
+    edges = _edges(*given.values())
+    return edges, {name: np.histogram(values, edges)[0] / len(values) for name, values in given.items()}
+
+
+def density_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Return Spearman's rank correlation of what two models say of the same images; 1 where they rank them alike.
+
+    Unlike a divergence it does not depend on the constants up to which densities are known, nor on their scale.
+
+    Args:
+        first: (n,) log p(x), up to a constant, of images under one model; n at least 2.
+        second: (n,) of the same images under the other.
+
+    Returns:
+        -1 to 1; 0 where a model says the same of all images.
+
+    Raises:
+        DataError: there are not as many of both, fewer than two, or one is not finite.
+    """
+    from scipy.stats import rankdata
+
+    a, b = _densities(first), _densities(second)
+    if len(a) != len(b) or len(a) < 2:
+        raise DataError(f"densities of {len(a)} and {len(b)} images found, expected the same images, two or more")
+    ranks = [rankdata(x) - (len(x) + 1) / 2 for x in (a, b)]
+    scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float((ranks[0] * ranks[1]).sum() / scale) if scale else 0.0
+
+
+def describer(encoder: str, n_bands: int) -> Describe:
+    """Return what gives the features of images: the means of an encoder's coarsest features, with pretrained weights.
+
+    Args:
+        encoder: "inception", "efficientnet_lite0", or a name that timm knows and whose weights can be fetched.
+        n_bands: of the images; Inception takes three, as red, green and blue.
+
+    Raises:
+        ConfigError, FetchError: there is no such encoder, it cannot take the bands, or its weights are not to be had.
     """
     import torch
 
     from berunda.data.resampling import resample_images
-    from berunda.models.encoders import build_encoder
+    from berunda.models.encoders import build_encoder, build_inception
 
-    net = build_encoder(encoder, n_bands=pixels.shape[1], depth=_DEPTH, pretrained=True).eval()
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), _CHUNK):
-            part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _CHUNK]))
-            shown = resample_images(part, max(_SIDE_PX, part.shape[2], part.shape[3]))
-            found.append(net(shown)[-1].mean((2, 3)).numpy())
-    return np.concatenate(found)
+    is_inception = encoder == INCEPTION
+    if is_inception and n_bands != 3:
+        raise ConfigError(
+            f"features of 'inception': images of {n_bands} bands found, expected red, green and blue; take other "
+            "features, such as 'efficientnet_lite0'"
+        )
+    net = (
+        build_inception()
+        if is_inception
+        else build_encoder(encoder, n_bands=n_bands, depth=_DEPTH, pretrained=True).eval()
+    )
+
+    def describe(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(pixels), _CHUNK):
+                part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _CHUNK]))
+                if is_inception:
+                    found.append(net(resample_images(part.clamp(-1, 1), _INCEPTION_PX)).numpy())
+                else:
+                    shown = resample_images(part, max(_SIDE_PX, part.shape[2], part.shape[3]))
+                    found.append(net(shown)[-1].mean((2, 3)).numpy())
+        return np.concatenate(found)
+
+    return describe
+
+
+def described(pixels: npt.NDArray[np.float32], encoder: str) -> npt.NDArray[np.float32]:
+    """Return what an encoder with its pretrained weights says of images, (n, D).
+
+    Args:
+        pixels: (n, B, H, W) scaled, -1 to 1 between a band's low and high; smaller images are enlarged to 96 px (for
+            Inception all are brought to 299 px).
+        encoder: as of `describer`.
+
+    Raises:
+        ConfigError, FetchError: as `describer`.
+    """
+    return describer(encoder, pixels.shape[1])(pixels)
 
 
 def sample_distances(
     generated: npt.NDArray[np.float32], real: npt.NDArray[np.float32], encoder: str, seed: int = 0
 ) -> SampleDistances:
     """Return both distances between images (n, B, H, W) and (m, B, H, W), scaled alike."""
-    first, second = described(generated, encoder), described(real, encoder)
+    describe = describer(encoder, generated.shape[1])
+    return feature_distances(describe(generated), describe(real), encoder, seed)
+
+
+def feature_distances(generated: npt.ArrayLike, real: npt.ArrayLike, encoder: str, seed: int = 0) -> SampleDistances:
+    """Return both distances between features (n, D) and (m, D) of an encoder.
+
+    Raises:
+        DataError: there are fewer than two images on a side, or a feature is not finite.
+    """
+    first, second = _features(generated, real)
     kernel, deviation, size = kernel_distance(first, second, seed)
     return SampleDistances(encoder, frechet_distance(first, second), kernel, deviation, len(first), len(second), size)
 
@@ -173,3 +259,15 @@ def _features(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, 
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise DataError("features that are not finite found; leave out images that are all nodata")
     return a, b
+
+
+def _densities(values: npt.ArrayLike) -> FloatArray:
+    found = np.asarray(values, np.float64).reshape(-1)
+    if not len(found) or not np.isfinite(found).all():
+        raise DataError(f"densities of {len(found)} images found, expected some, all finite; score valid images")
+    return found
+
+
+def _edges(*given: FloatArray) -> FloatArray:
+    low, high = min(x.min() for x in given), max(x.max() for x in given)
+    return np.linspace(low, high if high > low else low + 1.0, N_BINS + 1)

@@ -31,6 +31,9 @@ def describe_one(name: str) -> Iterator[str]:
     yield ""
     yield f"Tasks: {', '.join(found['needs']['tasks'])}"
     yield f"Learns from unlabelled images: {'yes' if found['needs']['unlabelled'] else 'no'}"
+    for ability, verb in (("generates", "berunda generate"), ("fills", "berunda inpaint")):
+        if found["abilities"][ability]:
+            yield f"Serves {verb}"
     if found["settings"]:
         yield ""
         yield "Hyper-parameters (berunda map --option NAME=VALUE):"

@@ -87,8 +87,28 @@ class GenerateOptions(Options):
     class_name: Text | None = Field(None, description="The class of the images; every class if not given.")
     n: int = Field(16, ge=1, le=100_000, description="Images of each class.")
     out: PathText = Field(description="Folder for samples.png and the GeoTIFFs.", json_schema_extra=_FOLDER)
+    compare: PathText | None = Field(
+        None,
+        description="Folder of real images; how far all that is drawn is from them goes into comparison.json.",
+        json_schema_extra=_FOLDER,
+    )
+    features: Text = Field(
+        "inception",
+        description="Encoder whose features --compare rests on: inception (FID and KID; its weights are fetched), "
+        "efficientnet_lite0 (no network), or one of timm's; distances bear its name.",
+    )
     device: str = DEVICE
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draws.")
+
+    @classmethod
+    def conflicts(cls, data: Mapping[str, Any], flags: bool) -> list[str]:
+        """Return what is wrong with an encoder that nothing is compared by."""
+        if data.get("compare") is not None or data.get("features", "inception") == "inception":
+            return []
+        return [
+            f"{cls.spell('features', flags)}: found {data['features']!r} without images to compare with, expected "
+            f"{cls.spell('compare', flags)} as well"
+        ]
 
 
 class InpaintOptions(Options):
@@ -96,7 +116,7 @@ class InpaintOptions(Options):
 
     arguments: ClassVar[Mapping[str, str]] = {"bundle": "BUNDLE", "scene": "SCENE..."}
 
-    bundle: PathText = Field(description="Model folder of a method that can fill gaps, such as ssl_mae.")
+    bundle: PathText = Field(description="Model folder of a method that can fill gaps, such as jem or ssl_mae.")
     scene: PathList = Field(
         min_length=1, description="Raster file, or the files of one scene's bands, or their folder."
     )
@@ -108,7 +128,7 @@ class InpaintOptions(Options):
         None, description="Names of the scene's bands, in order, where the files do not carry them."
     )
     device: str = DEVICE
-    seed: int = _SEED
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of the draws, of methods that draw what they fill.")
 
 
 class AssessOptions(Options):

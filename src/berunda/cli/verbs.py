@@ -112,6 +112,7 @@ def _inpaint(given: dict[str, Any], session: Session) -> None:
             out=Path(options.out),
             bands=options.bands,
             device=options.device,
+            seed=options.seed,
             progress=session.progress,
         )
     )
@@ -252,6 +253,8 @@ def _generate(given: dict[str, Any], session: Session) -> None:
         n=options.n,
         seed=options.seed,
         device=options.device,
+        compare=options.compare,
+        features=options.features,
         progress=session.progress,
     )
     session.show(outcome)
@@ -382,7 +385,10 @@ VERBS = (
     Verb(
         "generate",
         "Draw images of a class from a model of a generative method.",
-        ("berunda generate trained/model --class Forest -n 16 --out samples",),
+        (
+            "berunda generate trained/model --class Forest -n 16 --out samples",
+            "berunda generate trained/model -n 200 --compare images --features efficientnet_lite0 --out samples",
+        ),
         _of("GenerateOptions"),
         _generate,
     ),

@@ -3,7 +3,8 @@
 Windows of the side that the model was trained on lie on a lattice with half their side between them, moved inwards at
 the scene's edges, so each pixel is seen by several, whose guesses are averaged with more weight near their middles. A
 window of which too little is known is shown enlarged, two, four or eight times as wide, at as many times less detail.
-What a pixel is filled with depends on the scene, the mask and the bundle alone, not on the tile it is computed in.
+What a pixel is filled with depends on the scene, the mask, the bundle and the seed alone, not on the tile it is
+computed in.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from berunda.data.order import Randomness
 from berunda.data.resampling import resample_images
 from berunda.data.scaling import Scaling, scale_pixels
 from berunda.errors import ConfigError, DataError
@@ -71,7 +73,7 @@ def check_can_fill(bundle: Bundle) -> None:
     options = ", ".join(f"{name}={value}" for name, value in manifest.method_options.items())
     raise ConfigError(
         f"the bundle is of method {method.name!r}{f' with {options}' if options else ''}, which cannot fill gaps; "
-        f"expected a bundle of {', '.join(able)} with its default targets: train one by --method {able[0]}"
+        f"expected a bundle of {', '.join(able)}, with default options: train one by --method {able[0]}"
     )
 
 
@@ -82,12 +84,14 @@ class Filler:
         bundle: of a method that can fill.
         scene: with the bundle's bands and a mask.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the draws; a window has draws of its own.
     """
 
-    def __init__(self, bundle: Bundle, scene: Scene, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, scene: Scene, device: str = "cpu", seed: int = 0) -> None:
         check_can_fill(bundle)
-        self.scene = scene
-        self.side, self.shown_px = bundle.manifest.window_px, bundle.manifest.net.crop_px
+        self.scene, self.seed = scene, seed
+        manifest, self.shown_px = bundle.manifest, bundle.manifest.net.crop_px
+        self.side = self.shown_px if manifest.task == "segmentation" else manifest.window_px  # maps: crops as they are
         self.device = resolve_device(device)
         self._model = bundle.build(self.device)
         bands = bundle.manifest.bands
@@ -135,7 +139,7 @@ class Filler:
         row, col = _inside(wide.row, wide.n_rows, shape.rows), _inside(wide.col, wide.n_cols, shape.cols)
         return Window(row, col, wide.n_rows, wide.n_cols)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _guess(self, near: _Near, window: Window) -> Array | None:
         """Return what lies in `window` (B, side, side), in the units of the scene, or None if nothing can be said."""
         for times in ENLARGED:
@@ -144,7 +148,8 @@ class Filler:
             if inner is None or block.valid.sum() < MIN_KNOWN * inner.shape.n_pixels:
                 continue
             pixels, known = self._shown(scale_pixels(block.values, block.valid, *self._scaling), block.valid)
-            guess = self._model.method.fill(self._model.net, self._model.extra, pixels, known)
+            rng = Randomness(self.seed).at(window.row, window.col)
+            guess = self._model.method.fill(self._model.net, self._model.extra, pixels, known, rng)
             if not bool(guess.isfinite().all()):
                 continue
             if tuple(guess.shape[2:]) != block.valid.shape:
@@ -184,7 +189,7 @@ class _Near:
 
 
 def fill_scene(
-    bundle: Bundle, scene: Scene, out: Path, *, device: str = "cpu", progress: Progress | None = None
+    bundle: Bundle, scene: Scene, out: Path, *, device: str = "cpu", seed: int = 0, progress: Progress | None = None
 ) -> Filled:
     """Write `scene` with the pixels under its mask filled, as a GeoTIFF of the bundle's bands.
 
@@ -196,6 +201,7 @@ def fill_scene(
         scene: with the bundle's bands and a mask.
         out: the file.
         device: where the net computes.
+        seed: of the draws.
         progress: told of the pixels.
 
     Raises:
@@ -203,7 +209,7 @@ def fill_scene(
         DataError: nothing of the scene is known outside the mask.
         OutputError: the file cannot be written, or another run is writing it.
     """
-    filler = Filler(bundle, scene, device)
+    filler = Filler(bundle, scene, device, seed)
     _check_something_known(scene)
     with file_lock(out):
         return _written(filler, scene, out, progress or Silent())

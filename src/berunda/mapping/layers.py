@@ -18,10 +18,21 @@ import numpy.typing as npt
 from berunda.mapping.manifest import Manifest
 from berunda.mapping.predictor import Planes
 
-__all__ = ["ABSENT", "PRESENT", "Entry", "Layer", "layers_of", "legend_of", "named_planes"]
+__all__ = [
+    "ABSENT",
+    "LIKELIHOOD_NAME",
+    "PRESENT",
+    "Entry",
+    "Layer",
+    "layers_of",
+    "legend_of",
+    "likelihood_share",
+    "named_planes",
+]
 
 ABSENT, PRESENT = 1, 2
 """Values of a label in a map of several; 0 is nodata, as in every map."""
+LIKELIHOOD_NAME = "log p(x), as share of validation data"
 
 
 class Entry(NamedTuple):
@@ -65,7 +76,7 @@ def layers_of(manifest: Manifest) -> list[Layer]:
     of_labels = {f"THRESHOLD_{i}": repr(value) for i, value in enumerate(manifest.named_from, start=1)}
     shares = [Layer(labels, "float32", np.nan, "average", _probabilities, tags=of_labels)] if labels else []
     return [
-        Layer(("confidence",), "float32", np.nan, "average", _confidence),
+        _sureness(manifest.ood.energy_quantiles if manifest.ood else ()),
         Layer(("feature distance", "energy"), "float32", np.nan, "average", _unlikeness, tags=_limits(manifest)),
         *shares,
         Layer(labels or ("class",), "uint8", 0, "mode", classes, legend_of(manifest)),
@@ -77,14 +88,40 @@ def legend_of(manifest: Manifest) -> tuple[Entry, ...]:
     return _PRESENCE if manifest.label_names else tuple(Entry(c.id, c.name, c.color) for c in manifest.classes)
 
 
+def likelihood_share(energies: npt.NDArray[np.float32], quantiles: Sequence[float]) -> npt.NDArray[np.float32]:
+    """Return which share of the validation data is at most as likely as each pixel or patch: log p(x) within 0..1.
+
+    Args:
+        energies: -log p(x) up to a constant, NaN where there is no data.
+        quantiles: energies of the validation data at even shares from 0 to 1, rising.
+
+    Returns:
+        Same shape; 1 for what is likelier than all validation data, 0 for what is less likely; NaN where there is none.
+    """
+    shares = 1 - np.interp(energies, quantiles, np.linspace(0, 1, len(quantiles)))
+    return shares.astype(np.float32)
+
+
 def named_planes(planes: Planes, named_from: Sequence[float]) -> list[npt.NDArray[np.bool_]]:
     """Return for each of several labels where it is named: where it is as probable as `named_from` says, or more."""
     pairs = zip(planes.probabilities, named_from, strict=True)
     return [plane >= np.float32(threshold) for plane, threshold in pairs]
 
 
+def _sureness(quantiles: Sequence[float]) -> Layer:
+    """Return the raster of confidence; with `quantiles` of an energy that is a density it also says how likely."""
+    if not quantiles:
+        return Layer(("confidence",), "float32", np.nan, "average", _confidence)
+    values = partial(_confidence_and_likelihood, quantiles=quantiles)
+    return Layer(("confidence", LIKELIHOOD_NAME), "float32", np.nan, "average", values)
+
+
 def _confidence(planes: Planes) -> npt.NDArray[np.generic]:
     return planes.confidence[None]
+
+
+def _confidence_and_likelihood(planes: Planes, quantiles: Sequence[float]) -> npt.NDArray[np.generic]:
+    return np.stack([planes.confidence, likelihood_share(planes.energy, quantiles)])
 
 
 def _unlikeness(planes: Planes) -> npt.NDArray[np.generic]:

@@ -38,7 +38,7 @@ def hide_cells(n: int, side_px: int, ratio: float, seed: int) -> npt.NDArray[np.
     return visible.repeat(cell, 1).repeat(cell, 2)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def refill(bundle: Bundle, pixels: Pixels, seed: int = 0) -> tuple[Pixels, npt.NDArray[np.bool_], Pixels] | None:
     """Hide parts of images and let the model fill them.
 
@@ -57,7 +57,7 @@ def refill(bundle: Bundle, pixels: Pixels, seed: int = 0) -> tuple[Pixels, npt.N
         return None
     shown = resample_images(torch.from_numpy(np.ascontiguousarray(pixels)), side)
     visible = hide_cells(len(shown), side, ratio, seed)
-    filled = model.method.rebuild(model.net, model.extra, shown, torch.from_numpy(visible))
+    filled = model.method.rebuild(model.net, model.extra, shown, torch.from_numpy(visible), Randomness(seed))
     return shown.numpy(), visible, filled.numpy()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -101,6 +102,8 @@ class Ood(_Part):
         k: which nearest target counts; 1 for "mahalanobis".
         threshold: of the feature distance, None when no held-out label was left to set it.
         threshold_energy: of the energy, None likewise.
+        energy_quantiles: of a method whose energy is a density of images, the energies of what was held out at even
+            shares from 0 to 1; empty of any other.
         share: the part of held-out labelled pixels that stays unflagged.
         n_pixels: held-out labelled pixels behind the thresholds.
     """
@@ -109,9 +112,17 @@ class Ood(_Part):
     k: int = Field(default=1, ge=1, le=1000)
     threshold: Finite | None = None
     threshold_energy: Finite | None = None
+    energy_quantiles: tuple[Finite, ...] = Field(default=(), max_length=1001)
     share: float = Field(default=0.95, gt=0, le=1)
     n_pixels: int = Field(default=0, ge=0)
     warning: str | None = Field(default=None, max_length=4000)
+
+    @model_validator(mode="after")
+    def _sorted(self) -> Ood:
+        found = self.energy_quantiles
+        if len(found) == 1 or any(low > high for low, high in pairwise(found)):
+            raise ValueError("energy_quantiles are a single one or fall, expected none or two and more that rise")
+        return self
 
 
 class Origin(_Part):

@@ -109,9 +109,13 @@ def describe_method(name: str) -> dict[str, Any]:
 
     Returns:
         name, summary (one line), doc (the whole docstring), source, settings (a list of name, type,
-        default, help, unit, range, source, tasks) and needs (with the default settings).
+        default, help, unit, range, source, tasks), and with the default settings needs and abilities: whether its
+        models generate images ("generates"), fill gaps ("fills"), and tell log p(x) ("density").
     """
+    from berunda.methods.contract import Method
+
     method = load_method(name)
+    made = method()
     doc = inspect.getdoc(method) or ""
     types = typing.get_type_hints(method)
     settings = [
@@ -131,7 +135,12 @@ def describe_method(name: str) -> dict[str, Any]:
         "doc": doc,
         "source": _source_of(doc),
         "settings": settings,
-        "needs": asdict(method().needs()),
+        "needs": asdict(made.needs()),
+        "abilities": {
+            "generates": method.generate is not Method.generate,
+            "fills": made.can_fill(),
+            "density": made.has_density(),
+        },
     }
 
 

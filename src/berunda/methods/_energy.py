@@ -14,11 +14,23 @@ from berunda.augment.mix import draw_normal, draw_uniform
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.errors import ConfigError
+from berunda.methods._filling import continued
 from berunda.methods._generators import AT_ONCE
 from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
-__all__ = ["VARIANTS", "Chains", "Langevin", "energies_of", "likelihood", "noisy", "refined", "resembling", "sample"]
+__all__ = [
+    "VARIANTS",
+    "Chains",
+    "Langevin",
+    "energies_of",
+    "likelihood",
+    "noisy",
+    "refilled",
+    "refined",
+    "resembling",
+    "sample",
+]
 
 _FARTHER = 5
 """So many times as far as in a step of the training chains go that have to end at an image."""
@@ -83,7 +95,14 @@ def resembling(images: Tensor, generator: torch.Generator, n_draws: int | None =
     return (mean + spread).clamp(-CLIP, CLIP)
 
 
-def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, generator: torch.Generator) -> Tensor:
+def sample(
+    energies: Energies,
+    start: Tensor,
+    valid: Tensor,
+    moves: Langevin,
+    generator: torch.Generator,
+    free: Tensor | None = None,
+) -> Tensor:
     """Return where chains that begin at `start` are after the steps of `moves`.
 
     Gradients are taken of the pixels alone: none reaches a parameter.
@@ -94,9 +113,10 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
         valid: (N, H, W) bool; elsewhere the net is shown 0, as it is of data, and nothing but noise moves.
         moves: how.
         generator: on the device of the pixels.
+        free: (N, H, W) bool, the pixels that move while all others stay as in `start`; None for all.
 
     Returns:
-        (N, B, H, W) within the bounds of `moves`, detached.
+        (N, B, H, W) detached; what moved is within the bounds of `moves`.
     """
     gaps, x = valid[:, None].to(start.dtype), start.detach()
     for _ in range(moves.n_steps):
@@ -107,6 +127,7 @@ def sample(energies: Energies, start: Tensor, valid: Tensor, moves: Langevin, ge
             (gradient,) = torch.autograd.grad(total, probe)
         noise = moves.noise * draw_normal(start, generator) if moves.noise else x.new_zeros(())
         x = losses.langevin_step(x.detach(), gradient, moves.step, noise, clamp=moves.clamp, bounds=moves.bounds)
+        x = x if free is None else torch.where(free[:, None], x, start)
     return x
 
 
@@ -232,6 +253,23 @@ def _resampled(liking: Tensor, labels: Tensor, generator: torch.Generator) -> Te
     for number in labels.unique():
         turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
     return order[turn, labels]
+
+
+def refilled(
+    method: Method, nets: tuple[nn.Module, nn.Module], images: tuple[Tensor, Tensor], chains: Chains, rng: Randomness
+) -> Tensor:
+    """Return pixels (N, B, H, W) with those that are not known (N, H, W) sampled given the rest.
+
+    They begin as a smooth continuation of the known ones and follow the gradient of E(x), five times as far as in a
+    step of the training and within the range of the kept chains, while the known ones stay.
+
+    Source: Du and Mordatch 2019 (images restored by Langevin dynamics of their hidden part).
+    """
+    pixels, known = images
+    start, everywhere = continued(pixels, known), torch.ones_like(known)
+    generator = rng.torch("fill", device=pixels.device)
+    moves = chains.moves_in(nets[1], _FARTHER).within(_beginnings(nets[1], 1, generator))
+    return sample(energies_of(method, nets), start, everywhere, moves, generator, free=~known)
 
 
 def likelihood(

@@ -16,16 +16,21 @@ from berunda.data.scaling import CLIP
 from berunda.methods._generators import Latent, halved
 from berunda.methods.contract import IGNORE, Images
 
-__all__ = ["Hierarchy", "completed_maps"]
+__all__ = ["Hierarchy", "completed_maps", "drawn_classes"]
 
 
 def completed_maps(logits: Tensor, images: Images, generator: torch.Generator) -> Tensor:
     """Return one-hot maps (N, C, H, W) of the images' labels; what has none is drawn from softmax(logits)."""
-    uniform = draw_uniform(logits.shape, generator).clamp(1e-12, 1 - 1e-7).to(logits.dtype)
-    chosen = (logits - (-uniform.log()).log()).argmax(dim=1)
+    chosen = drawn_classes(logits, generator)
     if images.labels is not None:
         chosen = torch.where(_known(images), images.labels, chosen)
     return F.one_hot(chosen, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+
+
+def drawn_classes(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Return classes (N, H, W) int64 drawn from softmax(logits), pixel by pixel."""
+    uniform = draw_uniform(logits.shape, generator).clamp(1e-12, 1 - 1e-7).to(logits.dtype)
+    return (logits - (-uniform.log()).log()).argmax(dim=1)
 
 
 @dataclass(frozen=True)

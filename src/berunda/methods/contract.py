@@ -356,11 +356,15 @@ class Method(ABC):
         del extra
         return {}
 
+    def has_density(self) -> bool:
+        """Say whether training makes logsumexp of the logits, the negative energy, log p(x) up to a constant."""
+        return False
+
     def can_fill(self) -> bool:
         """Say whether a bundle of this method can guess pixels from those around them, by `fill`."""
         return False
 
-    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return (N, B, H, W): `pixels` where they are `known`, guesses of them elsewhere.
 
         Args:
@@ -368,6 +372,7 @@ class Method(ABC):
             extra: the parts that the bundle keeps beside it.
             pixels: (N, B, H, W) scaled; values that are not known may be anything and are not looked at.
             known: (N, H, W) bool.
+            rng: of the draws, where guesses are drawn.
 
         Returns:
             NaN in images of which too little is known to say anything.
@@ -375,20 +380,20 @@ class Method(ABC):
         Raises:
             ConfigError: the method cannot.
         """
-        del net, extra, pixels, known
+        del net, extra, pixels, known, rng
         raise ConfigError(f"method '{self.name}': cannot fill gaps; ask one whose can_fill() says so")
 
     def hidden_share(self) -> float:
         """Return the share of an image that training hides and has guessed; 0 of a method that hides nothing."""
         return 0.0
 
-    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return what `fill` returns, for pictures of what the model makes of hidden parts.
 
         Other than there all pixels hold data, and a method that guesses without brightness takes it from them.
         Asked of methods with a `hidden_share`.
         """
-        return self.fill(net, extra, pixels, known)
+        return self.fill(net, extra, pixels, known, rng)
 
     def kept(self) -> tuple[str, ...]:
         """Names of the modules that a bundle keeps: "net", or "net" and "extra"."""

@@ -133,6 +133,18 @@ class FixMatchJEM(Method):
         """Return samples of p(x | y), from the kept chains on."""
         return energy_parts.refined(self, (net, extra), labels, self._likely.chains, rng)
 
+    def has_density(self) -> bool:
+        """Say whether the likelihood, which trains that, has a weight."""
+        return self.form == "pipeline" or self.lambda_p > 0
+
+    def can_fill(self) -> bool:
+        """Say yes: hidden pixels are sampled given the others."""
+        return True
+
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
+        """Return `pixels` with samples of those that are not known, given the others."""
+        return energy_parts.refilled(self, (net, extra), (pixels, known), self._likely.chains, rng)
+
     def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
         """Halve the step of the chains."""
         return self._likely.calmed(extra)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
+from berunda.methods._filling import redrawn
 from berunda.methods._generators import AT_ONCE, Generator, Inference, Latent, one_hot
-from berunda.methods._hierarchy import Hierarchy, completed_maps
+from berunda.methods._hierarchy import Hierarchy, completed_maps, drawn_classes
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
@@ -120,6 +121,25 @@ class HVAE(Method):
             middle = self.hierarchy.middle.draw(parts.generator.middle(maps, deep), generator)
             images.append(parts.generator.pixels(middle, maps, deep))
         return torch.cat(images).clamp(-CLIP, CLIP)
+
+    def can_fill(self) -> bool:
+        """Say yes: hidden pixels are drawn from p, of what q finds in the image."""
+        return True
+
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
+        """Return `pixels` with the rest drawn from p of what q draws, again and again; without the pixels' noise."""
+        parts: Any = extra
+        generator = rng.torch("hvae.fill", device=pixels.device)
+
+        def rebuild(image: Tensor) -> Tensor:
+            seen, said = parts.inference.seen(image), losses.real(self.predict(net, extra, image))
+            maps = one_hot(drawn_classes(said, generator), parts.generator)
+            deep = self.hierarchy.deep.draw(parts.inference.deep(seen), generator)
+            middle = self.hierarchy.middle.draw(self.hierarchy.q_middle(parts, seen, maps, deep), generator)
+            images: Tensor = parts.generator.pixels(middle, maps, deep)
+            return images
+
+        return redrawn(pixels, known, rebuild)
 
     def kept(self) -> tuple[str, ...]:
         """Keep both players."""

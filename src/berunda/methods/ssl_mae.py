@@ -133,16 +133,18 @@ class SslMae(Method):
         """Say yes, unless what it guesses lacks brightness and contrast."""
         return not self.normalise
 
-    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return `pixels` with a guess of each patch that is not wholly known, from the patches that are."""
+        del rng
         return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known)
 
     def hidden_share(self) -> float:
         """Return the mask ratio."""
         return self.mask_ratio
 
-    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor) -> Tensor:
+    def rebuild(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return what `fill` does; normalised guesses get mean and deviation of the patches themselves."""
+        del rng
         finish = losses.with_contrast_of if self.normalise else None
         return fill_patches(cast(Any, net).encoder, cast(Any, extra).decoder, pixels, known, finish)
 

@@ -13,6 +13,7 @@ from berunda import losses
 from berunda.augment.mix import draw_normal
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
+from berunda.methods._filling import redrawn
 from berunda.methods._generators import AT_ONCE, WholeImage, weighted_rows
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 
@@ -117,6 +118,22 @@ class VAE(Method):
         rows = chosen + _CANDIDATES * torch.arange(len(labels), device=labels.device)
         images = torch.cat([more.generator(some) for some in latent[rows].split(AT_ONCE)])
         return images.clamp(-CLIP, CLIP)
+
+    def can_fill(self) -> bool:
+        """Say yes: hidden pixels are generated from what the encoder finds in the image."""
+        return True
+
+    def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
+        """Return `pixels` with the rest from means of p(x | z), z drawn from q(z | x), again and again."""
+        more: Any = extra
+        generator = rng.torch("vae.fill", device=pixels.device)
+
+        def rebuild(image: Tensor) -> Tensor:
+            mean, log_scale = self._described(more, cast(SplitNet, net).encode(image)[-1])
+            images: Tensor = more.generator(mean + log_scale.exp() * draw_normal(mean, generator))
+            return images
+
+        return redrawn(pixels, known, rebuild)
 
     def kept(self) -> tuple[str, ...]:
         """Keep the generator too."""

@@ -20,8 +20,10 @@ from berunda.models.wide_resnet import WIDE_RESNETS, build_wide_resnet
 __all__ = [
     "DEFAULT_ENCODER",
     "DEIT_WEIGHTS",
+    "INCEPTION_WEIGHTS",
     "adapt_first_convolution",
     "build_encoder",
+    "build_inception",
     "build_transformer",
     "check_encoder_name",
     "packaged_weights",
@@ -33,6 +35,8 @@ _DEFAULT_TIMM = "tf_efficientnet_lite0"
 _PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 DEIT_WEIGHTS = {f"vit_{size}_patch16": f"deit_{size}_patch16_224.fb_in1k" for size in ("tiny", "small", "base")}
 """timm's names of pretrained transformers."""
+INCEPTION_WEIGHTS = "inception_v3.tf_in1k"
+"""timm's name of Inception with TensorFlow's weights on ImageNet."""
 _OWN = (DEFAULT_ENCODER, *WIDE_RESNETS, *TRANSFORMERS)
 _IMAGENET_STD = (0.229 + 0.224 + 0.225) / 3
 """Mean standard deviation of ImageNet pixels in [0, 1]."""
@@ -102,6 +106,28 @@ def _fetched(name: str) -> dict[str, Tensor]:
             f"({_first_line(error)}); use --no-pretrained, or a machine that can reach them"
         ) from error
     return state
+
+
+def build_inception() -> nn.Module:
+    """Return Inception with its weights on ImageNet, which timm fetches.
+
+    It turns red, green and blue within -1 to 1, (N, 3, 299, 299), into the means of its last features, (N, 2048).
+
+    Raises:
+        FetchError: its weights cannot be fetched.
+    """
+    import timm
+
+    try:
+        with quiet_hub():
+            net: nn.Module = timm.create_model(INCEPTION_WEIGHTS, pretrained=True, num_classes=0)
+    except Exception as error:
+        raise FetchError(
+            f"features of 'inception': its weights ({INCEPTION_WEIGHTS}) cannot be fetched ({_first_line(error)}), and "
+            f"without them there is no FID or KID; take a machine that can reach them, or other features such as "
+            f"{DEFAULT_ENCODER!r}, whose distances bear that name"
+        ) from error
+    return net.eval()
 
 
 def packaged_weights() -> dict[str, Tensor]:

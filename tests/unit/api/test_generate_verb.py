@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from PIL import Image
 from toy_patches import CLASSES, write_folder
 
 from berunda.api.generate_verb import drawn_images, generate, generative_methods
+from berunda.api.sample_comparison import Comparison
 from berunda.api.train_verb import train
 from berunda.cli.main import main
 from berunda.data.order import Randomness
-from berunda.errors import ConfigError
+from berunda.errors import ConfigError, DataError, FetchError
 from berunda.mapping.bundle import load_bundle
 from berunda.options.train import TrainOptions
+from berunda.progress import Silent
 
 QUICK: dict[str, Any] = {
     "steps": 3,
@@ -102,3 +105,67 @@ def test_an_unknown_class_is_refused_and_the_nearest_told(
     told = capsys.readouterr().err
     assert f"did you mean '{CLASSES[0]}'?" in told
     assert ", ".join(CLASSES) in told
+
+
+def test_what_is_drawn_is_compared_with_real_images_under_the_encoders_own_name(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", str(trained / "vae"), "-n", "2", "--compare", str(trained / "images")]
+    assert main([*words, "--features", "efficientnet_lite0", "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert (told["n_generated"], told["n_real"], told["n_subset"]) == (2 * len(CLASSES), 10 * len(CLASSES), 6)
+    assert told["metrics"]["frechet_efficientnet_lite0"] > 0
+    assert told["metrics"]["kernel_efficientnet_lite0_deviation"] >= 0
+    out = capsys.readouterr()
+    assert "Frechet distance of efficientnet_lite0" in out.out
+    assert "6 generated and 30 real images" in out.out
+    assert "rests on 6 images" in out.out + out.err
+    assert "FID" not in out.out
+
+
+def test_real_images_are_no_distance_from_themselves(trained: Path) -> None:
+    """What is generated and what is read from files must be scaled and sized alike."""
+    manifest = load_bundle(trained / "vae").manifest
+    comparison = Comparison.of(manifest, trained / "images", "efficientnet_lite0")
+    pixels = np.stack([np.asarray(Image.open(file.path), np.float32).transpose(2, 0, 1) for file in comparison.images])
+    found = comparison.distances(pixels, 0, Silent())
+    assert found.frechet == pytest.approx(0, abs=1e-3)
+    assert (found.n_generated, found.n_real) == (30, 30)
+
+
+def test_without_inceptions_weights_nothing_is_drawn(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: Any, **options: Any) -> None:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr("timm.create_model", unreachable)
+    with pytest.raises(FetchError, match="cannot be fetched"):
+        generate(trained / "vae", tmp_path / "out", compare=trained / "images")
+    assert not (tmp_path / "out").exists()
+
+
+def test_comparisons_with_nothing_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    Image.new("RGB", (16, 16)).save(one / "a.png")
+    with pytest.raises(DataError, match="a single image found"):
+        generate(trained / "vae", tmp_path / "out", compare=one, features="efficientnet_lite0")
+    with pytest.raises(ConfigError, match="a single image to draw found"):
+        generate(trained / "vae", tmp_path / "out", class_name=CLASSES[0], n=1, compare=trained / "images")
+    words = ["generate", str(trained / "vae"), "--features", "efficientnet_lite0", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "--compare as well" in capsys.readouterr().err
+
+
+def test_a_bundle_tells_the_distribution_of_its_energy_where_that_is_a_density(trained: Path) -> None:
+    jem, plain = (load_bundle(trained / name).manifest.ood for name in ("jem", "supervised"))
+    assert jem is not None
+    assert plain is not None
+    assert len(jem.energy_quantiles) == 101
+    assert jem.energy_quantiles == tuple(sorted(jem.energy_quantiles))
+    assert jem.threshold_energy is not None
+    assert jem.energy_quantiles[0] <= jem.threshold_energy <= jem.energy_quantiles[-1]
+    assert plain.energy_quantiles == ()

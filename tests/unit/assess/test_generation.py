@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
+import torch
 from scipy.linalg import sqrtm
-from scipy.stats import entropy
+from scipy.stats import entropy, spearmanr
 
+from berunda.assess import generation
 from berunda.assess.generation import (
+    density_agreement,
+    density_histograms,
     described,
+    feature_distances,
     frechet_distance,
     histogram_divergence,
     kernel_distance,
     sample_distances,
 )
-from berunda.errors import DataError
+from berunda.errors import ConfigError, DataError, FetchError
 
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(6, 6))
@@ -92,7 +98,7 @@ def test_bad_input_is_refused() -> None:
         frechet_distance(features(1), features(5))
     with pytest.raises(DataError, match="not finite"):
         kernel_distance(np.full((3, 2), np.nan), np.zeros((3, 2)))
-    with pytest.raises(DataError, match="densities of 0 and 2 images"):
+    with pytest.raises(DataError, match="densities of 0 images"):
         histogram_divergence([], [1.0, 2.0])
     with pytest.raises(DataError, match="all finite"):
         histogram_divergence([np.inf], [1.0, 2.0])
@@ -113,3 +119,57 @@ def test_real_images_are_nearer_to_real_images_than_noise_is() -> None:
     assert metrics["frechet_efficientnet_lite0"] == near.frechet
     assert not any("fid" in name for name in metrics)
     assert described(noise, "efficientnet_lite0").shape == (12, 320)
+
+
+def test_histograms_share_their_bins_and_add_up_to_one() -> None:
+    sets = {"a": RNG.normal(size=500), "b": RNG.normal(3, 2, size=100)}
+    edges, shares = density_histograms(sets)
+    assert (edges[0], edges[-1]) == (min(x.min() for x in sets.values()), max(x.max() for x in sets.values()))
+    for name, values in sets.items():
+        np.testing.assert_allclose(shares[name], np.histogram(values, edges)[0] / len(values))
+        assert shares[name].sum() == pytest.approx(1)
+    p, q = (share + 1e-6 for share in shares.values())
+    assert histogram_divergence(sets["a"], sets["b"]) == pytest.approx(entropy(p, q))
+
+
+def test_agreement_is_spearmans_and_knows_neither_constant_nor_scale() -> None:
+    a, b = RNG.normal(size=80), RNG.integers(0, 9, 80)
+    assert density_agreement(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert density_agreement(a, 3 * a - 100) == pytest.approx(1)
+    assert density_agreement(a, -a) == pytest.approx(-1)
+    assert density_agreement(a, np.ones(80)) == 0
+    with pytest.raises(DataError, match="80 and 79 images found, expected the same"):
+        density_agreement(a, b[1:])
+
+
+def test_of_inception_the_distances_are_fid_and_kid_with_their_numbers() -> None:
+    of_inception = feature_distances(features(40), features(30, seed=2), "inception").as_metrics()
+    own = feature_distances(features(40), features(30, seed=2), "efficientnet_lite0").as_metrics()
+    assert set(of_inception) == {"fid", "kid", "kid_deviation", "n_generated", "n_real", "n_subset"}
+    assert of_inception["fid"] == own["frechet_efficientnet_lite0"]
+    assert (of_inception["n_generated"], of_inception["n_real"], of_inception["n_subset"]) == (40, 30, 30)
+
+
+def test_without_the_weights_of_inception_there_is_no_fid_and_nothing_takes_its_place(monkeypatch) -> None:
+    def unreachable(*args, **options):
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(FetchError, match=r"inception_v3\.tf_in1k.*no route to the hub.*'efficientnet_lite0'"):
+        generation.describer("inception", 3)
+    with pytest.raises(ConfigError, match="images of 13 bands found, expected red, green and blue"):
+        generation.describer("inception", 13)
+
+
+def test_inception_is_shown_images_of_its_own_size(monkeypatch) -> None:
+    seen = []
+
+    class Net(torch.nn.Module):
+        def forward(self, pixels):
+            seen.append((tuple(pixels.shape), float(pixels.abs().max())))
+            return pixels.mean((2, 3))
+
+    monkeypatch.setattr(timm, "create_model", lambda *args, **options: Net())
+    pixels = np.full((70, 3, 8, 8), 2.0, np.float32)
+    assert described(pixels, "inception").shape == (70, 3)
+    assert seen == [((64, 3, 299, 299), 1.0), ((6, 3, 299, 299), 1.0)]

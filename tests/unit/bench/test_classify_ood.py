@@ -117,3 +117,28 @@ def test_runs_become_rows_and_a_table(
     lines = (tmp_path / "eurosat_ood.md").read_text().splitlines()
     line = next(text for text in lines if "held-out classes | knn" in text)
     assert f"{100 * scores['knn']['auroc']:.1f} (1 seed)" in line
+
+
+def test_options_of_the_method_name_a_row_of_their_own(
+    script: ModuleType, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "eurosat_ood.json"
+    given = [
+        *("--data", str(folders[0]), "--merced", str(folders[1]), "--results", str(results)),
+        *("--method", "pseudo_label", "--labels", "2", "--seeds", "1", "--steps", "1", "--device", "cpu"),
+        *("--encoder", "wide_resnet28_2", "--held-out", "Forest"),
+    ]
+    assert script.main([*given, "--option", "threshold=0.5", "--option", "mu=2"]) == 0
+    assert script.main([*given, "--option", "mu=3"]) == 0
+    rows = {row["variant"]: row for row in RowFile(results).rows()}
+    ways = ("all classes", "without Forest")
+    assert set(rows) == {f"{own}; {way}" for own in ("mu=2, threshold=0.5", "mu=3") for way in ways}
+    assert rows["mu=2, threshold=0.5; all classes"]["setting"]["method_options"] == {"threshold": 0.5, "mu": 2}
+    assert rows["mu=3; all classes"]["image_passes"] > rows["mu=2, threshold=0.5; all classes"]["image_passes"]
+    capsys.readouterr()
+    assert script.main([*given, "--option", "muu=3"]) == 1
+    assert "option 'muu' is unknown" in capsys.readouterr().err
+    assert script.main([*given, "--option", "mu"]) == 1
+    assert "'mu' is not of the form name=value" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        script.main([*given, "--option", "mu=3", "--bundle", str(tmp_path)])

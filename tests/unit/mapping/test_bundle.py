@@ -13,7 +13,7 @@ from toy_patches import scene_bundle
 from berunda.assess.ood import FeatureDistance
 from berunda.errors import CheckpointError, OutputError
 from berunda.mapping.bundle import Bundle, load_bundle, save_bundle
-from berunda.mapping.manifest import Manifest
+from berunda.mapping.manifest import Manifest, Ood
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +186,13 @@ def test_every_truncation_and_every_flipped_bit_is_found(folder):
         path.write_bytes(flipped)
         with pytest.raises(CheckpointError):
             load_bundle(folder)
+
+
+def test_quantiles_of_the_energy_rise() -> None:
+    assert Ood(energy_quantiles=(-3.0, -1.0, -1.0, 2.0)).energy_quantiles == (-3.0, -1.0, -1.0, 2.0)
+    for wrong in ((1.0,), (0.0, 2.0, 1.0)):
+        with pytest.raises(ValueError, match="energy_quantiles"):
+            Ood(energy_quantiles=wrong)
 
 
 def test_thresholds_are_none_or_one_a_class() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from toy_patches import mae_bundle, scene_bundle
+from toy_patches import drawing_bundle, mae_bundle, scene_bundle
 from toy_rasters import write_tif
 
 import berunda as bd
@@ -19,13 +21,26 @@ from berunda.errors import ConfigError, DataError, OutputError
 from berunda.geo.grid import Window
 from berunda.geo.raster import Scene, open_scenes
 from berunda.mapping import inpaint
-from berunda.mapping.bundle import save_bundle
+from berunda.mapping.bundle import Bundle, save_bundle
 from berunda.mapping.inpaint import Filler
 from berunda.mapping.lock import file_lock
+from berunda.methods import _energy, _filling
 from berunda.methods.ssl_mae import SslMae
 
 NAMES = ("red", "green", "blue")
 SIDE = 16
+DRAWING = ("fixmatch_jem", "hvae", "jem", "segjem", "vae")
+FILLING: dict[str, Callable[[], Bundle]] = {
+    "ssl_mae": mae_bundle,
+    **{name: partial(drawing_bundle, name) for name in DRAWING},
+}
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filling by rounds costs a net's pass each; how many there are is no matter here."""
+    monkeypatch.setattr(_filling, "ROUNDS", 2)
+    monkeypatch.setattr(_energy, "_FARTHER", 1)
 
 
 @pytest.fixture
@@ -61,16 +76,17 @@ def read(path: Path) -> tuple[np.ndarray, Any]:
         return dataset.read(), dataset.profile | {"names": dataset.descriptions}
 
 
-def mean_fill(self: SslMae, net: Any, extra: Any, image: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def mean_fill(self: SslMae, net: Any, extra: Any, image: torch.Tensor, known: torch.Tensor, rng: Any) -> torch.Tensor:
     """The mean of what is known, for each band."""
     weight = known[:, None].float()
     mean = (torch.where(known[:, None], image, 0) * weight).sum((2, 3)) / weight.sum((2, 3))
     return torch.where(known[:, None], image, mean[:, :, None, None])
 
 
-def test_what_is_known_stays_and_what_is_hidden_is_filled(tmp_path, pixels, gaps) -> None:
+@pytest.mark.parametrize("method", FILLING)
+def test_what_is_known_stays_and_what_is_hidden_is_filled(method, tmp_path, pixels, gaps) -> None:
     scene, mask = write(tmp_path, pixels, gaps)
-    save_bundle(tmp_path / "model", mae_bundle())
+    save_bundle(tmp_path / "model", FILLING[method]())
     outcome = bd.inpaint(tmp_path / "model", [scene], mask=mask, out=tmp_path / "filled.tif")
     values, profile = read(outcome.path)
     assert (outcome.n_filled, outcome.n_left) == (int((gaps > 0).sum()), 0)
@@ -83,21 +99,39 @@ def test_what_is_known_stays_and_what_is_hidden_is_filled(tmp_path, pixels, gaps
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clouds.tif", "filled.tif", "model", "scene.tif"]
 
 
-def test_what_lies_under_the_mask_is_not_read(tmp_path, pixels, gaps) -> None:
+@pytest.mark.parametrize("method", ["ssl_mae", "jem", "hvae"])
+def test_what_lies_under_the_mask_is_not_read(method, tmp_path, pixels, gaps) -> None:
     other = np.where(gaps > 0, np.uint16(60000), pixels)
     found = []
     for name, values in (("a", pixels), ("b", other)):
         (tmp_path / name).mkdir()
-        found.append(Filler(mae_bundle(), opened(tmp_path / name, values, gaps)).fill(Window(0, 0, 70, 52))[0])
+        found.append(Filler(FILLING[method](), opened(tmp_path / name, values, gaps)).fill(Window(0, 0, 70, 52))[0])
     np.testing.assert_array_equal(*found)
 
 
-def test_a_pixel_does_not_depend_on_the_tile(tmp_path, pixels, gaps) -> None:
-    filler = Filler(mae_bundle(), opened(tmp_path, pixels, gaps))
+@pytest.mark.parametrize("method", ["ssl_mae", "jem", "hvae"])
+def test_a_pixel_does_not_depend_on_the_tile(method, tmp_path, pixels, gaps) -> None:
+    filler = Filler(FILLING[method](), opened(tmp_path, pixels, gaps))
     whole = filler.fill(Window(0, 0, 70, 52))[0]
     for part in (Window(16, 3, 11, 14), Window(27, 0, 40, 52), Window(69, 51, 1, 1)):
         rows, cols = part.slices
         np.testing.assert_array_equal(filler.fill(part)[0], whole[:, rows, cols])
+
+
+@pytest.mark.parametrize("method", ["hvae", "vae", "jem"])
+def test_what_is_drawn_depends_on_the_seed_and_on_nothing_else(method, tmp_path, pixels, gaps) -> None:
+    bundle = drawing_bundle(method, **({"variant": "jem", "n_steps": 1} if method == "jem" else {}))
+    scene, place = opened(tmp_path, pixels, gaps), Window(16, 8, 20, 14)
+    first, again, other = (Filler(bundle, scene, seed=seed).fill(place)[0] for seed in (0, 0, 1))
+    hidden = gaps[place.slices] > 0
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all(0)[hidden].mean() > 0.9
+    np.testing.assert_array_equal(first[:, ~hidden], other[:, ~hidden])
+
+
+def test_a_model_of_maps_sees_the_ground_at_the_size_of_its_crops(tmp_path, pixels, gaps) -> None:
+    filler = Filler(drawing_bundle("hvae", window_px=64), opened(tmp_path, pixels, gaps))
+    assert (filler.side, filler.shown_px) == (16, 16)
 
 
 def test_a_net_that_knows_the_mean_fills_an_even_scene_evenly(tmp_path, gaps, monkeypatch) -> None:
@@ -167,7 +201,10 @@ def test_a_mask_of_nothing_is_told(tmp_path, pixels) -> None:
 @pytest.mark.parametrize(
     ("bundle", "message"),
     [
-        (scene_bundle, r"method 'supervised', which cannot fill gaps; expected a bundle of ssl_mae"),
+        (
+            scene_bundle,
+            rf"method 'supervised', which cannot fill gaps; expected a bundle of {', '.join(sorted(FILLING))},",
+        ),
         (lambda: mae_bundle(normalise=True), r"method 'ssl_mae' with normalise=True, which cannot fill gaps"),
     ],
 )
@@ -214,4 +251,10 @@ def test_the_verb(tmp_path, pixels, gaps, capsys) -> None:
     assert (tmp_path / "filled.tif").is_file()
     save_bundle(tmp_path / "model", replace(scene_bundle()))
     assert main([str(word) for word in words]) == 2
-    assert "ssl_mae" in capsys.readouterr().err
+    assert "hvae, jem, segjem, ssl_mae, vae" in capsys.readouterr().err
+    save_bundle(tmp_path / "model", drawing_bundle("vae"))
+    filled = []
+    for seed in ("1", "2"):
+        assert main([*(str(word) for word in words), "--seed", seed]) == 0
+        filled.append(read(tmp_path / "filled.tif")[0])
+    assert not np.array_equal(*filled, equal_nan=True)

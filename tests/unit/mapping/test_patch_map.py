@@ -23,6 +23,7 @@ from berunda.mapping.arrivals import Arrivals
 from berunda.mapping.assemble import Assembly
 from berunda.mapping.bundle import Bundle
 from berunda.mapping.journal import Receipt
+from berunda.mapping.layers import LIKELIHOOD_NAME, likelihood_share
 from berunda.mapping.patches import ScenePredictor
 from berunda.mapping.plan import Lattice, Plan
 from berunda.mapping.result import MapFiles
@@ -225,3 +226,36 @@ def test_options_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
         map_scenes(BUNDLE, [scene], tmp_path / "out", dask="local:1")
     with pytest.raises(ConfigError, match="--stride: the model maps single pixels"):
         map_scenes(toy_bundle(), [scene], tmp_path / "out", stride_px=8)
+
+
+def with_quantiles(*quantiles: float) -> Bundle:
+    assert BUNDLE.manifest.ood is not None
+    ood = BUNDLE.manifest.ood.model_copy(update={"energy_quantiles": quantiles})
+    return Bundle(BUNDLE.manifest.model_copy(update={"ood": ood}), BUNDLE.tensors)
+
+
+def test_a_share_of_validation_data_is_that_which_is_at_most_as_likely() -> None:
+    energies = np.random.default_rng(0).normal(size=1000)
+    quantiles = np.quantile(energies, np.linspace(0, 1, 101))
+    asked = np.array([energies.min() - 1, *energies[:50], energies.max() + 1, np.nan], np.float32)
+    shares = likelihood_share(asked, quantiles.tolist())
+    expected = [(energies >= value).mean() for value in asked[:-1]]
+    np.testing.assert_allclose(shares[:-1], expected, atol=0.01)
+    assert (shares[0], shares[-2]) == (1, 0)
+    assert np.isnan(shares[-1])
+
+
+def test_where_the_energy_is_a_density_the_map_carries_it_within_0_to_1(tmp_path: Path) -> None:
+    scene = made_scene(tmp_path / "scene.tif", holes=True)
+    map_scenes(BUNDLE, [scene], tmp_path / "plain", device="cpu")
+    plain, energy = rasters(tmp_path / "plain")[1], rasters(tmp_path / "plain")[2][1]
+    assert len(plain) == 1
+    low, middle, high = (float(x) for x in np.nanquantile(energy, [0.1, 0.3, 0.9]))
+    map_scenes(with_quantiles(low, middle, high), [scene], tmp_path / "out", device="cpu")
+    confidence = rasters(tmp_path / "out")[1]
+    np.testing.assert_array_equal(confidence[0], plain[0])
+    np.testing.assert_allclose(confidence[1], 1 - np.interp(energy, [low, middle, high], [0, 0.5, 1]), atol=1e-6)
+    np.testing.assert_array_equal(np.isnan(confidence[1]), np.isnan(plain[0]))
+    assert (np.nanmin(confidence[1]), np.nanmax(confidence[1])) == (0, 1)
+    with rasterio.open(tmp_path / "out" / "confidence.tif") as made:
+        assert made.descriptions == ("confidence", LIKELIHOOD_NAME)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import Field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from berunda.errors import ConfigError
-from berunda.methods import load_method, make_method, method_names
+from berunda.methods import describe_method, load_method, make_method, method_names
 from berunda.methods._checking.trial import make_trial, without_pixels
 from berunda.methods.contract import Batch
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_finding_methods_does_not_import_torch():
@@ -215,3 +218,40 @@ def test_settings_of_single_labels_and_of_several_are_told_apart():
         ("scene", "cutmix"),
         *(("multilabel", name) for name in ("threshold", "align", "adaptive", "cutmix", "decay", "balance")),
     }
+
+
+def able(ability: str) -> set[str]:
+    return {name for name in method_names() if describe_method(name)["abilities"][ability]}
+
+
+def test_methods_say_what_they_can_do():
+    assert able("generates") == {"fixmatch_jem", "hvae", "jem", "segjem", "vae"}
+    assert able("fills") == able("generates") | {"ssl_mae"}
+    assert able("density") == {"fixmatch_jem", "jem", "segjem"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("jem", {"lambda_p": 0.0}, False),
+        ("fixmatch_jem", {"lambda_p": 0.0}, False),
+        ("fixmatch_jem", {"lambda_p": 0.0, "form": "pipeline"}, True),
+    ],
+)
+def test_without_a_likelihood_the_energy_is_no_density(name, options, expected):
+    assert make_method(name, options).has_density() is expected
+
+
+def test_the_page_of_methods_tells_what_each_can_do():
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    section = page.split("## What they can do")[1].split("\n\n")[1]
+    head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines())
+    rows = {cells[0].strip("`"): dict(zip(head, cells, strict=True)) for cells in lines}
+    assert set(rows) == set(method_names())
+    abilities = {"generates images": "generates", "fills gaps": "fills", "log p(x)": "density"}
+    for title, ability in abilities.items():
+        assert {name for name, row in rows.items() if row[title] == "yes"} == able(ability)
+    tasks = {"one class an image": "scene", "several labels an image": "multilabel", "maps": "segmentation"}
+    for title, task in tasks.items():
+        serving = {name for name in method_names() if task in describe_method(name)["needs"]["tasks"]}
+        assert {name for name, row in rows.items() if row[title] == "yes"} == serving
