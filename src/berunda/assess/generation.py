@@ -9,6 +9,7 @@ that encoder is Inception with its published weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,16 @@ import numpy.typing as npt
 from berunda.data.order import Randomness
 from berunda.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = [
     "EPSILON",
     "N_BINS",
     "SampleDistances",
     "described",
+    "described_by",
+    "feature_distances",
     "frechet_distance",
     "histogram_divergence",
     "kernel_distance",
@@ -131,18 +137,23 @@ def described(pixels: npt.NDArray[np.float32], encoder: str) -> npt.NDArray[np.f
     Raises:
         ConfigError, FetchError: there is no such encoder, or its weights are not to be had.
     """
+    from berunda.models.encoders import build_encoder
+
+    return described_by(build_encoder(encoder, n_bands=pixels.shape[1], depth=_DEPTH, pretrained=True), pixels)
+
+
+def described_by(net: nn.Module, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what `described` does, of an encoder at hand: one that gives a pyramid, on any device."""
     import torch
 
     from berunda.data.resampling import resample_images
-    from berunda.models.encoders import build_encoder
 
-    net = build_encoder(encoder, n_bands=pixels.shape[1], depth=_DEPTH, pretrained=True).eval()
-    found = []
+    device, found = next(net.eval().parameters()).device, []
     with torch.inference_mode():
         for start in range(0, len(pixels), _CHUNK):
-            part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _CHUNK]))
+            part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _CHUNK])).to(device)
             shown = resample_images(part, max(_SIDE_PX, part.shape[2], part.shape[3]))
-            found.append(net(shown)[-1].mean((2, 3)).numpy())
+            found.append(net(shown)[-1].mean((2, 3)).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -150,9 +161,14 @@ def sample_distances(
     generated: npt.NDArray[np.float32], real: npt.NDArray[np.float32], encoder: str, seed: int = 0
 ) -> SampleDistances:
     """Return both distances between images (n, B, H, W) and (m, B, H, W), scaled alike."""
-    first, second = described(generated, encoder), described(real, encoder)
+    return feature_distances(described(generated, encoder), described(real, encoder), encoder, seed)
+
+
+def feature_distances(first: npt.ArrayLike, second: npt.ArrayLike, encoder: str, seed: int = 0) -> SampleDistances:
+    """Return both distances between features of generated (n, D) and of real images (m, D) by the encoder named."""
+    n_generated, n_real = len(np.asarray(first)), len(np.asarray(second))
     kernel, deviation, size = kernel_distance(first, second, seed)
-    return SampleDistances(encoder, frechet_distance(first, second), kernel, deviation, len(first), len(second), size)
+    return SampleDistances(encoder, frechet_distance(first, second), kernel, deviation, n_generated, n_real, size)
 
 
 def _discrepancy(a: FloatArray, b: FloatArray) -> float:

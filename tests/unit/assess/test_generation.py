@@ -9,12 +9,15 @@ from scipy.stats import entropy
 
 from berunda.assess.generation import (
     described,
+    described_by,
+    feature_distances,
     frechet_distance,
     histogram_divergence,
     kernel_distance,
     sample_distances,
 )
 from berunda.errors import DataError
+from berunda.models.encoders import packaged_pyramid, packaged_weights
 
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(6, 6))
@@ -97,3 +100,12 @@ def test_real_images_are_nearer_to_real_images_than_noise_is() -> None:
     assert metrics["frechet_efficientnet_lite0"] == near.frechet
     assert not any("fid" in name for name in metrics)
     assert described(noise, "efficientnet_lite0").shape == (12, 320)
+
+
+def test_an_encoder_at_hand_describes_as_the_one_by_name_does() -> None:
+    images = np.random.default_rng(3).uniform(-1, 1, (3, 4, 32, 32)).astype(np.float32)
+    found = described_by(packaged_pyramid(packaged_weights(), 4), images)
+    np.testing.assert_array_equal(found, described(images, "efficientnet_lite0"))
+    distances = feature_distances(found, found[:2], "mine")
+    assert distances.as_metrics()["frechet_mine"] == frechet_distance(found, found[:2])
+    assert (distances.n_generated, distances.n_real) == (3, 2)
