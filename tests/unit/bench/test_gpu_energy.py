@@ -12,6 +12,8 @@ import tiny_merced
 from gpu_scripts import load_script, rows_of, run_with_few_packages, whole_and_in_pieces
 from PIL import Image
 
+from berunda.bench.experiment import Job
+
 SUITE = "energy_gpu"
 ENCODER = "wide_resnet10_1_no_norm"
 GENERATIVE = {"jem", "jem++", "sada", "joint", "pipeline"}
@@ -45,16 +47,16 @@ def tiny(parts: Path, folder: Path, *more: str) -> list[str]:
 def test_every_arm_becomes_a_row(script: ModuleType, parts: Path, tmp_path: Path) -> None:
     assert script.main(tiny(parts, tmp_path)) == 0
     rows = {(row["method"], row["variant"]): row for row in rows_of(tmp_path, SUITE)}
-    named = {(arm.method, arm.variant): name for name, (arm,) in script.ARMS.items()}
-    assert set(rows) == set(named)
+    arms = {(arm.method, arm.variant): (name, arm) for name, (arm,) in script.ARMS.items()}
+    assert set(rows) == set(arms)
     for key, row in rows.items():
-        figures, generates = row["metrics"], named[key] in GENERATIVE
+        name, arm = arms[key]
+        figures, generates = row["metrics"], name in GENERATIVE
         assert {"oa", "ece", "ece_before", "step_s", "drawn_images_per_s"} <= set(figures)
         assert figures["ood"]["UC Merced"]["energy"]["auroc"] == figures["auroc_energy_against_uc_merced"]
         assert ("frechet_efficientnet_lite0" in figures) == generates
         assert figures["returned"] == 0
-        pictures = list((tmp_path / "out").glob(f"samples-{ENCODER}-*{row['variant'].replace('+', '_')}-1-0.png"))
-        assert bool(pictures) == generates
+        assert (tmp_path / "out" / f"samples-{Job(arm, 1, 0).name(ENCODER)}.png").is_file() == generates
         assert row["setting"]["samples"] == 2
         assert len(row["setting"]["outside"]) == 16
     sampled = rows["jem", "variant=sada"]["metrics"]
