@@ -28,10 +28,11 @@ from berunda.api.scene_fit import classified, fit_scene
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, passes_of_run, scene_row
-from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, ood_figures
+from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, named_ood, ood_figures
 from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
 from berunda.bench.tables import write_tables
 from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
+from berunda.data.resampling import averaged_images
 from berunda.errors import BerundaError, DataError
 from berunda.mapping.bundle import load_bundle
 from berunda.mapping.patches import ScenePredictor
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> int:
 def make_rows(options: argparse.Namespace, command: str) -> None:
     """Do the runs that no row tells of yet."""
     rows, images = RowFile(options.results), open_images("eurosat", folder=options.data)
-    merced = averaged(open_images("ucmerced", task="scene", folder=options.merced), images.size[0])
+    merced = averaged_images(open_images("ucmerced", task="scene", folder=options.merced), images.size[0])
     setting = setting_of(options, images, merced)
     refuse_other_settings(rows, setting, images.name, options.encoder)
     if options.bundle is not None:
@@ -173,13 +174,7 @@ def measured(
     for name, images in others.items():
         all_of = replace(drawn, images=images)
         found[name] = ood_figures(train, test, classified(predictor, all_of, np.arange(len(images))))
-    named = {
-        f"{figure}_{score}_against_{name.lower().replace(' ', '_').replace('-', '_')}": value
-        for name, scores in found.items()
-        for score, figures in scores.items()
-        for figure, value in figures.items()
-    }
-    return classifier_figures(validation, test, class_names=drawn.classes) | {"ood": found} | named, test
+    return classifier_figures(validation, test, class_names=drawn.classes) | {"ood": found} | named_ood(found), test
 
 
 def _row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
@@ -223,20 +218,6 @@ def _chosen(images: ImageSet, index: np.ndarray) -> ImageSet:
         parts=images.parts[index],
         names=tuple(images.names[i] for i in index),
     )
-
-
-def averaged(images: ImageSet, side_px: int) -> ImageSet:
-    """Return the images at `side_px`, each pixel the mean of those it covers.
-
-    Raises:
-        DataError: the side does not divide.
-    """
-    n, n_bands, rows, cols = images.pixels.shape
-    if rows != cols or rows % side_px:
-        raise DataError(f"data set {images.name}: {cols} x {rows} px found, expected a multiple of {side_px} px")
-    factor = rows // side_px
-    blocks = images.pixels.reshape(n, n_bands, side_px, factor, side_px, factor)
-    return replace(images, pixels=blocks.mean((3, 5), dtype=np.float32))
 
 
 def _tell(row: dict[str, Any]) -> None:

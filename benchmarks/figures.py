@@ -34,8 +34,8 @@ SHARE_OF_TRAINED = "bare net forward + backward alone, of the step"
 SHOWN = {
     "oa": "OA",
     "miou": "mIoU",
-    "macro_f1": "macro F1",
     "macro_auprc": "macro AUPRC",
+    "macro_f1": "macro F1",
     "ece": "ECE",
     "ood_auroc": "OOD AUROC",
     "steps_to_find": "steps until found",
@@ -91,7 +91,14 @@ CALIBRATION = {
 """Metrics of classifiers that have a table of their own each: the calibration before and after temperature scaling, and
 the same of nets that answer over symmetries of an image when they answer to the image alone, as published ones do."""
 
-NAMES = {**CALIBRATION, **PARTS_OF_A_STEP, **SHOWN}
+SPEEDS = {
+    "drawn_images_per_s": "images of the data set a second",
+    "share_of_bare": SHARE_OF_BARE,
+    "share_of_bare_trained": SHARE_OF_TRAINED,
+}
+"""Metrics that a table of the speed of classifiers shows beside image passes a second."""
+
+NAMES = {**CALIBRATION, **PARTS_OF_A_STEP, **SPEEDS, **SHOWN}
 
 UNLIKE = "images unlike the training ones"
 UNLIKE_FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
@@ -150,7 +157,8 @@ def _of_classifiers(title: str, rows: list[Row]) -> dict[str, list[str]]:
         own = [row for row in of_scenes if row["metrics"].get(metric) is not None]
         if own:
             found[f"{title}, {name}"] = _by_labels(f"{title}, {name}", own, metric)
-    timed = [row for row in of_scenes if {"oa", "share_of_bare"} <= row["metrics"].keys()]
+    judged = [row for row in rows if row["metrics"].keys() & {"oa", "macro_auprc"}]
+    timed = [row for row in judged if row["metrics"].keys() & SPEEDS.keys()]
     if timed:
         found[f"{title}, {SPEED}"] = _speed(f"{title}, {SPEED}", timed)
     unlike = [row for row in of_scenes if row["metrics"].get("ood")]
@@ -164,12 +172,12 @@ def _speed(title: str, rows: list[Row]) -> list[str]:
     runs_of: dict[str, list[Row]] = {}
     for row, name in zip(rows, _names(rows), strict=True):
         runs_of.setdefault(name, []).append(row)
-    shares = [metric for metric in ("share_of_bare", "share_of_bare_trained") if metric in _metrics(rows)]
-    head = ["method", "runs", "image passes a second", *(NAMES[metric] for metric in shares)]
+    shown = [metric for metric in SPEEDS if any(metric in row["metrics"] for row in rows)]
+    head = ["method", "runs", "image passes a second", *(NAMES[metric] for metric in shown)]
     lines = [*_head(title, rows, " and numbers of labels; forward alone counts a third of a pass"), _line(head)]
     lines.append(_line(["---"] * len(head)))
     for name, runs in runs_of.items():
-        figures = [_figure(run["metrics"].get(metric) for run in runs) for metric in shares]
+        figures = [_figure(run["metrics"].get(metric) for run in runs) for metric in shown]
         lines.append(_line([name, str(len(runs)), _figure(run["images_per_s"] for run in runs), *figures]))
     return lines
 

@@ -134,6 +134,18 @@ def test_runs_on_a_gpu_say_their_speed(tmp_path: Path) -> None:
     assert shown[4] == "| fixmatch | 2 | 10000 ± 1414 | 0.850 ± 0.071 | 0.700 ± 0.000 |"
 
 
+def test_several_labels_an_image_are_shown_by_their_auprc_and_speed(tmp_path: Path) -> None:
+    figures = {"macro_f1": 0.5, "macro_auprc": 0.75, "drawn_images_per_s": 800.0}
+    told = {"labels_unit": "fraction", "task": "multilabel", "images_per_s": 900.0}
+    rows = [{**row("ssl_mae", 0, **figures), **told, "labels": labels} for labels in (0.05, 0.1)]
+    (tmp_path / "ssl_mae_gpu.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path)
+    assert "macro AUPRC, 0.05 fraction" in text
+    assert "| ssl mae | 0.750 (1) | 0.750 (1) |" in text
+    assert "| method | runs | image passes a second | images of the data set a second |" in text
+    assert "| ssl mae | 2 | 900 ± 0 | 800 ± 0 |" in text
+
+
 def test_images_unlike_the_training_ones_are_told_apart_by_what_they_are(tmp_path: Path) -> None:
     def of(auroc: float) -> dict[str, object]:
         return {"max_logit": {"auroc": auroc, "aupr": 0.5, "fpr95": None}}

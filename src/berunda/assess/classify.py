@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "calibration_values",
     "classifier_figures",
     "fit_image_temperature",
+    "named_ood",
     "ood_figures",
     "ood_scores",
     "right_of",
@@ -226,3 +227,18 @@ def ood_figures(
         both = np.concatenate([values, scores_out[name]])
         figures[name] = {"auroc": auroc(both, is_out), "aupr": aupr(both, is_out), "fpr95": fpr95(both, is_out)}
     return figures
+
+
+def named_ood(found: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> dict[str, float | None]:
+    """Return what `ood_figures` found against several sets of images, by names that tell figure, score and set.
+
+    Example:
+        >>> named_ood({"UC Merced": {"energy": {"auroc": 0.9}}})
+        {'auroc_energy_against_uc_merced': 0.9}
+    """
+    return {
+        f"{figure}_{score}_against_{name.lower().replace(' ', '_').replace('-', '_')}": value
+        for name, scores in found.items()
+        for score, figures in scores.items()
+        for figure, value in figures.items()
+    }

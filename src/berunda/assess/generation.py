@@ -11,12 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = [
     "EPSILON",
@@ -27,6 +32,7 @@ __all__ = [
     "density_agreement",
     "density_histograms",
     "described",
+    "described_by",
     "describer",
     "feature_distances",
     "frechet_distance",
@@ -177,36 +183,16 @@ def describer(encoder: str, n_bands: int) -> Describe:
     Raises:
         ConfigError, FetchError: there is no such encoder, it cannot take the bands, or its weights are not to be had.
     """
-    import torch
-
-    from berunda.data.resampling import resample_images
     from berunda.models.encoders import build_encoder, build_inception
 
-    is_inception = encoder == INCEPTION
-    if is_inception and n_bands != 3:
+    if encoder != INCEPTION:
+        return partial(described_by, build_encoder(encoder, n_bands=n_bands, depth=_DEPTH, pretrained=True))
+    if n_bands != 3:
         raise ConfigError(
             f"features of 'inception': images of {n_bands} bands found, expected red, green and blue; take other "
             "features, such as 'efficientnet_lite0'"
         )
-    net = (
-        build_inception()
-        if is_inception
-        else build_encoder(encoder, n_bands=n_bands, depth=_DEPTH, pretrained=True).eval()
-    )
-
-    def describe(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(pixels), _CHUNK):
-                part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _CHUNK]))
-                if is_inception:
-                    found.append(net(resample_images(part.clamp(-1, 1), _INCEPTION_PX)).numpy())
-                else:
-                    shown = resample_images(part, max(_SIDE_PX, part.shape[2], part.shape[3]))
-                    found.append(net(shown)[-1].mean((2, 3)).numpy())
-        return np.concatenate(found)
-
-    return describe
+    return partial(_described_by_inception, build_inception())
 
 
 def described(pixels: npt.NDArray[np.float32], encoder: str) -> npt.NDArray[np.float32]:
@@ -221,6 +207,37 @@ def described(pixels: npt.NDArray[np.float32], encoder: str) -> npt.NDArray[np.f
         ConfigError, FetchError: as `describer`.
     """
     return describer(encoder, pixels.shape[1])(pixels)
+
+
+def described_by(net: nn.Module, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what `described` does, of an encoder at hand: one that gives a pyramid, on any device."""
+    from berunda.data.resampling import resample_images
+
+    def means(part: Tensor) -> Tensor:
+        found: Tensor = net(resample_images(part, max(_SIDE_PX, part.shape[2], part.shape[3])))[-1].mean((2, 3))
+        return found
+
+    return _in_chunks(net, means, pixels)
+
+
+def _described_by_inception(net: nn.Module, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from berunda.data.resampling import resample_images
+
+    return _in_chunks(net, lambda part: net(resample_images(part.clamp(-1, 1), _INCEPTION_PX)), pixels)
+
+
+def _in_chunks(
+    net: nn.Module, describe: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    import torch
+
+    device = next((value.device for value in net.eval().parameters()), torch.device("cpu"))
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), _CHUNK):
+            part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _CHUNK])).to(device)
+            found.append(describe(part).cpu().numpy())
+    return np.concatenate(found)
 
 
 def sample_distances(

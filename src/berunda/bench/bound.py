@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from berunda.methods.contract import Method, NetSpec
@@ -18,10 +19,13 @@ from berunda.models.device import computes_bf16
 from berunda.train.config import TrainConfig
 from berunda.train.run import Run
 
-__all__ = ["Bound", "StepImages", "images_per_step", "measure_bound"]
+__all__ = ["BareLoss", "Bound", "StepImages", "images_per_step", "measure_bound"]
 
 _WARM_UP = 3
 _BLOCKS = 5
+
+BareLoss = Callable[[nn.Module, nn.Module, Tensor], Tensor]
+"""From the net, the method's extra parts and images (N, B, H, W) to a loss."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def images_per_step(method: Method, n_labelled: int) -> StepImages:
     return StepImages(round(trained), round(n_unlabelled * needs.forward_passes))
 
 
-def measure_bound(method: Method, spec: NetSpec, config: TrainConfig, *, repeats: int = 4) -> Bound:
+def measure_bound(
+    method: Method, spec: NetSpec, config: TrainConfig, *, repeats: int = 4, bare_loss: BareLoss | None = None
+) -> Bound:
     """Measure the bare cost of a step on images that are in place already.
 
     The net is the method's own, laid out, in the precision and on the device as the loop has it; the images are noise,
@@ -75,20 +81,26 @@ def measure_bound(method: Method, spec: NetSpec, config: TrainConfig, *, repeats
 
     Args:
         method: its `needs` say how many images a step takes.
-        spec: of the net, task "scene".
+        spec: of the net, for whole images.
         config: device, precision, images a step.
         repeats: steps in each of five blocks, the median of which is taken.
+        bare_loss: what the trained images go through, where that is not the net alone and all of each image.
     """
     run, images = Run(method, spec, config, None), images_per_step(method, config.n_labelled)
-    net, averaged = run.state.net, run.state.averaged.net
+    net, extra, averaged = run.state.net, run.state.extra, run.state.averaged.net
     shown = torch.randn(max(images.trained, images.forward), spec.n_bands, spec.crop_px, spec.crop_px)
     pixels = shown.to(run.device).contiguous(memory_format=torch.channels_last)
     labels = (torch.arange(images.trained) % spec.n_classes).to(run.device)
 
+    def of_labels(net: nn.Module, extra: nn.Module, shown: Tensor) -> Tensor:
+        del extra
+        return functional.cross_entropy(net(shown), labels)
+
     def train() -> None:
-        net.zero_grad(set_to_none=True)
+        for part in (net, extra):
+            part.zero_grad(set_to_none=True)
         with run.autocast():
-            loss = functional.cross_entropy(net(pixels[: images.trained]), labels)
+            loss = (bare_loss or of_labels)(net, extra, pixels[: images.trained])
         loss.backward()
 
     @torch.no_grad()

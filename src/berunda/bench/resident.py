@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,16 @@ import torch
 from berunda.assess.classify import Classified
 from berunda.data.image_source import ImageSource
 from berunda.data.images import TRAIN, ImageSet
-from berunda.data.scaling import CLIP
-from berunda.data.source import RawImages
+from berunda.data.order import Randomness
+from berunda.data.resampling import ResampledSource, resample_images
+from berunda.data.scaling import CLIP, Scaling
+from berunda.data.source import RawImages, Source
 from berunda.train.config import TrainConfig
 from berunda.train.loop import Trained
 
-__all__ = ["ResidentSource", "classified"]
+__all__ = ["Asked", "ResidentSource", "resident_source"]
+
+_CLASSIFIED_AT_ONCE, _DRAWN_AT_ONCE = 512, 64
 
 
 class ResidentSource(ImageSource):
@@ -41,23 +48,67 @@ class ResidentSource(ImageSource):
         return RawImages(pixels, valid, given, torch.from_numpy(position.astype(np.int64)))
 
 
-@torch.no_grad()
-def classified(
-    trained: Trained, images: ImageSet, index: np.ndarray, config: TrainConfig, batch: int = 512
-) -> Classified:
-    """Return what the averaged model makes of some images, `batch` at once."""
-    model, method = trained.model, trained.method
-    net: Any = model.net
-    device = next(net.parameters()).device
-    is_bf16 = device.type == "cuda" and config.precision != "fp32"
-    logits, features = [], []
-    for start in range(0, len(index), batch):
-        pixels = torch.from_numpy(images.scaled(index[start : start + batch])).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
-            decoded = net.decode(net.encode(pixels))
-            answer = method.classify(net, model.extra, pixels, decoded)
-        logits.append(answer.float().cpu().numpy())
-        features.append(decoded.float().cpu().numpy())
-    if not logits:
-        return Classified(np.zeros((0, len(images.classes)), np.float32), np.zeros(0, np.int64))
-    return Classified(np.concatenate(logits), images.labels[index], np.concatenate(features))
+def resident_source(images: ImageSet, labelled: np.ndarray, device: torch.device, image_px: int) -> Source:
+    """Return a `ResidentSource` whose images have the side `image_px`: the device resamples what is drawn."""
+    source = ResidentSource(images, labelled, device)
+    return source if images.size == (image_px, image_px) else ResampledSource(source, image_px)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The averaged model of a training, to be shown images and asked for some.
+
+    Attributes:
+        trained: what the loop left behind.
+        config: how it was trained; on a GPU the model answers in the precision of the training.
+        scaling: of the training's images.
+        image_px: their side.
+    """
+
+    trained: Trained
+    config: TrainConfig
+    scaling: Scaling
+    image_px: int
+
+    @torch.no_grad()
+    def classified(self, images: ImageSet, index: np.ndarray) -> Classified:
+        """Return what it makes of some images, beside their labels."""
+        model, method = self.trained.model, self.trained.method
+        net: Any = model.net
+        logits, features = [], []
+        for start in range(0, len(index), _CLASSIFIED_AT_ONCE):
+            scaled = images.scaled(index[start : start + _CLASSIFIED_AT_ONCE], self.scaling)
+            pixels = resample_images(torch.from_numpy(scaled).to(self.device), self.image_px)
+            with self._precision():
+                decoded = net.decode(net.encode(pixels))
+                answer = method.classify(net, model.extra, pixels, decoded)
+            logits.append(answer.float().cpu().numpy())
+            features.append(decoded.float().cpu().numpy())
+        if not logits:
+            return Classified(np.zeros((0, len(images.classes)), np.float32), images.labels[index])
+        return Classified(np.concatenate(logits), images.labels[index], np.concatenate(features))
+
+    def generated(self, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Return an image (N, B, side, side) float32 of each class of `labels` (N,), scaled as those of the training.
+
+        Raises:
+            ConfigError: the method generates none.
+        """
+        model, method, rng = self.trained.model, self.trained.method, Randomness(seed)
+        drawn = []
+        for number, part in enumerate(torch.from_numpy(labels).split(_DRAWN_AT_ONCE)):
+            with self._precision():
+                images = method.generate(model.net, model.extra, part.to(self.device), rng.at(number))
+            drawn.append(images.detach().float().cpu().numpy())
+        return np.concatenate(drawn)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return next(self.trained.model.net.parameters()).device
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        is_bf16 = self.device.type == "cuda" and self.config.precision != "fp32"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+            yield

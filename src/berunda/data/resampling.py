@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from berunda.data.images import ImageSet
 from berunda.data.order import Randomness
 from berunda.data.source import ListedSource, RawImages
+from berunda.errors import DataError
 
-__all__ = ["ResampledSource", "resample_images"]
+__all__ = ["ResampledSource", "averaged_images", "resample_images"]
+
+
+def averaged_images(images: ImageSet, side_px: int) -> ImageSet:
+    """Return the images at `side_px`, each pixel the mean of those it covers, as a coarser sensor would see them.
+
+    Raises:
+        DataError: the side does not divide.
+    """
+    n, n_bands, rows, cols = images.pixels.shape
+    if rows != cols or rows % side_px:
+        raise DataError(f"data set {images.name}: {cols} x {rows} px found, expected a multiple of {side_px} px")
+    factor = rows // side_px
+    blocks = images.pixels.reshape(n, n_bands, side_px, factor, side_px, factor)
+    return replace(images, pixels=blocks.mean((3, 5), dtype=np.float32))
 
 
 def resample_images(pixels: Tensor, side_px: int) -> Tensor:

@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from berunda.data.images import TEST, TRAIN, UNLABELLED, VALIDATION
 from berunda.data.listing import PHOTO_SUFFIXES, RASTER_SUFFIXES
 from berunda.errors import DataError
-from berunda.geo.grid import Window
+
+if TYPE_CHECKING:
+    from berunda.geo.grid import Window
 
 __all__ = [
     "FILES_JOINT",
@@ -202,6 +204,8 @@ def window_of(cells: Sequence[str], where: str) -> Window | None:
             f"{where}: window {', '.join(texts)} found, expected whole numbers in {', '.join(WINDOW_COLUMNS)}: rows "
             "and columns from 0, at least one of each; or nothing for the whole file"
         )
+    from berunda.geo.grid import Window
+
     return Window(*numbers)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "build_inception",
     "build_transformer",
     "check_encoder_name",
+    "packaged_pyramid",
     "packaged_weights",
     "spectral_mixing",
 ]
@@ -59,7 +60,7 @@ def build_encoder(name: str, *, n_bands: int, depth: int, pretrained: bool) -> n
     if name == DEFAULT_ENCODER:
         encoder = _create(_DEFAULT_TIMM, n_bands, depth, pretrained=False)
         if pretrained:
-            _load_packaged(encoder.model, n_bands)
+            _load_packaged(encoder.model, packaged_weights(), n_bands)
     elif name in WIDE_RESNETS:
         return build_wide_resnet(name, n_bands=n_bands, depth=depth, pretrained=pretrained)
     else:
@@ -128,6 +129,22 @@ def build_inception() -> nn.Module:
             f"{DEFAULT_ENCODER!r}, whose distances bear that name"
         ) from error
     return net.eval()
+
+
+def packaged_pyramid(stored: Mapping[str, Tensor], n_bands: int) -> nn.Module:
+    """Return EfficientNet-Lite0 with its packaged weights at hand: `forward(x) -> [stride 2, ..., stride 32]`.
+
+    It is what `build_encoder` builds, with timm alone.
+
+    Args:
+        stored: what `packaged_weights` returned.
+        n_bands: bands of the input, at least 1.
+    """
+    import timm
+
+    net: nn.Module = timm.create_model(_DEFAULT_TIMM, features_only=True, in_chans=n_bands)
+    _load_packaged(net, stored, n_bands)
+    return net
 
 
 def packaged_weights() -> dict[str, Tensor]:
@@ -277,10 +294,9 @@ def _read_packaged(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _load_packaged(model: nn.Module, n_bands: int) -> None:
+def _load_packaged(model: nn.Module, stored: Mapping[str, Tensor], n_bands: int) -> None:
     """Load the packaged weights into timm's feature form of the encoder, its first convolution adapted."""
-    stored = packaged_weights()
     gain = _IMAGENET_STD / 0.5  # the pretraining scaled pixels to [-1, 1]
-    stored["conv_stem.weight"] = adapt_first_convolution(stored["conv_stem.weight"], n_bands, gain=gain)
-    wanted = model.state_dict()
-    model.load_state_dict({name: stored.get(name, value) for name, value in wanted.items()})
+    first = adapt_first_convolution(stored["conv_stem.weight"], n_bands, gain=gain)
+    given = {**stored, "conv_stem.weight": first}
+    model.load_state_dict({name: given.get(name, value) for name, value in model.state_dict().items()})

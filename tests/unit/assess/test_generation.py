@@ -14,6 +14,7 @@ from berunda.assess.generation import (
     density_agreement,
     density_histograms,
     described,
+    described_by,
     feature_distances,
     frechet_distance,
     histogram_divergence,
@@ -21,6 +22,7 @@ from berunda.assess.generation import (
     sample_distances,
 )
 from berunda.errors import ConfigError, DataError, FetchError
+from berunda.models.encoders import packaged_pyramid, packaged_weights
 
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(6, 6))
@@ -147,7 +149,7 @@ def test_of_inception_the_distances_are_fid_and_kid_with_their_numbers() -> None
     own = feature_distances(features(40), features(30, seed=2), "efficientnet_lite0").as_metrics()
     assert set(of_inception) == {"fid", "kid", "kid_deviation", "n_generated", "n_real", "n_subset"}
     assert of_inception["fid"] == own["frechet_efficientnet_lite0"]
-    assert (of_inception["n_generated"], of_inception["n_real"], of_inception["n_subset"]) == (40, 30, 30)
+    assert (of_inception["n_generated"], of_inception["n_real"], of_inception["n_subset"]) == (40, 30, 15)
 
 
 def test_without_the_weights_of_inception_there_is_no_fid_and_nothing_takes_its_place(monkeypatch) -> None:
@@ -173,3 +175,12 @@ def test_inception_is_shown_images_of_its_own_size(monkeypatch) -> None:
     pixels = np.full((70, 3, 8, 8), 2.0, np.float32)
     assert described(pixels, "inception").shape == (70, 3)
     assert seen == [((64, 3, 299, 299), 1.0), ((6, 3, 299, 299), 1.0)]
+
+
+def test_an_encoder_at_hand_describes_as_the_one_by_name_does() -> None:
+    images = np.random.default_rng(3).uniform(-1, 1, (3, 4, 32, 32)).astype(np.float32)
+    found = described_by(packaged_pyramid(packaged_weights(), 4), images)
+    np.testing.assert_array_equal(found, described(images, "efficientnet_lite0"))
+    distances = feature_distances(found, found[:2], "mine")
+    assert distances.as_metrics()["frechet_mine"] == frechet_distance(found, found[:2])
+    assert (distances.n_generated, distances.n_real) == (3, 2)

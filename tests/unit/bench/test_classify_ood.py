@@ -15,6 +15,7 @@ from tiny_eurosat import write_archive
 from berunda.bench.rows import RowFile
 from berunda.data.catalog.ucmerced import UCMerced
 from berunda.data.images import TEST, ImageSet, open_images
+from berunda.data.resampling import averaged_images
 from berunda.errors import DataError
 
 PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "classify_ood.py"
@@ -64,14 +65,14 @@ def test_held_out_classes_are_seen_by_nobody(script: ModuleType, images: ImageSe
         script.without(images, ("Ocean",))
 
 
-def test_images_are_averaged_over_the_area(script: ModuleType, folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_images_are_averaged_over_the_area(folders: tuple[Path, Path], tmp_path: Path) -> None:
     merced = open_images("ucmerced", task="scene", folder=folders[1], cache=tmp_path)
-    found = script.averaged(merced, 16)
+    found = averaged_images(merced, 16)
     assert found.size == (16, 16)
     expected = merced.pixels[5, 1, 4:6, 8:10].astype(float).mean()
     assert found.pixels[5, 1, 2, 4] == pytest.approx(expected)
     with pytest.raises(DataError, match="expected a multiple of 24"):
-        script.averaged(merced, 24)
+        averaged_images(merced, 24)
 
 
 def test_runs_become_rows_and_a_table(

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from gpu_scripts import load_script, rows_of, run_with_few_packages, whole_and_in_pieces
 from safetensors.torch import save_file
 from tiny_eurosat import write_archive
 
+from berunda.bench import piece_options, pieces
+from berunda.bench.experiment import Job
 from berunda.bench.parts import INDEX
-from berunda.bench.rows import RowFile
+from berunda.bench.pieces import Pieces
+from berunda.bench.resident import ResidentSource
+from berunda.bench.rows import REQUIRED, RowFile
+from berunda.bench.suite import Arm
 from berunda.bench.timm_net import TimmNet, load_weights, with_weights
 from berunda.data.image_source import ImageSource
+from berunda.data.images import TRAIN, open_images
 from berunda.data.order import Randomness
+from berunda.data.subsets import label_subset
 from berunda.errors import ConfigError, DataError, DivergedError
 from berunda.methods import make_method
 from berunda.methods.contract import NetSpec
+from berunda.models.encoders import packaged_weights
 from berunda.train import survey
-from berunda.train.passes import AllImages, survey_passes
+from berunda.train.config import TrainConfig
+from berunda.train.loop import train
+from berunda.train.passes import AllImages, image_passes, survey_passes
 
-ROOT = Path(__file__).resolve().parents[3]
-PATH = ROOT / "benchmarks" / "gpu_eurosat.py"
 ENCODER = "wide_resnet28_2"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_eurosat", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = load_script("gpu_eurosat")
     module.measure_bound = functools.partial(module.measure_bound, repeats=1)  # type: ignore[attr-defined]
     return module
 
@@ -54,7 +53,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def parts(script: ModuleType, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(script, "DATA_PART_BYTES", 10_000)
+    monkeypatch.setattr(piece_options, "DATA_PART_BYTES", 10_000)
     assert script.main(["--pack", str(tmp_path / "parts"), "--archive", str(archive)]) == 0
     found = sorted((tmp_path / "parts").glob("part-*"))
     assert len(found) > 1
@@ -96,24 +95,15 @@ def test_a_run_becomes_a_row(script: ModuleType, parts: Path, tmp_path: Path) ->
 def test_a_run_in_pieces_ends_as_one_that_never_stopped(
     script: ModuleType, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, first, second = tmp_path / "whole", tmp_path / "first", tmp_path / "second"
-    script.main(tiny(parts, whole))
-    monkeypatch.setattr(script, "RESUME_PART_BYTES", 1_000_000)
+    given = functools.partial(tiny, parts)
+    whole, first, second = whole_and_in_pieces(script, given, tmp_path, monkeypatch)
+    assert rows_of(first, "eurosat_gpu") == []
     with monkeypatch.context() as patch:
-        patch.setattr(script, "measure_bound", lambda *_: None)
-        patch.setattr(script.Bench, "left_s", property(lambda _: 1e-3))  # the alarm comes in the first steps
-        assert script.main(tiny(parts, first)) == 0
-    resume = first / "out" / "resume"
-    assert json.loads((resume / INDEX).read_text())["files"]
-    assert all(path.stat().st_size <= 1_000_000 for path in resume.iterdir())
-    assert RowFile(first / "out" / "eurosat_gpu.json").rows() == []
-    with monkeypatch.context() as patch:
-        patch.setattr(script.Bench, "left_s", property(lambda _: 0.0))  # no time: what was brought is left as it was
-        assert script.main(tiny(parts, tmp_path / "idle", "--before", str(first / "out"))) == 0
-    for path in resume.iterdir():
+        patch.setattr(Pieces, "left_s", property(lambda _: 0.0))  # no time: what was brought is left as it was
+        assert script.main(given(tmp_path / "idle", "--before", str(first / "out"))) == 0
+    for path in (first / "out" / "resume").iterdir():
         assert (tmp_path / "idle" / "out" / "resume" / path.name).read_bytes() == path.read_bytes()
-    assert script.main(tiny(parts, second, "--before", str(first / "out"))) == 0
-    figures = [RowFile(folder / "out" / "eurosat_gpu.json").rows()[0]["metrics"] for folder in (whole, second)]
+    figures = [rows_of(folder, "eurosat_gpu")[0]["metrics"] for folder in (whole, second)]
     for name in ("oa", "nll_before", "right", "confusion"):
         assert figures[0][name] == figures[1][name]
 
@@ -121,7 +111,7 @@ def test_a_run_in_pieces_ends_as_one_that_never_stopped(
 def test_a_run_that_diverges_is_noted_and_the_others_go_on(
     script: ModuleType, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train, tried = script.train, []
+    tried = []
 
     def failing(method: Any, *given: Any, folder: Path, **named: Any) -> Any:
         tried.append(method.name)
@@ -130,7 +120,7 @@ def test_a_run_that_diverges_is_noted_and_the_others_go_on(
             raise DivergedError("the loss is not finite")
         return train(method, *given, folder=folder, **named)
 
-    monkeypatch.setattr(script, "train", failing)
+    monkeypatch.setattr(pieces, "train", failing)
     given = ("--methods", "supervised,fixmatch")
     assert script.main(tiny(parts, tmp_path, *given)) == 1
     assert tried == ["supervised", "fixmatch"]
@@ -141,7 +131,7 @@ def test_a_run_that_diverges_is_noted_and_the_others_go_on(
     assert script.main(again) == 1
     assert tried == ["supervised", "fixmatch"]
     assert (tmp_path / "next" / "out" / "eurosat_gpu_diverged.json").is_file()
-    monkeypatch.setattr(script, "train", train)
+    monkeypatch.setattr(pieces, "train", train)
     assert script.main(tiny(parts, tmp_path / "slow", *given, "--learning-rate", "0.001")) == 0
 
 
@@ -150,13 +140,11 @@ def test_packed_weights_start_the_packaged_encoder(script: ModuleType, archive: 
     assert script.main(["--pack", str(tmp_path / "parts"), *arguments]) == 0
     assert {path.name for path in (tmp_path / "parts").iterdir()} == {"part-000", INDEX}
     options = script.parsed(["--parts", str(tmp_path / "parts"), "--state", str(tmp_path), *arguments[2:]])
-    options.out = tmp_path / "out"
-    bench = script.Bench(options, "")
-    assert bench.is_pretrained
-    net: Any = bench.method("fixmatch").build(bench.spec(script.Job("fixmatch", 5, 0)))
-    expected = script.packaged_weights()["conv_stem.weight"]
-    assert torch.equal(net.encoder.state_dict()["conv_stem.weight"], expected)
-    assert bench.config(script.Job("fixmatch", 5, 0)).optimizer == "adamw"
+    plan, job = script.experiment(options), Job(Arm("fixmatch"), 2, 0)
+    assert plan.net.pretrained
+    net: Any = plan.method(job).build(plan.spec(job))
+    assert torch.equal(net.encoder.state_dict()["conv_stem.weight"], packaged_weights()["conv_stem.weight"])
+    assert plan.config(job).optimizer == "adamw"
 
 
 @pytest.fixture
@@ -166,33 +154,35 @@ def planned(script: ModuleType, archive: Path, tmp_path: Path) -> Callable[..., 
     def plan(*more: str) -> Any:
         options = script.parsed(["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state"), *more])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(script, "open_images", functools.partial(script.open_images, folder=archive.parent))
-            return script.Bench(options, "")
+            patch.setattr(script, "open_images", lambda name, **_: open_images(name, folder=archive.parent))
+            return Pieces(script.experiment(options), piece_options.call_of(options, ""))
 
     return plan
 
 
 @pytest.mark.parametrize("option", ["fixmatch.mu=7", "fixmatch.mu=2"])
-def test_every_method_gets_as_many_passes(script: ModuleType, planned: Callable[..., Any], option: str) -> None:
-    bench = planned("--steps", "400", "--labelled", "64", "--option", option)
-    jobs = [script.Job(name, 2, 0) for name in ("fixmatch", "supervised", "pi_model", "mixmatch", "propagate")]
+def test_every_method_gets_as_many_passes(planned: Callable[..., Any], option: str) -> None:
+    names = "fixmatch,supervised,pi_model,mixmatch,propagate"
+    given = ("--steps", "400", "--labelled", "64", "--labels", "2", "--seeds", "1")
+    plan = planned("--methods", names, *given, "--option", option).experiment
+    jobs = list(plan.jobs())
+    assert len(jobs) == 5
     for job in jobs:
-        passes = script.image_passes(bench.method(job.method), bench.config(job), bench.all_images(job))
-        assert passes == pytest.approx(bench.budget, rel=0.02), job
+        passes = image_passes(plan.method(job), plan.config(job), plan.all_images(job))
+        assert passes == pytest.approx(plan.budget, rel=0.02), job
 
 
 def test_looking_at_all_images_is_counted_before_the_first_run(planned: Callable[..., Any]) -> None:
-    bench = planned("--steps", "1", "--labelled", "1", "--methods", "propagate")
-    with pytest.raises(ConfigError, match="propagate-5-0: looking at all images takes"):
+    bench = planned("--steps", "1", "--labelled", "1", "--methods", "propagate", "--labels", "2")
+    with pytest.raises(ConfigError, match="propagate-2-0: looking at all images takes"):
         bench.run()
 
 
-def test_a_method_that_remembers_images_is_told_how_many(script: ModuleType, planned: Callable[..., Any]) -> None:
-    bench = planned()
-    job = script.Job("propagate", 2, 0)
-    spec = bench.spec(job)
+def test_a_method_that_remembers_images_is_told_how_many(planned: Callable[..., Any]) -> None:
+    plan, job = planned().experiment, Job(Arm("propagate"), 2, 0)
+    spec = plan.spec(job)
     assert (spec.n_labelled, spec.n_unlabelled) == (20, 40)
-    assert bench.all_images(job).n_images == 60
+    assert plan.all_images(job).n_images == 60
 
 
 @pytest.mark.parametrize(
@@ -202,31 +192,33 @@ def test_a_method_that_remembers_images_is_told_how_many(script: ModuleType, pla
         (("--learning-rate", "0.01"), "learning_rate"),
         (("--labelled", "3", "--steps", "4"), "n_labelled"),
         (("--depth", "3"), "encoder_depth"),
+        (("--steps", "400", "--labelled", "2"), "warmup_steps"),
     ],
 )
 def test_rows_of_other_settings_are_not_mixed(planned: Callable[..., Any], more: tuple[str, ...], told: str) -> None:
     one = planned("--steps", "4", "--labelled", "2", "--labels", "1", "--seeds", "1")
-    (job,) = one.jobs()
-    trained: Any = SimpleNamespace(seconds=1.0)
-    one.rows.add([one.row(job, one.config(job), {"oa": 0.5}, trained) | {"wall_s": 1.0}])
+    (job,) = one.missing()
+    row = dict.fromkeys(REQUIRED, "") | {"suite": "eurosat_gpu", "dataset": "eurosat", "encoder": ENCODER}
+    one.rows.add([row | job.key | {"setting": one.experiment.shared()}])
     assert one.run()
     with pytest.raises(ConfigError, match=rf"trained otherwise: .*{told}"):
         planned("--steps", "4", "--labelled", "2", *more).run()
 
 
-def test_weights_are_part_of_the_setting(script: ModuleType, planned: Callable[..., Any], tmp_path: Path) -> None:
+def test_weights_are_part_of_the_setting(planned: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"some weights")
-    scratch, pretrained = planned(), planned("--weights", str(tmp_path / "a.safetensors"))
-    assert scratch.setting()["weights"] == ""
-    assert len(pretrained.setting()["weights"]) == 16
-    job = script.Job("fixmatch", 5, 0)
+    found = (planned(), planned("--weights", str(tmp_path / "a.safetensors"), "--encoder", "resnet10t"))
+    scratch, pretrained = (bench.experiment for bench in found)
+    assert scratch.shared()["weights"] == ""
+    assert len(pretrained.shared()["weights"]) == 16
+    job = Job(Arm("fixmatch"), 2, 0)
     assert scratch.config(job).run_key != pretrained.config(job).run_key
 
 
-def test_options_name_the_variant(script: ModuleType, planned: Callable[..., Any]) -> None:
+def test_options_name_the_variant(planned: Callable[..., Any]) -> None:
     bench = planned("--option", "fixmatch.mu=2", "--methods", "fixmatch,supervised", "--labels", "1", "--seeds", "1")
-    assert [job.variant for job in bench.jobs()] == ["mu=2", ""]
-    assert script.Job("fixmatch", 1, 0, "mu=2").name("timm/net") == "timm_net-fixmatch-mu=2-1-0"
+    assert [job.arm.variant for job in bench.missing()] == ["mu=2", ""]
+    assert bench.missing()[0].name("timm/net") == "timm_net-fixmatch-mu=2-1-0"
 
 
 @pytest.mark.parametrize("option", ["supervised.mu=2", "fixmtach.mu=2", "mu=2"])
@@ -235,11 +227,11 @@ def test_options_that_change_nothing_are_refused(planned: Callable[..., Any], op
         planned("--option", option)
 
 
-def test_resident_images_equal_those_of_the_loader(script: ModuleType, archive: Path) -> None:
-    images = script.open_images("eurosat", folder=archive.parent)
-    index = script.label_subset(images, 2, "per_class", 0)
-    resident = script.ResidentSource(images, index, torch.device("cpu"))
-    usual = ImageSource(images, index, images.of(script.TRAIN), images.scaling())
+def test_resident_images_equal_those_of_the_loader(archive: Path) -> None:
+    images = open_images("eurosat", folder=archive.parent)
+    index = label_subset(images, 2, "per_class", 0)
+    resident = ResidentSource(images, index, torch.device("cpu"))
+    usual = ImageSource(images, index, images.of(TRAIN), images.scaling())
     for draw in ("labelled", "unlabelled"):
         one, other = (getattr(source, draw)(Randomness(3), 7) for source in (resident, usual))
         torch.testing.assert_close(one.pixels, other.pixels, rtol=0, atol=1e-6)
@@ -256,16 +248,8 @@ def test_without_a_gpu_nothing_is_done(script: ModuleType, capsys: pytest.Captur
 
 
 def test_few_packages_are_enough(parts: Path, tmp_path: Path) -> None:
-    blocked = ["rasterio", "segmentation_models_pytorch", "pydantic", "shapely", "geopandas", "matplotlib", "typer"]
-    program = (
-        f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
-        f"sys.argv = {['x', *tiny(parts, tmp_path, '--steps', '1', '--labelled', '1')]!r}\n"
-        f"import runpy; runpy.run_path({str(PATH)!r}, run_name='__main__')"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "all runs are done" in done.stdout
+    given = tiny(parts, tmp_path, "--steps", "1", "--labelled", "1")
+    assert "all runs are done" in run_with_few_packages("gpu_eurosat.py", given)
 
 
 def test_missing_data_is_an_error_of_one_line(
@@ -301,7 +285,7 @@ def test_a_pretrained_net_has_the_weights_of_its_file(name: str, channels: tuple
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "wide_resnet28_2"])
 def test_images_are_described_by_stages_of_any_net(
-    script: ModuleType, archive: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described, seen = survey._described, []
 
@@ -311,15 +295,15 @@ def test_images_are_described_by_stages_of_any_net(
         return features, logits
 
     monkeypatch.setattr(survey, "_described", seeing)
-    images = script.open_images("eurosat", folder=archive.parent)
+    images = open_images("eurosat", folder=archive.parent)
     spec = NetSpec("scene", 3, 10, encoder=name, encoder_depth=2, crop_px=16, n_labelled=10, n_unlabelled=40)
     spec = replace(spec, pretrained=not name.startswith("wide"))
     method = make_method("propagate", {"graphs": 1, "mu": 1})
     if spec.pretrained:
         save_file(TimmNet(name, 3, 10, 16).encoder.state_dict(), tmp_path / "weights.safetensors")
         method = with_weights(method, tmp_path / "weights.safetensors", name)
-    source = script.ResidentSource(images, script.label_subset(images, 1, "per_class", 0), torch.device("cpu"))
-    script.train(method, spec, source, script.TrainConfig(steps=1, n_labelled=2, device="cpu"))
+    source = ResidentSource(images, label_subset(images, 1, "per_class", 0), torch.device("cpu"))
+    train(method, spec, source, TrainConfig(steps=1, n_labelled=2, device="cpu"))
     side, n = {"resnet10t": (96, 896), "vit_tiny_patch16_224": (16, 576), "wide_resnet28_2": (16, 64 + 128)}[name]
     assert set(seen) == {(side, n)}
     once = 50 / 3 * max(1, side / 16) ** 2
