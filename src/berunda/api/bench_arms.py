@@ -8,7 +8,7 @@ from itertools import product
 
 from berunda.api.choices import check_serves
 from berunda.api.drawn import Labels
-from berunda.bench.suite import FLOORS, KNOWN_FLOORS, Arm, Suite
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, Arm, Suite, of_variant
 from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
 from berunda.models.encoders import check_encoder_name
@@ -28,7 +28,8 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
     """Return what is compared, and in words what of the suite is left out.
 
     Raises:
-        ConfigError: a method that was named does not serve the task, or an option of it is wrong.
+        ConfigError: a method that was named does not serve the task, an option of it is wrong, or there is no such
+            variant.
     """
     own = suite.arms if suite.task in ("scene", "multilabel") else ()
     default = own or [Arm(name) for name in suite.methods or (*FLOORS, *_serving(task))]
@@ -50,7 +51,7 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
     unique = {(arm.method, arm.variant, arm.encoder): arm for arm in arms}
     if not unique:
         raise ConfigError(f"suite '{suite.name}': nothing is left to compare; {'; '.join(notes) or 'name --methods'}")
-    return list(unique.values()), notes
+    return of_variant(list(unique.values()), options.variant), notes
 
 
 def _check(arm: Arm, task: Task) -> None:

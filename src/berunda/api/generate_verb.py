@@ -27,7 +27,6 @@ from berunda.progress import Progress, Silent
 
 __all__ = ["GenerateOutcome", "drawn_images", "generate", "generative_methods"]
 
-_CHUNK = 64
 _COLUMNS = 8
 
 
@@ -109,11 +108,7 @@ def drawn_images(bundle: Bundle, labels: torch.Tensor, rng: Randomness, *, model
 
     built = model if isinstance(model, Model) else bundle.build()
     device = next(built.net.parameters()).device
-    parts = [
-        built.method.generate(built.net, built.extra, part.to(device), rng.at(number)).detach().cpu().numpy()
-        for number, part in enumerate(labels.split(_CHUNK))
-    ]
-    scaled = np.concatenate(parts)
+    scaled = built.method.generate(built.net, built.extra, labels.to(device), rng).detach().cpu().numpy()
     low, high = (np.array([getattr(b, end) for b in bundle.manifest.bands]) for end in ("low", "high"))
     raw = (scaled + 1) / 2 * (high - low)[:, None, None] + low[:, None, None]
     return raw.astype(np.float32)

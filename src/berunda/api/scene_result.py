@@ -152,6 +152,7 @@ def scene_row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any
         "is_transductive": result.is_transductive,
         "n_labelled": len(drawn.train),
         "n_skipped": len(drawn.images.skipped),
+        **({} if result.fitted is None else {"n_returns": len(result.fitted.trained.returned)}),
         "protocol": info.protocol,
         "hardware": hardware(),
         "command": info.command,

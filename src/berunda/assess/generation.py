@@ -82,15 +82,18 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return float(max(0.0, mean + np.trace(cov_a) + np.trace(cov_b) - 2 * shared))
 
 
-def kernel_distance(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0) -> tuple[float, float, int]:
+def kernel_distance(
+    first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0, largest: int = _LARGEST_SUBSET
+) -> tuple[float, float, int]:
     """Return the mean and standard deviation of the unbiased squared discrepancy over 100 subsets, and their size.
 
-    The kernel is (x.y / D + 1)^3; a subset holds 1000 features of each side, or as many as the smaller side has.
+    The kernel is (x.y / D + 1)^3; a subset holds `largest` features of each side, or as many as the smaller side has:
+    then there is one subset of it, and the deviation says nothing of it.
 
     Args, Raises: as of `frechet_distance`; `seed` draws the subsets.
     """
     a, b = _features(first, second)
-    size = min(_LARGEST_SUBSET, len(a), len(b))
+    size = min(largest, len(a), len(b))
     draw = Randomness(seed).numpy("kernel distance")
     found = [
         _discrepancy(a[draw.choice(len(a), size, replace=False)], b[draw.choice(len(b), size, replace=False)])
@@ -147,11 +150,15 @@ def described(pixels: npt.NDArray[np.float32], encoder: str) -> npt.NDArray[np.f
 
 
 def sample_distances(
-    generated: npt.NDArray[np.float32], real: npt.NDArray[np.float32], encoder: str, seed: int = 0
+    generated: npt.NDArray[np.float32],
+    real: npt.NDArray[np.float32],
+    encoder: str,
+    seed: int = 0,
+    largest: int = _LARGEST_SUBSET,
 ) -> SampleDistances:
-    """Return both distances between images (n, B, H, W) and (m, B, H, W), scaled alike."""
+    """Return both distances between images (n, B, H, W) and (m, B, H, W), scaled alike; subsets hold `largest`."""
     first, second = described(generated, encoder), described(real, encoder)
-    kernel, deviation, size = kernel_distance(first, second, seed)
+    kernel, deviation, size = kernel_distance(first, second, seed, largest)
     return SampleDistances(encoder, frechet_distance(first, second), kernel, deviation, len(first), len(second), size)
 
 

@@ -14,6 +14,7 @@ from berunda.augment.mix import draw_normal, draw_uniform
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.errors import ConfigError
+from berunda.methods._generators import AT_ONCE
 from berunda.methods.contract import BufferUpdate, Method, NetSpec, Step
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
@@ -147,29 +148,42 @@ def refined(
 ) -> Tensor:
     """Return an image (N, B, side, side) of each class of `labels` (N,), or with that class at every pixel.
 
-    They begin where the net finds each class most in the kept chains, a chain for each image while there are enough,
-    and go on by the gradient of E(x, y), five times as far as in a step of the training.
+    They begin at kept chains, drawn by how likely the net finds the class there, a chain for each image while there are
+    enough, and go on by the gradient of E(x, y), five times as far as in a step of the training.
     """
     replay, begun = nets[1].get_buffer("replay"), nets[1].get_buffer("begun")
     kept = replay[begun > 0] if bool(begun.any()) else replay
     with in_evaluation(*nets), torch.no_grad():
         shares = torch.cat([method.predict(*nets, part).log_softmax(1) for part in kept.split(256)])
-    liking = shares if shares.ndim == 2 else shares.mean((2, 3))
-    order, turn = liking.argsort(dim=0, descending=True), torch.zeros_like(labels)
-    for number in labels.unique():
-        turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
-    start = kept[order[turn % len(kept), labels]]
-
-    def energies(pixels: Tensor) -> Tensor:
-        with in_evaluation(*nets):
-            logits = method.predict(*nets, pixels)
-        wanted = labels if logits.ndim == 2 else labels.view(-1, 1, 1).expand(-1, *logits.shape[2:])
-        return losses.energy(logits, wanted)
-
+    generator = rng.torch("generate", device=kept.device)
+    start = kept[_resampled(shares if shares.ndim == 2 else shares.mean((2, 3)), labels, generator)]
     share = chains.moves.step * nets[1].get_buffer("step_share")
     moves = replace(chains.moves, n_steps=5 * chains.moves.n_steps, step=share)
-    everywhere = torch.ones(len(start), *start.shape[2:], dtype=torch.bool, device=start.device)
-    return sample(energies, start, everywhere, moves, rng.torch("generate", device=start.device))
+
+    def drawn(begin: Tensor, wanted: Tensor) -> Tensor:
+        def energies(pixels: Tensor) -> Tensor:
+            with in_evaluation(*nets):
+                logits = method.predict(*nets, pixels)
+            shown = wanted if logits.ndim == 2 else wanted.view(-1, 1, 1).expand(-1, *logits.shape[2:])
+            return losses.energy(logits, shown)
+
+        everywhere = torch.ones(len(begin), *begin.shape[2:], dtype=torch.bool, device=begin.device)
+        return sample(energies, begin, everywhere, moves, generator)
+
+    return torch.cat([drawn(*some) for some in zip(start.split(AT_ONCE), labels.split(AT_ONCE), strict=True)])
+
+
+def _resampled(liking: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N,) a row of `liking` (P, C), logarithms of chances, for each of `labels` (N,), drawn by these chances.
+
+    Images of a class get different rows while there are enough: the largest of chances with Gumbel noise are draws
+    without replacement.
+    """
+    uniform = draw_uniform(liking.shape, generator).clamp(1e-12, 1 - 1e-7)
+    order, turn = (liking - (-uniform.log()).log()).argsort(dim=0, descending=True), torch.zeros_like(labels)
+    for number in labels.unique():
+        turn[labels == number] = torch.arange(int((labels == number).sum()), device=labels.device)
+    return order[turn % len(liking), labels]
 
 
 def likelihood(

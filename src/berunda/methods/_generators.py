@@ -14,6 +14,7 @@ from berunda import losses
 from berunda.augment.mix import draw_normal, draw_uniform
 
 __all__ = [
+    "AT_ONCE",
     "Generator",
     "Inference",
     "Latent",
@@ -25,6 +26,8 @@ __all__ = [
     "weighted_rows",
 ]
 
+AT_ONCE = 64
+"""Images that are generated together: more would take more memory."""
 _GAIN, _NOISE = 3.0, 0.2
 """Of a new generator: without a gradient through draws, latent maps come into use only if images show them at first."""
 _SMALLEST, _LARGEST = -4.0, 2.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
-from berunda.methods._generators import Generator, Inference, Latent, one_hot
+from berunda.methods._generators import AT_ONCE, Generator, Inference, Latent, one_hot
 from berunda.methods._hierarchy import Hierarchy, completed_maps
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 from berunda.models.frozen import frozen_statistics, in_evaluation
@@ -113,11 +113,13 @@ class HVAE(Method):
         del net
         parts: Any = extra
         generator, side = rng.torch("hvae.generate", device=labels.device), parts.generator.side_px
-        maps = one_hot(labels.view(-1, 1, 1).expand(-1, side, side), parts.generator)
-        deep = self.hierarchy.drawn_deep(maps, generator)
-        middle = self.hierarchy.middle.draw(parts.generator.middle(maps, deep), generator)
-        images: Tensor = parts.generator.pixels(middle, maps, deep)
-        return images.clamp(-CLIP, CLIP)
+        images = []
+        for some in labels.split(AT_ONCE):
+            maps = one_hot(some.view(-1, 1, 1).expand(-1, side, side), parts.generator)
+            deep = self.hierarchy.drawn_deep(maps, generator)
+            middle = self.hierarchy.middle.draw(parts.generator.middle(maps, deep), generator)
+            images.append(parts.generator.pixels(middle, maps, deep))
+        return torch.cat(images).clamp(-CLIP, CLIP)
 
     def kept(self) -> tuple[str, ...]:
         """Keep both players."""

@@ -13,7 +13,7 @@ from berunda import losses
 from berunda.augment.mix import draw_normal
 from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
-from berunda.methods._generators import WholeImage, weighted_rows
+from berunda.methods._generators import AT_ONCE, WholeImage, weighted_rows
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, SplitNet, Step, View, setting
 
 __all__ = ["VAE", "elbo"]
@@ -104,11 +104,11 @@ class VAE(Method):
         generator = rng.torch("vae.generate", device=labels.device)
         like = more.classifier.weight.new_empty(len(labels) * _CANDIDATES, self.latent)
         latent = draw_normal(like, generator)
-        said = more.classifier(latent).log_softmax(1).T[labels].view(len(labels), len(labels), _CANDIDATES)
-        own = said.diagonal(dim1=0, dim2=1).T  # (N, candidates): each image chooses among candidates of its own
+        said = more.classifier(latent).log_softmax(1).gather(1, labels.repeat_interleave(_CANDIDATES)[:, None])
+        own = said.view(len(labels), _CANDIDATES)  # each image chooses among candidates of its own
         chosen = weighted_rows(own.exp(), generator)
         rows = chosen + _CANDIDATES * torch.arange(len(labels), device=labels.device)
-        images: Tensor = more.generator(latent[rows])
+        images = torch.cat([more.generator(some) for some in latent[rows].split(AT_ONCE)])
         return images.clamp(-CLIP, CLIP)
 
     def kept(self) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from berunda.data.order import Randomness
 from berunda.errors import ConfigError
 from berunda.methods import make_method
 from berunda.methods._checking.trial import PointNet, Trial, make_trial
-from berunda.methods._energy import VARIANTS, Langevin, resembling, sample
+from berunda.methods._energy import VARIANTS, Langevin, _resampled, resembling, sample
+from berunda.methods._generators import AT_ONCE
 from berunda.methods.contract import Step
 
 N, C = 5, 3
@@ -309,3 +310,18 @@ def test_generated_images_are_of_their_class(name: str, task: Any) -> None:
     assert float(images.abs().max()) <= 3
     assert logits.argmax(1).tolist() == labels.tolist()
     assert not torch.equal(images[1], images[3])  # each from a chain of its own
+
+
+def test_many_images_of_a_class_begin_at_as_many_chains_and_another_seed_at_others() -> None:
+    """Without noise equal beginnings would be equal images, in a larger batch than is drawn at once too."""
+    trial = make_trial(make_method("jem", {"variant": "sada", "replay": 160, "n_steps": 1}), "scene")
+    replay = trial.extra.get_buffer("replay")
+    replay.copy_(torch.rand(replay.shape, generator=torch.Generator().manual_seed(0)))
+    trial.extra.get_buffer("begun").fill_(1)
+    labels = torch.ones(AT_ONCE + 10, dtype=torch.int64)
+    images, others = (trial.method.generate(trial.net, trial.extra, labels, Randomness(seed)) for seed in (0, 1))
+    assert len(images.flatten(1).unique(dim=0)) == len(labels)
+    assert not torch.equal(images, others)
+    chances = torch.tensor([0.9, 0.1]).log()[:, None]
+    drawn = [_resampled(chances, torch.tensor([0]), torch.Generator().manual_seed(seed)) for seed in range(300)]
+    assert float(torch.cat(drawn).double().mean()) == pytest.approx(0.1, abs=0.05)
