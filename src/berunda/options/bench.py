@@ -36,7 +36,7 @@ class BenchOptions(Options):
     )
     variant: Text | None = Field(
         None,
-        description="Make only the runs of this variant, as the rows name it; default for those without.",
+        description="Make only the runs of this variant, as the rows or the suite name it; default for those without.",
     )
     labels: TextList | None = Field(
         None,

@@ -25,7 +25,7 @@ from berunda.options.bench import BenchOptions
 
 NAMES = ("eurosat_energy", "eurosat_energy_held_out")
 QUICK: dict[str, Any] = {"labels": "2", "seeds": 1, "steps": 2, "n_labelled": 4, "image_px": 16, "device": "cpu"}
-JEM = ["jem.variant=sada", "jem.n_steps=1", "jem.replay=16"]
+JEM = {"methods": "jem", "variant": "variant=sada", "method_options": ["jem.n_steps=1", "jem.replay=16"]}
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_every_arm_is_a_method_with_options_that_exist(name: str) -> None:
 
 
 def test_rows_hold_unlikeness_samples_and_the_options_of_the_suite(tmp_path: Path, few_samples: None) -> None:
-    (row,) = run(tmp_path / "out", methods="jem", method_options=JEM)
+    (row,) = run(tmp_path / "out", **JEM)
     metrics = row["metrics"]
     assert set(metrics["ood"]) == {"UC Merced"}
     for figure, value in metrics["ood"]["UC Merced"]["energy"].items():
@@ -113,25 +113,39 @@ def test_a_variant_is_chosen_by_name_and_the_command_of_a_row_makes_it_alone(
 ) -> None:
     planned: list[Any] = []
     monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
-    options = BenchOptions(suite=NAMES[0], methods="jem", variant="variant=jem++", **QUICK)
+    options = BenchOptions(suite=NAMES[0], methods="jem", variant="variant=jem, rate=0.001", **QUICK)
     bench(options, tmp_path / "out")
     (case,) = planned[0].cases
-    assert str(case) == "jem variant=jem++, labels 2 per class, seed 0"
+    assert str(case) == "jem variant=jem, rate=0.001, labels 2 per class, seed 0"
     command = planned[0]._command(case)
-    assert "--variant variant=jem++" in command
+    assert "--variant 'variant=jem, rate=0.001'" in command
     assert "--encoder wide_resnet10_1_no_norm" in command
-    with pytest.raises(ConfigError, match=r"--variant: found 'x', expected one of: variant=jem; variant=jem\+\+; "):
+    with pytest.raises(
+        ConfigError, match=r"--variant: found 'x', expected one of: variant=jem, rate=0.001; variant=jem\+\+; "
+    ):
         bench(BenchOptions(suite=NAMES[0], methods="jem", variant="x", **QUICK), tmp_path / "out")
+
+
+def test_options_of_a_variant_are_searched_over_by_the_name_of_its_arm(
+    tmp_path: Path, few_samples: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Any] = []
+    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
+    chosen = {"methods": "jem", "variant": "variant=sada", "search": ["jem.n_steps=1:2"]}
+    bench(BenchOptions(suite=NAMES[0], **QUICK, **chosen), tmp_path / "out")
+    (case,) = planned[0].cases
+    assert case.arm.variant == "variant=sada, n_steps searched"
+    named = {"variant": case.arm.variant, "method_options": ["jem.variant=sada"]}
+    bench(BenchOptions(suite=NAMES[0], **QUICK, **{**chosen, **named}), tmp_path / "out")
+    assert planned[1].cases == planned[0].cases, "as the row's command has it"
 
 
 def test_an_arm_may_have_a_rate_of_its_own(tmp_path: Path, few_samples: None, monkeypatch: pytest.MonkeyPatch) -> None:
     planned: list[Any] = []
-    arms = tuple(replace(arm, learning_rate=0.001) if arm.method == "jem" else arm for arm in load_suite(NAMES[0]).arms)
-    monkeypatch.setattr(bench_verb, "load_suite", lambda name: replace(small(load_suite(name)), arms=arms))
     monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
-    bench(BenchOptions(suite=NAMES[0], methods="jem,fixmatch", **QUICK), tmp_path / "out")
+    bench(BenchOptions(suite=NAMES[0], methods="jem", **QUICK), tmp_path / "out")
     rates = {case.arm.variant: planned[0].settings_of(case).learning_rate for case in planned[0].cases}
-    assert rates == {"": 0.03} | {f"variant={name}, rate=0.001": 0.001 for name in ("jem", "jem++", "sada")}
+    assert rates == {"variant=jem, rate=0.001": 0.001, "variant=jem++": 0.03, "variant=sada": 0.03}
 
 
 def test_other_unlike_images_are_another_table(tmp_path: Path, few_samples: None) -> None:
@@ -148,15 +162,15 @@ def test_runs_that_diverge_are_in_the_table_until_they_do_not(
     result = bench_runs.Bench._result
 
     def fails(self: Any, case: Any, *given: Any) -> Any:
-        if case.method == "jem":
+        if case.method == "fixmatch":
             raise DivergedError("the loss is not finite")
         return result(self, case, *given)
 
-    out, given = tmp_path / "out", {"methods": "jem,supervised", "method_options": JEM}
+    out, given = tmp_path / "out", {"methods": "fixmatch,supervised"}
     with monkeypatch.context() as patch:
         patch.setattr(bench_runs.Bench, "_result", fails)
         assert [row["method"] for row in run(out, **given)] == ["supervised"]
-    line = "| jem n_steps=1, replay=16, variant=sada, labels 2 per class, seed 0, wide_resnet10_1_no_norm |"
+    line = "| fixmatch, labels 2 per class, seed 0, wide_resnet10_1_no_norm |"
     assert f"{line} the loss is not finite |" in (out / "eurosat_energy.md").read_text()
     assert len(run(out, **given)) == 2
     assert "Runs that diverged" not in (out / "eurosat_energy.md").read_text()
@@ -170,7 +184,7 @@ def test_a_run_that_went_back_is_counted(tmp_path: Path, few_samples: None, monk
         return replace(train_or_resume(*given), returned=("went back", "went back"))
 
     monkeypatch.setattr(scene_fit, "train_or_resume", returned)
-    (row,) = run(tmp_path / "out", methods="jem", method_options=JEM)
+    (row,) = run(tmp_path / "out", **JEM)
     assert row["n_returns"] == 2
     page = (tmp_path / "out" / "eurosat_energy.md").read_text()
     assert "| times it went back |" in page
