@@ -39,6 +39,8 @@ bench: $(VENV)/installed-dev
 	$(RUN) -m berunda bench eurosat --methods features_logreg,features_propagate,supervised,propagate \
 		--labels 1,5,20 --seeds 3 --out benchmarks/results
 	$(RUN) -m berunda bench eurosat_all --out benchmarks/results
+	$(RUN) -m berunda bench eurosat_energy --out benchmarks/results
+	$(RUN) -m berunda bench eurosat_energy_held_out --out benchmarks/results
 	$(RUN) benchmarks/figures.py
 
 ## The generated parts of the documentation.

@@ -17,22 +17,22 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from berunda.api.drawn import Drawn, draw_images
 from berunda.api.scene_fit import classified, fit_scene
 from berunda.api.scene_pipeline import protocol_of
 from berunda.api.scene_recipe import recipe_of
 from berunda.api.scene_result import RunInfo, SceneResult, passes_of_run, scene_row
-from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures, named_ood, ood_figures
+from berunda.api.scene_unlike import unlike_figures
+from berunda.assess.classify import N_NEIGHBOURS, Classified, classifier_figures
 from berunda.bench.rows import RowFile, refuse_other_settings, variant_of
+from berunda.bench.suites.eurosat_energy_held_out import HELD_OUT_CLASSES
 from berunda.bench.tables import write_tables
-from berunda.data.images import NO_LABEL, TEST, ImageSet, open_images
+from berunda.data.images import ImageSet, open_images
 from berunda.data.resampling import averaged_images
+from berunda.data.unlike import HELD_OUT, held_out_images, without_classes
 from berunda.errors import BerundaError, DataError
 from berunda.mapping.bundle import load_bundle
 from berunda.mapping.patches import ScenePredictor
@@ -41,8 +41,6 @@ from berunda.options.train import TrainOptions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "eurosat_ood.json"
 SUITE = "eurosat_ood"
-HELD_OUT = "HerbaceousVegetation,Highway,SeaLake"
-"""One class near to others (Pasture), one that hides in others (River), one far from all."""
 
 
 def main(arguments: list[str]) -> int:
@@ -76,7 +74,8 @@ def make_rows(options: argparse.Namespace, command: str) -> None:
             variant = "; ".join(filter(None, (variant_of(told), seen)))
             key = {"method": options.method, "labels": options.labels, "encoder": options.encoder, "seed": seed}
             if not rows.has(suite=SUITE, variant=variant, **key):
-                row = trained_row(options, seed, without(images, held_out), outside(images, held_out, merced), variant)
+                kept, others = without_classes(images, held_out), outside(images, held_out, merced)
+                row = trained_row(options, seed, kept, others, variant)
                 rows.add([row | {"command": command, "setting": setting}])
                 _tell(row)
 
@@ -146,7 +145,7 @@ def of_bundle(options: argparse.Namespace, images: ImageSet, merced: ImageSet) -
     held_out = tuple(name for name in images.classes if name not in known)
     start = time.perf_counter()
     predictor = ScenePredictor(bundle, options.device)
-    drawn = draw_images(without(images, held_out), options.labels, "per_class", seed)
+    drawn = draw_images(without_classes(images, held_out), options.labels, "per_class", seed)
     validation = classified(predictor, drawn, drawn.validation)
     figures, test = measured(predictor, drawn, validation, outside(images, held_out, merced))
     seconds = merced.opening_s + time.perf_counter() - start
@@ -168,56 +167,18 @@ def measured(
 ) -> tuple[dict[str, Any], Classified]:
     """Return the classifier's figures with those of unlikeness, and what it makes of the test images."""
     test = classified(predictor, drawn, drawn.test)
-    seen = classified(predictor, drawn, drawn.unlabelled)
-    train = replace(seen, labels=seen.logits.argmax(1))  # the true ones are not the classifier's to know
-    found = {}
-    for name, images in others.items():
-        all_of = replace(drawn, images=images)
-        found[name] = ood_figures(train, test, classified(predictor, all_of, np.arange(len(images))))
-    return classifier_figures(validation, test, class_names=drawn.classes) | {"ood": found} | named_ood(found), test
+    figures = classifier_figures(validation, test, class_names=drawn.classes)
+    return figures | unlike_figures(predictor, drawn, test, others), test
 
 
 def _row(result: SceneResult, drawn: Drawn, info: RunInfo) -> dict[str, Any]:
     return scene_row(result, drawn, info) | {"ood_k": N_NEIGHBOURS}
 
 
-def without(images: ImageSet, held_out: tuple[str, ...]) -> ImageSet:
-    """Return the data set as if the held-out classes did not exist.
-
-    Raises:
-        DataError: a class is not one of the data set's.
-    """
-    strange = [name for name in held_out if name not in images.classes]
-    if strange:
-        raise DataError(f"class {strange[0]!r} to hold out: expected one of {', '.join(images.classes)}")
-    if not held_out:
-        return images
-    kept = [number for number, name in enumerate(images.classes) if name not in held_out]
-    number_of = np.full(len(images.classes) + 1, NO_LABEL, np.int64)
-    number_of[kept] = np.arange(len(kept))
-    chosen = _chosen(images, np.flatnonzero(np.isin(images.labels, [NO_LABEL, *kept])))
-    classes = tuple(images.classes[number] for number in kept)
-    said = f"{images.fingerprint} without {held_out}"
-    return replace(chosen, labels=number_of[chosen.labels], classes=classes, fingerprint=said)
-
-
 def outside(images: ImageSet, held_out: tuple[str, ...], merced: ImageSet) -> dict[str, ImageSet]:
     """Return the sets of images that are unlike the training ones, by name."""
-    if not held_out:
-        return {"UC Merced": merced}
-    numbers = [images.classes.index(name) for name in held_out]
-    held = _chosen(images, np.flatnonzero((images.parts == TEST) & np.isin(images.labels, numbers)))
-    return {"UC Merced": merced, "held-out classes": held}
-
-
-def _chosen(images: ImageSet, index: np.ndarray) -> ImageSet:
-    return replace(
-        images,
-        pixels=images.pixels[index],
-        labels=images.labels[index],
-        parts=images.parts[index],
-        names=tuple(images.names[i] for i in index),
-    )
+    held = {HELD_OUT: held_out_images(images, held_out)} if held_out else {}
+    return {"UC Merced": merced, **held}
 
 
 def _tell(row: dict[str, Any]) -> None:
@@ -240,7 +201,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--encoder", default="efficientnet_lite0")
-    parser.add_argument("--held-out", default=HELD_OUT)
+    parser.add_argument("--held-out", default=",".join(HELD_OUT_CLASSES))
     parser.add_argument("--data", type=Path, help="folder of EuroSAT")
     parser.add_argument("--merced", type=Path, help="folder of UC Merced")
     parser.add_argument("--device", default="auto")

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from berunda.bench.cells import cells_of
+from berunda.bench.diverged import DivergedRuns
+from berunda.bench.sample_tables import sample_part
 from berunda.bench.tables import published_parts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +103,7 @@ SPEEDS = {
 
 NAMES = {**CALIBRATION, **PARTS_OF_A_STEP, **SPEEDS, **SHOWN}
 
+SAMPLES = "generated images"
 UNLIKE = "images unlike the training ones"
 UNLIKE_FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
 """What is shown of each score of unlikeness: AUROC and AUPR of finding the unlike images, and the share of them that
@@ -124,11 +128,22 @@ def tables(results: Path = RESULTS, titles: Sequence[str] | None = None, *, prot
             own = [row for row in rows if row.get("part", "") == part]
             has_columns = len({str(row["labels"]) for row in own}) > 1
             parts[title] = _by_labels(title, own, _metrics(own)[0]) if has_columns else _table(title, own, path.stem)
+            parts[title] += _unsteady(own, DivergedRuns.beside(path))
             told = sorted({str(row["protocol"]) for row in own if row.get("protocol")}) if protocols else []
             parts[title] += ["", f"Protocol: {'; '.join(told)}."] if told else []
             parts |= _of_classifiers(title, own)
     chosen = parts if titles is None else [title for title in titles if title in parts]
     return "\n\n".join("\n".join(parts[title]) for title in chosen) or "No benchmark has been run yet."
+
+
+def _unsteady(rows: list[Row], diverged: DivergedRuns) -> list[str]:
+    """Return which runs went back to a checkpoint, and which came to no end; nothing where all went well."""
+    times = {group: [len(run.get("returned") or ()) for run in runs] for group, runs in _grouped(rows).items()}
+    went_back = [f"{method}, {labels}: {', '.join(map(str, n))}" for (method, labels), n in times.items() if any(n)]
+    lines = [f"Diverged and went back to a checkpoint, times by seed: {'; '.join(went_back)}."] if went_back else []
+    ended = "; ".join(f"{name} ({error})" for name, error in diverged.told().items())
+    lines += [f"Diverged, and without a row: {ended}."] if ended else []
+    return [text for line in lines for text in ("", line)]
 
 
 def _are_rows(content: Any) -> bool:
@@ -161,6 +176,9 @@ def _of_classifiers(title: str, rows: list[Row]) -> dict[str, list[str]]:
     timed = [row for row in judged if row["metrics"].keys() & SPEEDS.keys()]
     if timed:
         found[f"{title}, {SPEED}"] = _speed(f"{title}, {SPEED}", timed)
+    samples = sample_part(cells_of(row for row in of_scenes if row["metrics"].get("samples_encoder")))
+    if samples:
+        found[f"{title}, {SAMPLES}"] = [*_head(f"{title}, {SAMPLES}", rows), "\n\n".join(samples)]
     unlike = [row for row in of_scenes if row["metrics"].get("ood")]
     if unlike:
         found[f"{title}, {UNLIKE}"] = _unlike(f"{title}, {UNLIKE}", unlike)

@@ -164,6 +164,25 @@ def test_images_unlike_the_training_ones_are_told_apart_by_what_they_are(tmp_pat
     assert shown[3] == f"{start} held-out classes | max logit | 0.700 ± 0.141 | 0.500 ± 0.000 |  |"
 
 
+def test_generated_images_and_runs_that_diverged_are_told(tmp_path: Path) -> None:
+    names = ("frechet_net", "kernel_net", "kernel_net_deviation", "frechet_net_of_training", "kernel_net_of_training")
+    metrics = {"oa": 0.5, **dict(zip(names, (20.0, 0.01, 0.002, 1.0, 0.0), strict=True))}
+    metrics |= {"n_generated": 1000, "n_real": 1000, "n_subset": 250}
+    one = {"task": "scene", "encoder": "small", "labels_unit": "per_class"}
+    rows = [{**row("jem", seed, **metrics), **one, "returned": ["step 5: NaN"] * (2 * seed)} for seed in (0, 1)]
+    for found in rows:
+        found["metrics"]["samples_encoder"] = "net"  # type: ignore[index]
+    rows.append({**row("supervised", 0, oa=0.4), **one, "returned": []})
+    (tmp_path / "demo.json").write_text(json.dumps(rows))
+    (tmp_path / "demo_diverged.json").write_text(json.dumps({"vae, seed 1": {"error": "step 9: NaN", "setting": {}}}))
+    text = _script().tables(tmp_path)
+    assert "Diverged and went back to a checkpoint, times by seed: jem, 5 per class: 0, 2." in text
+    assert "Diverged, and without a row: vae, seed 1 (step 9: NaN)." in text
+    assert "**demo, generated images**" in text
+    line = next(line for line in text.splitlines() if line.endswith("| 1000, 1000, 250 |"))
+    assert line.startswith("| jem | 5 | 20.00 ± 0.00 (2 seeds) | 10.00 ± 0.00 (2 seeds) | 2.00 ± 0.00 (2 seeds) | 1.00")
+
+
 def test_the_page_prints_protocols(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps([{**row("berunda", 0, oa=0.7), "protocol": "split of index.csv"}]))
     assert _script().tables(tmp_path, protocols=True).endswith("\n\nProtocol: split of index.csv.")

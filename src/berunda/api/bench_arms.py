@@ -8,7 +8,7 @@ from itertools import product
 
 from berunda.api.choices import check_encoder_kind, check_serves
 from berunda.api.drawn import Labels
-from berunda.bench.suite import FLOORS, KNOWN_FLOORS, Arm, Suite
+from berunda.bench.suite import FLOORS, KNOWN_FLOORS, PLAIN, Arm, Suite, of_variant
 from berunda.errors import ConfigError
 from berunda.methods import make_method, method_names
 from berunda.models.encoders import check_encoder_name
@@ -22,13 +22,14 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
     """Return what is compared, and in words what of the suite is left out.
 
     Raises:
-        ConfigError: a method that was named does not serve the task, or an option of it is wrong.
+        ConfigError: a method that was named does not serve the task, an option of it is wrong, or there is no such
+            variant.
     """
     own = suite.arms if suite.task in ("scene", "multilabel") else ()
     default = own or [Arm(name) for name in suite.methods or (*FLOORS, *_serving(task))]
     named = [arm for arm in default if options.methods is None or arm.method in options.methods]
     beyond = [Arm(name) for name in options.methods or () if name not in {arm.method for arm in named}]
-    arms, notes = [], []
+    arms, others, notes = [], [], []
     for arm in (*named, *beyond):
         given, searched = options.options_of(arm.method), options.search_of(arm.method)
         kept = {name: values for name, values in {**arm.search, **searched}.items() if name not in given}
@@ -42,7 +43,10 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
                 raise
             notes.append(f"{made} is left out: {error}")
             continue
-        arms.append(made)
+        is_meant = options.variant in (None, arm.variant or PLAIN, made.variant or PLAIN)
+        (arms if is_meant else others).append(made)
+    if not arms and others:
+        return of_variant(others, options.variant), notes
     unique = {(arm.method, arm.variant, arm.encoder): arm for arm in arms}
     if not unique:
         raise ConfigError(f"suite '{suite.name}': nothing is left to compare; {'; '.join(notes) or 'name --methods'}")

@@ -60,6 +60,8 @@ def run_missing(
         figures = row["metrics"]
         told = (("miou", "mean IoU"), ("macro_auprc", "macro AUPRC"), ("oa", "accuracy"))
         said = ", ".join(f"{title} {figures[name]:.4f}" for name, title in told if figures.get(name) is not None)
+        if row.get("validation") is not None:
+            said += f" (validation {row['validation']:.4f})"
         progress.note(f"  {said}, {row['wall_s']:.0f} s, {row['images_per_s']:.0f} images/s")
     return failed
 

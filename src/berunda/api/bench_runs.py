@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +29,13 @@ from berunda.api.scene_result import (
     net_result,
     scene_row,
 )
+from berunda.api.scene_unlike import Beyond
+from berunda.bench.diverged import DivergedRuns
 from berunda.bench.rows import RowFile, refuse_other_settings
-from berunda.bench.suite import KNOWN_FLOORS, REFERENCE, Arm, Suite, refuse_idle_options
+from berunda.bench.suite import KNOWN_FLOORS, PLAIN, REFERENCE, Arm, Suite, refuse_idle_options
 from berunda.bench.tables import write_tables
 from berunda.data.images import ImageSet
-from berunda.errors import ConfigError
+from berunda.errors import ConfigError, DivergedError
 from berunda.methods import make_method
 from berunda.methods.contract import Method
 from berunda.models.encoders import DEFAULT_ENCODER
@@ -101,6 +103,7 @@ class Bench:
         rows: the file of the finished ones.
         work: folder of the checkpoints.
         notes: what was left out, in words.
+        beyond: what is measured of nets beside agreement and calibration.
     """
 
     options: BenchOptions
@@ -111,9 +114,12 @@ class Bench:
     rows: RowFile
     work: Path
     notes: tuple[str, ...] = ()
+    beyond: Beyond = field(default_factory=Beyond)
 
     @classmethod
-    def planned(cls, options: BenchOptions, suite: Suite, images: ImageSet, out: Path, work: Path) -> Bench:
+    def planned(
+        cls, options: BenchOptions, suite: Suite, images: ImageSet, out: Path, work: Path, beyond: Beyond | None = None
+    ) -> Bench:
         """Check everything and return the benchmark.
 
         Raises:
@@ -146,6 +152,7 @@ class Bench:
             rows=RowFile(out / f"{suite.name}.json"),
             work=work,
             notes=tuple(notes),
+            beyond=beyond or Beyond(),
         )
         made._check_cases()
         return made
@@ -170,7 +177,11 @@ class Bench:
             return {**row, "title": case.arm.title} if case.arm.title else row
 
         failed = run_missing(
-            missing, self.rows, make_row, lambda case: case_folder(self.work, self._key(case)), progress
+            missing,
+            self.rows,
+            lambda case, folder: self._noted(case, lambda: make_row(case, folder)),
+            lambda case: case_folder(self.work, self._key(case)),
+            progress,
         )
         files = write_tables(self.rows.path, out) if self.rows.path.exists() else []
         return BenchOutcome(
@@ -190,6 +201,7 @@ class Bench:
         """
         drawn, lane = self._drawn(case), self._lane(case)
         base = replace(lane.base, seed=case.seed, run_key=drawn.key(lane.net.image_px))
+        base = replace(base, learning_rate=case.arm.learning_rate or base.learning_rate)
         try:
             images = all_images(drawn, lane.net)
             return equal_settings(self._method(case), base, lane.budget, images, small_batch=case.arm.small_batch)
@@ -211,7 +223,7 @@ class Bench:
         if case.is_floor:
             assert features is not None
             return floor_result(case.method, features, drawn, progress)
-        return net_result(
+        result = net_result(
             self._method(case),
             drawn,
             self._lane(case).net,
@@ -219,6 +231,18 @@ class Bench:
             folder=folder,
             progress=progress,
         )
+        return self.beyond.added_to(result, drawn)
+
+    def _noted(self, case: Case, make_row: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the row; a run that diverges is noted beside the rows until it is there, for the tables."""
+        noted, name = DivergedRuns.beside(self.rows.path), f"{case}, {self._encoder(case)}"
+        try:
+            row = make_row()
+        except DivergedError as error:
+            noted.add(name, error, self._setting(self._lane(case)))
+            raise
+        noted.drop(name)
+        return row
 
     def _searched(self, case: Case, folder: Path, progress: Progress) -> dict[str, Any]:
         """Return the row of the best of all values of what is searched over."""
@@ -295,11 +319,13 @@ class Bench:
         if case.is_floor:
             return floor_protocol_of(drawn, is_transductive=result.is_transductive)
         has_searches = bool(self.options.search) or any(arm.search for arm in self.suite.arms)
-        return protocol_of(drawn, lane.net, lane.budget, has_searches=has_searches)
+        told = (protocol_of(drawn, lane.net, lane.budget, has_searches=has_searches), self.beyond.told())
+        return "; ".join(text for text in told if text)
 
     def _setting(self, lane: Lane) -> dict[str, Any]:
         """Return what all nets of a table share, for the rows."""
         return {
+            **self.beyond.setting(),
             "fingerprint": self._images.fingerprint[:16],
             "image_passes": round(lane.budget),
             "image_px": lane.net.image_px,
@@ -315,7 +341,9 @@ class Bench:
             refuse_other_settings(self.rows, self._setting(lane), self._images.name, lane.net.encoder)
 
     def _command(self, case: Case) -> str:
-        chosen = {"methods": case.method, "labels": case.labels, "seeds": 1, "seed": case.seed}
+        chosen: dict[str, Any] = {"methods": case.method, "labels": case.labels, "seeds": 1, "seed": case.seed}
+        if sum(arm.method == case.method for arm in self.suite.arms) > 1:
+            chosen["variant"] = case.arm.variant or PLAIN
         if case.arm.encoder:
             chosen["encoder"] = case.arm.encoder
         given = {f"{case.method}.{name}": value for name, value in case.arm.options.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from berunda.api.choices import check_encoder, check_for_masks, check_net_options
@@ -11,8 +12,10 @@ from berunda.api.outcome import BenchOutcome
 from berunda.api.task_of_data import task_of_data
 from berunda.bench.suite import KNOWN_FLOORS, MASK_FLOORS, Suite
 from berunda.bench.suites import load_suite
-from berunda.data.images import open_images
+from berunda.data.images import ImageSet, open_images
 from berunda.data.masks.images import open_masks
+from berunda.data.resampling import averaged_images
+from berunda.data.unlike import HELD_OUT, held_out_images, without_classes
 from berunda.errors import ConfigError
 from berunda.mapping.lock import output_lock
 from berunda.methods import check_method_name
@@ -43,8 +46,7 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
         >>> bench(BenchOptions(suite="eurosat", methods="supervised,fixmatch", labels="5"), "out")  # doctest: +SKIP
     """
     suite, told = load_suite(options.suite), progress or Silent()
-    if suite.steps and not options.model_fields_set & {"steps", "effort"}:
-        options = options.model_copy(update={"steps": suite.steps})
+    options = _with_own(options, suite)
     told.note(f"{suite.name}: {suite.about}")
     check_encoder(options.encoder, options.device)
     for name in options.methods or ():
@@ -63,15 +65,41 @@ def bench(options: BenchOptions, out: Path | str, *, progress: Progress | None =
                 _refuse_search(options)
                 masks = open_masks(dataset, folder=folder, progress=told)
                 return MaskBench.planned(options, suite, masks, place, work).run(told)
-            if options.variant is not None:
-                raise ConfigError("--variant: for images with masks, found a data set of whole images; leave it out")
             check_net_options(options)
             images = open_images(dataset, folder=folder, task=task, skip_broken=options.skip_broken, progress=told)
             from berunda.api.bench_runs import Bench
+            from berunda.api.scene_unlike import Beyond
 
-            return Bench.planned(options, suite, images, place, work).run(told)
+            beyond = Beyond(_unlike(suite, images, told), suite.n_samples)
+            return Bench.planned(options, suite, _seen(suite, images), place, work, beyond).run(told)
     finally:
         _tidy(work)
+
+
+def _with_own(options: BenchOptions, suite: Suite) -> BenchOptions:
+    """Return the options with those of the suite where none are given."""
+    given = options.model_fields_set
+    own = {name: value for name, value in suite.options.items() if name not in given}
+    if suite.steps and not given & {"steps", "effort"}:
+        own["steps"] = suite.steps
+    return options.replaced(**own) if own else options
+
+
+def _seen(suite: Suite, images: ImageSet) -> ImageSet:
+    """Return the images without the classes that the suite holds out, by a name that says so."""
+    if not suite.held_out:
+        return images
+    return replace(without_classes(images, suite.held_out), name=f"{images.name} without {', '.join(suite.held_out)}")
+
+
+def _unlike(suite: Suite, images: ImageSet, progress: Progress) -> dict[str, ImageSet]:
+    """Return the sets of images unlike the training's, by name, at the size of its images."""
+    side = min(images.size)
+    sets = {
+        name: averaged_images(open_images(dataset, task="scene", progress=progress), side)
+        for name, dataset in suite.unlike.items()
+    }
+    return sets | ({HELD_OUT: held_out_images(images, suite.held_out)} if suite.held_out else {})
 
 
 def _refuse_search(options: BenchOptions) -> None:

@@ -19,7 +19,7 @@ from berunda.api.outcome import BenchOutcome
 from berunda.api.scene_result import RunInfo
 from berunda.bench.grids import Shown, shown_folder
 from berunda.bench.rows import RowFile, refuse_other_settings
-from berunda.bench.suite import MASK_FLOORS, REFERENCE, Arm, Suite
+from berunda.bench.suite import MASK_FLOORS, PLAIN, REFERENCE, Arm, Suite, of_variant
 from berunda.bench.tables import write_tables
 from berunda.data.images import TEST, TRAIN
 from berunda.data.listing import split_by_name
@@ -36,8 +36,6 @@ from berunda.train.passes import equal_settings, passes_per_step
 
 __all__ = ["MaskBench", "MaskCase", "within_sites"]
 
-PLAIN = "default"
-"""What `--variant` calls the runs without a variant."""
 N_SHOWN = 4
 """Test images that the figure grids show."""
 
@@ -126,7 +124,7 @@ class MaskBench:
             drawn=drawn,
             net=mask_net(options),
             base=mask_config(options, seed=options.seed),
-            cases=tuple(_chosen(cases, options.variant)),
+            cases=tuple(of_variant(cases, options.variant)),
             rows=RowFile(out / f"{suite.name}.json"),
             work=work,
             notes=(*lacking, *left_out),
@@ -299,19 +297,6 @@ def _check_case(case: MaskCase, drawn: DrawnMasks) -> None:
     """Raise DataError where the method learns from images without mask and none is left."""
     if case.arm.method not in MASK_FLOORS:
         check_unlabelled(make_method(case.arm.method, case.arm.options), drawn)
-
-
-def _chosen(cases: list[MaskCase], variant: str | None) -> list[MaskCase]:
-    """Return the cases of a variant.
-
-    Raises:
-        ConfigError: there are none; those that there are are told.
-    """
-    found = [case for case in cases if variant in (None, case.variant or PLAIN)]
-    if cases and not found:
-        known = "; ".join(dict.fromkeys(case.variant or PLAIN for case in cases))
-        raise ConfigError(f"--variant: found {variant!r}, expected one of: {known}")
-    return found
 
 
 def within_sites(masks: MaskSet) -> MaskSet:

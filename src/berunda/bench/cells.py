@@ -85,9 +85,13 @@ class Cell:
         """Return mean and standard deviation over the seeds in percent, see `with_spread`."""
         return with_spread([100 * value for value in self.values(metric)], 1)
 
-    def number(self, metric: str, digits: int = 3) -> str:
-        """Return mean and standard deviation over the seeds, see `with_spread`."""
-        return with_spread(self.values(metric), digits)
+    def share(self, name: str) -> str:
+        """Return mean and standard deviation of a field of the rows in percent, see `with_spread`."""
+        return with_spread([100 * value for value in self.fields(name)], 1)
+
+    def number(self, metric: str, digits: int = 3, times: float = 1.0) -> str:
+        """Return mean and standard deviation over the seeds, multiplied by `times`, see `with_spread`."""
+        return with_spread([times * value for value in self.values(metric)], digits)
 
     def mean(self, name: str, digits: int = 0) -> str:
         """Return the mean of a field of the rows, "" without it."""

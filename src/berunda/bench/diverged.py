@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from berunda.files import write_text
 
@@ -22,9 +22,24 @@ class DivergedRuns:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @classmethod
+    def beside(cls, rows: Path) -> Self:
+        """Return those that are noted beside a file of rows, in `<suite>_diverged.json`."""
+        return cls(rows.with_name(f"{rows.stem}_diverged.json"))
+
     def add(self, name: str, error: Exception, setting: Mapping[str, Any]) -> None:
         """Note a run, which replaces one of its name."""
         self._write({**self._read(), name: {"error": str(error), "setting": dict(setting)}})
+
+    def drop(self, name: str) -> None:
+        """Forget a run, which came to its end."""
+        found = self._read()
+        if found.pop(name, None) is not None:
+            self._write(found)
+
+    def told(self) -> dict[str, str]:
+        """Return what happened to each run, by name, sorted."""
+        return {name: str(told["error"]) for name, told in sorted(self._read().items())}
 
     def take_over(self, other: DivergedRuns) -> None:
         """Note what another file notes."""

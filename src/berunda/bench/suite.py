@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from berunda.bench.rows import variant_of
 from berunda.errors import ConfigError
 from berunda.models.spec import Task
 
-__all__ = ["FLOORS", "KNOWN_FLOORS", "MASK_FLOORS", "REFERENCE", "SMALL_BATCH", "Arm", "Suite", "refuse_idle_options"]
+__all__ = [
+    "FLOORS",
+    "KNOWN_FLOORS",
+    "MASK_FLOORS",
+    "PLAIN",
+    "REFERENCE",
+    "SMALL_BATCH",
+    "Arm",
+    "Plain",
+    "Suite",
+    "of_variant",
+    "refuse_idle_options",
+]
 
 Plain = bool | int | float | str
 
@@ -29,6 +41,9 @@ REFERENCE = "fixmatch"
 """The method, with its defaults, whose image passes every net of a suite gets."""
 
 
+PLAIN = "default"
+"""What `--variant` calls the runs without a variant."""
+
 SMALL_BATCH = "small batch"
 """Variant of a method without unlabelled images whose steps are small and many, at as many passes."""
 
@@ -44,6 +59,7 @@ class Arm:
         decoder: of the net; "" for the benchmark's, or what the method asks for.
         labels: on whole images, numbers of labels for this arm alone, as texts; empty for the suite's.
         search: on whole images, values of options among which validation images choose, each trained.
+        learning_rate: on whole images, peak rate of this arm alone; 0 for the benchmark's.
         small_batch: of a method without unlabelled images: its passes go into small batches and many steps. With masks
             every such method comes in both ways by itself.
         from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
@@ -56,6 +72,7 @@ class Arm:
     decoder: str = ""
     labels: tuple[str, ...] = ()
     search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
+    learning_rate: float = 0.0
     small_batch: bool = False
     from_scratch: bool = False
     title: str = ""
@@ -65,6 +82,7 @@ class Arm:
         """What differs from the defaults, in words; "" for nothing."""
         told = [variant_of(self.options), *(f"{name} searched" for name in sorted(self.search))]
         told += [f"decoder={self.decoder}" if self.decoder else ""]
+        told += [f"rate={self.learning_rate:g}" if self.learning_rate else ""]
         told += [SMALL_BATCH if self.small_batch else "", "from scratch" if self.from_scratch else ""]
         return ", ".join(text for text in told if text)
 
@@ -88,6 +106,11 @@ class Suite:
         arms: what is compared, instead of `methods`, on images with masks; on whole images where `task` says so.
         mask_labels: numbers of labelled images with masks, instead of `labels`.
         split: "own", the data set's; or "within_sites": of every site a part trains and a part tests.
+        options: of the benchmark, that are the suite's own unless they are given.
+        held_out: on whole images, classes that no run sees; their test images are unlike the others.
+        unlike: on whole images, data sets of the catalogue whose images are unlike the training's, by the names that
+            tables give them.
+        n_samples: on whole images, images that generative models draw to be compared with real ones.
     """
 
     name: str
@@ -101,6 +124,31 @@ class Suite:
     arms: tuple[Arm, ...] = ()
     mask_labels: tuple[str, ...] = ()
     split: Literal["own", "within_sites"] = "own"
+    options: Mapping[str, Plain] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
+    unlike: Mapping[str, str] = field(default_factory=dict)
+    n_samples: int = 0
+
+
+class _Varied(Protocol):
+    @property
+    def variant(self) -> str: ...
+
+
+V = TypeVar("V", bound=_Varied)
+
+
+def of_variant(given: Sequence[V], variant: str | None) -> list[V]:
+    """Return those of a variant, as rows name it or `PLAIN` for none; all where `variant` is None.
+
+    Raises:
+        ConfigError: there are none; those that there are are told.
+    """
+    found = [one for one in given if variant in (None, one.variant or PLAIN)]
+    if given and not found:
+        known = "; ".join(dict.fromkeys(one.variant or PLAIN for one in given))
+        raise ConfigError(f"--variant: found {variant!r}, expected one of: {known}")
+    return found
 
 
 def refuse_idle_options(given: Iterable[str], methods: Collection[str]) -> None:

@@ -27,11 +27,13 @@ from berunda.bench.cells import (
     scalar_metrics,
     with_spread,
 )
+from berunda.bench.diverged import DivergedRuns
 from berunda.bench.grids import write_grids
 from berunda.bench.mask_tables import mask_parts, stronger_baseline
 from berunda.bench.pictures import write_pictures
 from berunda.bench.published import Published, published_for
 from berunda.bench.rows import WALL_TIME, RowFile
+from berunda.bench.sample_tables import sample_part
 from berunda.bench.search_tables import search_part
 from berunda.bench.weight_tables import weight_part
 from berunda.errors import DataError
@@ -82,12 +84,20 @@ def _markdown(cells: Sequence[Cell], rows_path: Path, pictures: Sequence[Path]) 
     parts = [f"# Benchmark {rows_path.stem}", f"Generated from `{rows_path.name}`. {_NOTE}"]
     for setting, group in groupby(cells, key=lambda cell: cell.setting):
         parts += _setting_part(setting, list(group))
+    parts += _diverged_part(rows_path)
     for dataset, task in dict.fromkeys((cell.setting.dataset, cell.setting.task) for cell in cells):
         parts += published_parts(dataset, task)
     if pictures:
         parts.append("## Pictures")
         parts += [f"![{path.stem.replace('_', ' ')}]({path.name})" for path in pictures]
     return "\n\n".join(parts) + "\n"
+
+
+def _diverged_part(rows_path: Path) -> list[str]:
+    """Return the part on runs that came to no end, nothing where all did."""
+    told = DivergedRuns.beside(rows_path).told()
+    title = "**Runs that diverged**, and so have no row; those that went back and came to their end are among the rows"
+    return [title, markdown_table(["run", "what happened"], told.items())] if told else []
 
 
 def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
@@ -102,6 +112,10 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
         parts += [title, _pivot(cells, [(c, c.percent("macro_f1_tuned")) for c in cells])]
     if setting.task == "segmentation":
         parts += [f"**Overall accuracy, %**, by labels ({unit})", _pivot(cells, [(c, c.percent("oa")) for c in cells])]
+    chosen_by = [(cell, cell.share("validation")) for cell in cells]
+    if any(text for _, text in chosen_by):
+        title = f"**{title} on the validation images, %**, by which nets and options are chosen, by labels ({unit})"
+        parts += [title, _pivot(cells, chosen_by)]
     calibrated = [cell for cell in cells if cell.values("classwise_ece")]
     if calibrated:
         parts += [_CALIBRATION, _calibration(calibrated)]
@@ -110,6 +124,7 @@ def _setting_part(setting: Setting, cells: Sequence[Cell]) -> list[str]:
         parts += [_OOD, markdown_table(["method", "labels", "against", "score", "AUROC", "AUPR", "FPR95"], unlike)]
     if setting.task == "segmentation":
         return [*parts, *mask_parts(cells, BASELINE), *weight_part(cells), _COST, _cost(cells)]
+    parts += sample_part(cells)
     differences = list(_differences(cells))
     if differences:
         paired = _PAIRED.format(title=_headline_words(setting))
@@ -188,16 +203,24 @@ def _cost(cells: Sequence[Cell]) -> str:
     has_steps = any(cell.fields("steps") for cell in cells)
     head = ["method", "labels", "seeds", "wall time, s", "training, s", "images/s", "image passes"]
     head += ["steps", "crops a step, labelled + unlabelled", "decoder, stages"] if has_steps else []
+    has_returns = any(row.get("returned") for cell in cells for row in cell.rows)
+    head += ["times it went back"] if has_returns else []
     lines = (
         [
             *(cell.method, cell.labels, ", ".join(str(row["seed"]) for row in cell.rows)),
             *(cell.mean(name) for name in ("wall_s", "training_s", "images_per_s", "image_passes")),
             *(_steps(cell) if has_steps else ()),
+            *([_returns(cell)] if has_returns else ()),
             cell.texts("hardware"),
         ]
         for cell in cells
     )
     return markdown_table([*head, "hardware"], lines)
+
+
+def _returns(cell: Cell) -> str:
+    """Return how often each seed diverged and went back to a checkpoint, "" of what cannot."""
+    return ", ".join(str(len(row["returned"])) for row in cell.rows if row.get("returned") is not None)
 
 
 def _steps(cell: Cell) -> list[str]:

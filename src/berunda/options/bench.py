@@ -24,9 +24,9 @@ class BenchOptions(Options):
     arguments: ClassVar[Mapping[str, str]] = {"suite": "SUITE", "method_options": "--option"}
 
     suite: Text = Field(
-        description="What is compared on which data: eurosat, eurosat_all, ucmerced_multilabel, weighting_scenes, "
-        "weighting_labels, dubai, or, for any data set by --data, folder, curve, sites, lambdas, architectures, "
-        "losses, weighting."
+        description="What is compared on which data: eurosat, eurosat_all, eurosat_energy, eurosat_energy_held_out, "
+        "ucmerced_multilabel, weighting_scenes, weighting_labels, dubai, or, for any data set by --data, folder, "
+        "curve, sites, lambdas, architectures, losses, weighting."
     )
     methods: TextList | None = Field(
         None,
@@ -36,7 +36,7 @@ class BenchOptions(Options):
     )
     variant: Text | None = Field(
         None,
-        description="With masks: make only the runs of this variant, as the rows name it; default for those without.",
+        description="Make only the runs of this variant, as the rows or the suite name it; default for those without.",
     )
     labels: TextList | None = Field(
         None,
