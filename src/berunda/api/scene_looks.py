@@ -43,14 +43,14 @@ def looks_of(bundle: Bundle, predictor: ScenePredictor, drawn: Drawn, n: int = N
     looks = []
     for i, image in enumerate(index):
         classes = _told(predictor.predict(pixels[i : i + 1]).probabilities[0], thresholds)
-        fall = occlusion(predictor, pixels[i], classes) if classes else []
+        falls = list(occlusion(predictor, pixels[i], classes)) if classes else []
         original = _picture(pixels[i], bands)
         masked = rebuilt = None
         if filled is not None:
             shown, visible, guess = (part[i] for part in filled)
             masked = np.where(visible[..., None], _picture(shown, bands), np.uint8(_GREY))
             rebuilt = _picture(guess, bands)
-        reasons = tuple((drawn.classes[c], _overlaid(original, part)) for c, part in zip(classes, fall, strict=True))
+        reasons = tuple((drawn.classes[c], _overlaid(original, part)) for c, part in zip(classes, falls, strict=True))
         looks.append(ImageLook(drawn.images.names[image], original, masked, rebuilt, reasons))
     return tuple(looks)
 

@@ -130,7 +130,7 @@ def test_a_masked_pass_counts_as_what_it_computes() -> None:
             extra.decoder(net.encoder, x, seen, hidden)
         needs = method.needs()
         assert needs.labelled_passes == needs.trained_passes
-        assert needs.trained_passes == pytest.approx(masked.get_total_flops() / whole.get_total_flops(), abs=0.06)
+        assert needs.trained_passes == pytest.approx(masked.get_total_flops() / whole.get_total_flops(), abs=0.08)
     assert make_method("ssl_mae", {"encoder_sees": "all"}).needs().trained_passes == 1
     assert make_method("ssl_mae", {"decoder_depth": 4}).needs().trained_passes > 0.6
 

@@ -281,7 +281,8 @@ def _known(classes: Sequence[str], pairs: Sequence[_Pair]) -> _Known:
     """
     told = [VERSION, *classes, *(str(place.absolute()) for pair in pairs for place in pair.folders.values())]
     store = cache_folder() / "images" / "listings"
-    note = store / f"{digest_of(chr(10).join(told).encode())}.npz"
+    digest = digest_of("\n".join(told).encode("utf-8", "surrogateescape"))
+    note = store / f"{digest}.npz"
     noted, some = _noted(note, (len(pairs), len(classes))), np.linspace(0, len(pairs) - 1, _N_CHECKED).astype(int)
     if noted is not None and all(_is_as_noted(noted, i, classes, pairs[i]) for i in dict.fromkeys(some.tolist())):
         return noted
