@@ -25,7 +25,7 @@ class BenchOptions(Options):
 
     suite: Text = Field(
         description="What is compared on which data: eurosat, eurosat_all, ucmerced_multilabel, dubai, or, for any "
-        "data set by --data, folder, curve, sites, lambdas, architectures, losses."
+        "data set by --data, folder, curve, sites, lambdas, architectures, losses, hvae."
     )
     methods: TextList | None = Field(
         None,
