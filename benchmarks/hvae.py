@@ -1,6 +1,6 @@
 """HVAE beside the same net supervised: Dubai and synthetic landscapes, 4 and 16 labelled images; five seeds of one.
 
-Usage: python benchmarks/hvae.py [--datasets dubai,landscapes] [--seeds 3] [--stable-seeds 5] [--steps 350]
+Usage: python benchmarks/hvae.py [--datasets dubai,landscapes] [--seeds 3] [--stable-seeds 5] [--steps 300]
 
 The runs are those of `berunda bench hvae`, three seeds of each; hvae at 4 labelled images gets five on each data set,
 to count collapsed ones. The landscapes are made once, below the cache: images of 256 px and six bands with true masks,
