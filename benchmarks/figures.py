@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from berunda.bench.cells import cells_of
+from berunda.bench.cells import HEADLINE, cells_of
 from berunda.bench.diverged import DivergedRuns
 from berunda.bench.sample_tables import sample_part
 from berunda.bench.tables import published_parts
@@ -103,6 +103,9 @@ SPEEDS = {
 
 NAMES = {**CALIBRATION, **PARTS_OF_A_STEP, **SPEEDS, **SHOWN}
 
+STABILITY = "collapsed runs"
+"""A run is collapsed when its mean IoU is within noise of naming every pixel by the commonest class."""
+
 SAMPLES = "generated images"
 UNLIKE = "images unlike the training ones"
 UNLIKE_FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
@@ -123,15 +126,14 @@ def tables(results: Path = RESULTS, titles: Sequence[str] | None = None, *, prot
     parts: dict[str, list[str]] = {}
     for path in sorted(results.glob("*.json")):
         rows = json.loads(path.read_text(encoding="utf-8"))
-        for part in dict.fromkeys(row.get("part", "") for row in rows) if _are_rows(rows) else ():
-            title = f"{path.stem}, {part}" if part else path.stem
-            own = [row for row in rows if row.get("part", "") == part]
+        for name, own in _by_part(rows).items() if _are_rows(rows) else ():
+            title = f"{path.stem}, {name}" if name else path.stem
             has_columns = len({str(row["labels"]) for row in own}) > 1
-            parts[title] = _by_labels(title, own, _metrics(own)[0]) if has_columns else _table(title, own, path.stem)
+            parts[title] = _by_labels(title, own, _headline(own)) if has_columns else _table(title, own, path.stem)
             parts[title] += _unsteady(own, DivergedRuns.beside(path))
             told = sorted({str(row["protocol"]) for row in own if row.get("protocol")}) if protocols else []
             parts[title] += ["", f"Protocol: {'; '.join(told)}."] if told else []
-            parts |= _of_classifiers(title, own)
+            parts |= {**_of_classifiers(title, own), **_of_segmenters(title, own)}
     chosen = parts if titles is None else [title for title in titles if title in parts]
     return "\n\n".join("\n".join(parts[title]) for title in chosen) or "No benchmark has been run yet."
 
@@ -144,6 +146,44 @@ def _unsteady(rows: list[Row], diverged: DivergedRuns) -> list[str]:
     ended = "; ".join(f"{name} ({error})" for name, error in diverged.told().items())
     lines += [f"Diverged, and without a row: {ended}."] if ended else []
     return [text for line in lines for text in ("", line)]
+
+
+def _by_part(rows: list[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each part of a suite, and of each data set where a part has several."""
+    found: dict[str, list[Row]] = {}
+    for part in dict.fromkeys(str(row.get("part", "")) for row in rows):
+        own = [row for row in rows if row.get("part", "") == part]
+        datasets = list(dict.fromkeys(str(row["dataset"]) for row in own))
+        for dataset in datasets:
+            name = ", ".join(text for text in (part, dataset if len(datasets) > 1 else "") if text)
+            found[name] = [row for row in own if str(row["dataset"]) == dataset]
+    return found
+
+
+def _headline(rows: list[Row]) -> str:
+    """Return the metric of a table of a single one: that which the task is judged by, where the rows have it."""
+    known, present = HEADLINE.get(str(rows[0].get("task", "")), ("", ""))[0], _metrics(rows)
+    return known if known in present else present[0]
+
+
+def _of_segmenters(title: str, rows: list[Row]) -> dict[str, list[str]]:
+    """Return how stable the trainings of segmenters are, by title; nothing of rows that do not tell."""
+    told = [row for row in rows if row.get("task") == "segmentation" and "is_collapsed" in row["metrics"]]
+    if not told:
+        return {}
+    name = f"{title}, {STABILITY}"
+    head = ["method", "labels", "runs", "collapsed", "lowest mIoU", "naming the commonest class", "went back"]
+    lines = [*_head(name, told), _line(head), _line(["---"] * len(head))]
+    for (method, labels), runs in _grouped(told).items():
+        metrics = [run["metrics"] for run in runs]
+        lowest, constant = (
+            [found[key] for found in metrics if found.get(key) is not None] for key in ("miou", "majority_miou")
+        )
+        cells = [f"{min(lowest):.3f}" if lowest else "", f"{max(constant):.3f}" if constant else ""]
+        n_collapsed = sum(bool(found["is_collapsed"]) for found in metrics)
+        n_back = sum(len(run.get("returned") or ()) for run in runs)
+        lines.append(_line([method, labels, str(len(runs)), str(n_collapsed), *cells, str(n_back)]))
+    return {name: lines}
 
 
 def _are_rows(content: Any) -> bool:

@@ -45,6 +45,23 @@ def test_means_and_deviations_over_seeds(tmp_path: Path) -> None:
     assert text[6] == "Fewer seeds, so not comparable in a mean: berunda; see `benchmarks/results/demo.json`."
 
 
+def test_segmenters_have_a_table_for_each_data_set_and_one_of_collapsed_runs(tmp_path: Path) -> None:
+    rows = []
+    for dataset in ("dubai", "landscapes"):
+        for labels in (4, 16):
+            made = row("hvae", 0, oa=0.9, miou=0.1 * labels / 4, majority_miou=0.15, is_collapsed=labels == 4)
+            rows.append(made | {"task": "segmentation", "dataset": dataset, "labels": labels, "labels_unit": "images"})
+    rows[0]["returned"] = ["it diverged"]
+    (tmp_path / "hvae.json").write_text(json.dumps(rows))
+    text = _script().tables(tmp_path)
+    titles = [line.split("**")[1] for line in text.splitlines() if line.startswith("**")]
+    assert titles == [f"hvae, {name}{end}" for name in ("dubai", "landscapes") for end in ("", ", collapsed runs")]
+    assert "| method | mIoU, 4 images | mIoU, 16 images | time a run |" in text
+    assert "| hvae | 0.100 (1) | 0.400 (1) | 60 s |" in text
+    assert "| hvae | 4 images | 1 | 1 | 0.100 | 0.150 | 1 |" in text
+    assert "| hvae | 16 images | 1 | 0 | 0.400 | 0.150 | 0 |" in text
+
+
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps([row("berunda", 0, oa=0.7, miou=0.6, other=1.0)]))
     text = _script().tables(tmp_path).splitlines()

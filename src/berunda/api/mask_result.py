@@ -17,6 +17,7 @@ from berunda.api.mask_fit import MaskFitted, MaskNet, fit_masks
 from berunda.api.scene_result import RunInfo
 from berunda.assess.calibration import CalibrationFigures, calibration_figures
 from berunda.assess.forest import PixelForest
+from berunda.assess.majority import majority_gain
 from berunda.assess.metrics import confusion_matrix, score
 from berunda.bench.weight_tables import weight_field
 from berunda.cores import allowed_cores
@@ -221,7 +222,7 @@ def _measured(
 def _scores(drawn: DrawnMasks, by_image: np.ndarray) -> dict[str, Any]:
     """Return plain JSON values: scores over all test pixels, by class and by site."""
     names, total = drawn.classes, by_image.sum(axis=0)
-    scores = score(total, names)
+    scores, majority = score(total, names), majority_gain(by_image)
     sites = np.array([drawn.masks.sites[i] for i in drawn.test])
     by_site = {site: score(by_image[sites == site].sum(axis=0), names) for site in sorted(set(sites)) if site}
     return {
@@ -230,6 +231,8 @@ def _scores(drawn: DrawnMasks, by_image: np.ndarray) -> dict[str, Any]:
         "macro_f1": scores.macro_f1,
         "iou": dict(zip(names, scores.iou, strict=True)),
         "recall": dict(zip(names, scores.recall, strict=True)),
+        "majority_miou": majority.majority_miou,
+        "is_collapsed": majority.is_collapsed,
         "confusion": total.tolist(),
         "by_site": {site: {"oa": found.oa, "miou": found.miou} for site, found in by_site.items()},
         "n_test": len(by_image),

@@ -27,6 +27,9 @@ def mask_parts(cells: Sequence[Cell], baseline: str) -> list[str]:
     parts = ["**IoU by class, %**", _by_class(cells)]
     if any(len(_site_scores(cell)) > 1 for cell in cells):
         parts += ["**Mean IoU by test site, %** (in brackets: overall accuracy)", _by_site(cells)]
+    counted = [cell for cell in cells if all("is_collapsed" in row["metrics"] for row in cell.rows)]
+    if counted:
+        parts += [_STABILITY, _stability(counted)]
     differences = list(difference_lines(cells, baseline))
     if differences:
         parts += [
@@ -36,6 +39,26 @@ def mask_parts(cells: Sequence[Cell], baseline: str) -> list[str]:
             markdown_table(["method", "labels", "against", "difference", "95% interval"], differences),
         ]
     return parts
+
+
+_STABILITY = (
+    "**Stability**: runs, of which collapsed (mean IoU within noise of naming every pixel by the commonest class of "
+    "the test images: the 95% interval of the difference, by paired bootstrap over test images, reaches 0), mean IoU "
+    "from the worst run to the best, and how often trainings diverged and went back"
+)
+
+
+def _stability(cells: Sequence[Cell]) -> str:
+    lines = []
+    for cell in cells:
+        scores, least = cell.values("miou"), cell.values("majority_miou")
+        between = f"{100 * min(scores):.1f} to {100 * max(scores):.1f}"
+        n_collapsed = sum(bool(row["metrics"]["is_collapsed"]) for row in cell.rows)
+        n_back = sum(len(row.get("returned") or ()) for row in cell.rows)
+        constant = f"{100 * max(least):.1f}" if least else ""
+        lines.append([cell.method, cell.labels, str(len(cell.rows)), str(n_collapsed), between, constant, str(n_back)])
+    head = ["method", "labels", "runs", "collapsed", "mean IoU, %", "commonest class, %", "went back"]
+    return markdown_table(head, lines)
 
 
 def _by_class(cells: Sequence[Cell]) -> str:

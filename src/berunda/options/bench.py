@@ -26,7 +26,7 @@ class BenchOptions(Options):
     suite: Text = Field(
         description="What is compared on which data: eurosat, eurosat_all, eurosat_energy, eurosat_energy_held_out, "
         "ucmerced_multilabel, weighting_scenes, weighting_labels, dubai, or, for any data set by --data, folder, "
-        "curve, sites, lambdas, architectures, losses, weighting."
+        "curve, sites, lambdas, architectures, losses, weighting, hvae."
     )
     methods: TextList | None = Field(
         None,

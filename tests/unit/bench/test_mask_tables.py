@@ -54,6 +54,21 @@ def against(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     return {name: (other, gap) for name, _, other, gap, _ in difference_lines(cells_of(rows), "supervised")}
 
 
+def test_collapsed_runs_and_returns_are_counted(tmp_path: Path) -> None:
+    rows = RowFile(tmp_path / "s.json")
+    for seed, (miou, is_collapsed, returned) in enumerate([(0.6, False, ["once", "again"]), (0.3, True, [])]):
+        made = row("hvae", miou, seed=seed, returned=returned)
+        made["metrics"] |= {"is_collapsed": is_collapsed, "majority_miou": 0.25}
+        rows.add([made])
+    rows.add([row("supervised", 0.5)])  # of an earlier version, which did not tell
+    write_tables(rows.path, tmp_path)
+    lines = (tmp_path / "s.md").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("**Stability**"))
+    assert lines[start + 2] == "| method | labels | runs | collapsed | mean IoU, % | commonest class, % | went back |"
+    assert lines[start + 4] == "| hvae | 4 | 2 | 1 | 30.0 to 60.0 | 25.0 | 2 |"
+    assert lines[start + 5] == ""
+
+
 @pytest.mark.parametrize(
     ("large", "small", "stronger"), [(0.5, 0.6, "supervised small batch"), (0.7, 0.6, "supervised")]
 )
