@@ -199,7 +199,7 @@ def other_than(item: Field[Any]) -> Any:
     low, high, *_ = item.metadata["range"]
     if isinstance(item.default, str):
         return low if item.default == high else high
-    return type(item.default)((low + high) / 2)
+    return type(item.default)((low + high) / 2 if item.default == high else high)
 
 
 @pytest.mark.parametrize("name", [name for name in method_names() if idle_for(name)])
