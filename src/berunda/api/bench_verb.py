@@ -89,7 +89,8 @@ def _seen(suite: Suite, images: ImageSet) -> ImageSet:
     """Return the images without the classes that the suite holds out, by a name that says so."""
     if not suite.held_out:
         return images
-    return replace(without_classes(images, suite.held_out), name=f"{images.name} without {', '.join(suite.held_out)}")
+    kept = without_classes(images, suite.held_out)
+    return replace(kept, name=f"{len(kept.classes)} classes of {images.name}, without {', '.join(suite.held_out)}")
 
 
 def _unlike(suite: Suite, images: ImageSet, progress: Progress) -> dict[str, ImageSet]:

@@ -100,7 +100,7 @@ def test_methods_that_generate_nothing_have_no_samples(tmp_path: Path, few_sampl
 
 def test_held_out_classes_have_a_training_and_a_table_of_their_own(tmp_path: Path) -> None:
     (row,) = run(tmp_path / "out", NAMES[1], methods="supervised")
-    assert row["dataset"] == f"eurosat without {', '.join(HELD_OUT_CLASSES)}"
+    assert row["dataset"] == f"7 classes of eurosat, without {', '.join(HELD_OUT_CLASSES)}"
     assert not set(HELD_OUT_CLASSES) & set(row["metrics"]["recall"])
     assert len(row["metrics"]["recall"]) == 7
     assert set(row["metrics"]["ood"]) == {"UC Merced", "held-out classes"}
