@@ -18,6 +18,7 @@ from berunda.bench import pieces
 from berunda.bench.parts import INDEX
 from berunda.bench.pieces import Pieces
 from berunda.bench.rows import RowFile
+from berunda.train.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
 PART_BYTES = 1_000_000
@@ -67,7 +68,16 @@ def whole_and_in_pieces(
     left = first / "out" / "resume"
     assert json.loads((left / INDEX).read_text())["files"]
     assert all(path.stat().st_size <= PART_BYTES for path in left.iterdir())
-    assert script.main(given(second, "--before", str(first / "out"))) == 0
+    steps = []
+
+    def going_on(*given: Any, folder: Path, **named: Any) -> Any:
+        steps.append([path.name for path in (folder / "checkpoints").glob("step-*")])
+        return train(*given, folder=folder, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pieces, "train", going_on)
+        assert script.main(given(second, "--before", str(first / "out"))) == 0
+    assert len(steps) == len(steps[0]) == 1, "the second piece does not go on from the first one's checkpoint"
     return whole, first, second
 
 
