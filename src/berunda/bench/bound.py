@@ -63,11 +63,16 @@ class Bound:
 
 
 def images_per_step(method: Method, n_labelled: int) -> StepImages:
-    """Return how many images a step of `method` puts through the net, as its `needs` declare."""
+    """Return how many images a step of `method` puts through the net, as its `needs` declare.
+
+    An image of which the net sees a part, and which so costs less than a pass, is an image all the same.
+    """
     needs = method.needs()
     uses_unlabelled = bool(needs.unlabelled) and needs.unlabelled_ratio > 0
     n_unlabelled = max(1, round(n_labelled * needs.unlabelled_ratio)) if uses_unlabelled else 0
-    trained = n_labelled * needs.labelled_passes + n_unlabelled * needs.trained_passes
+    of_labelled = max(1.0, needs.labelled_passes)
+    of_unlabelled = max(1.0, needs.trained_passes) if needs.trained_passes else 0.0
+    trained = n_labelled * of_labelled + n_unlabelled * of_unlabelled
     return StepImages(round(trained), round(n_unlabelled * needs.forward_passes))
 
 

@@ -268,7 +268,8 @@ def refilled(
     pixels, known = images
     start, everywhere = continued(pixels, known), torch.ones_like(known)
     generator = rng.torch("fill", device=pixels.device)
-    moves = chains.moves_in(nets[1], _FARTHER).within(_beginnings(nets[1], 1, generator))
+    begun, moves = nets[1].get_buffer("begun") > 0, chains.moves_in(nets[1], _FARTHER)
+    moves = moves.within(nets[1].get_buffer("replay")[begun]) if bool(begun.any()) else moves
     return sample(energies_of(method, nets), start, everywhere, moves, generator, free=~known)
 
 

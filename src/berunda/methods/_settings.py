@@ -40,9 +40,9 @@ def balance_setting(of_what: str, tasks: tuple[Task, ...]) -> Any:
 
 
 def same_setting(like: type[Any], name: str) -> Any:
-    """Return a dataclass field that is like the one called `name` of the method `like`, its documentation included."""
+    """Return a dataclass field like the one called `name` of the method `like`, documented alike, for all tasks."""
     one = next(item for item in fields(like) if item.name == name)
-    return field(default=one.default, metadata=one.metadata)
+    return field(default=one.default, metadata={**one.metadata, "tasks": ()})
 
 
 def fault_of(item: Field[Any], value: Any) -> str:

@@ -14,6 +14,7 @@ from toy_images import image_set
 
 from berunda.api.bench_arms import arms_of, candidates_of
 from berunda.api.bench_runs import Bench
+from berunda.api.bench_verb import _with_own
 from berunda.api.scene_result import all_images
 from berunda.bench.suite import FLOORS
 from berunda.bench.suites import load_suite, suite_names
@@ -62,7 +63,7 @@ def test_a_suite_names_what_there_is(name: str) -> None:
 def test_every_arm_of_every_suite_of_images_builds_and_costs_as_much_as_any(name: str, tmp_path: Path) -> None:
     """With each arm's method, options, values to search among, encoder and the parts that the method adds."""
     suite = load_suite(name)
-    options = BenchOptions(suite=name, **({"steps": suite.steps} if suite.steps else {}))
+    options = _with_own(BenchOptions(suite=name), suite)
     made, built = Bench.planned(options, suite, images_for(suite), tmp_path, tmp_path / "work"), set()
     nets = [case for case in made.cases if not case.is_floor]
     for case in (replace(one, arm=arm) for one in nets for arm in candidates_of(one.arm)):

@@ -141,5 +141,7 @@ def test_a_method_with_its_own_prediction_is_asked(bundle, monkeypatch):
 def test_planes_are_plain_values(predictor):
     values, valid = window()
     planes = predictor.predict_window(values, valid)
-    assert [f.name for f in dataclasses.fields(planes)] == ["classes", "confidence", "distance", "energy"]
+    names = ["classes", "confidence", "distance", "energy", "probabilities"]
+    assert [f.name for f in dataclasses.fields(planes)] == names
+    assert planes.probabilities == ()
     assert all(a.shape == (32, 32) for a in planes.arrays())

@@ -214,7 +214,7 @@ def test_settings_that_are_idle_for_a_task_change_nothing(name):
 
 def test_settings_of_single_labels_and_of_several_are_told_apart():
     assert {(task, item.name) for task, item in idle_for("fixmatch")} == {
-        *((task, "prior_share") for task in ("segmentation", "scene")),
+        *((task, name) for task in ("segmentation", "scene") for name in ("prior_share", "ramp")),
         ("scene", "cutmix"),
         *(("multilabel", name) for name in ("threshold", "align", "adaptive", "cutmix", "decay", "balance")),
     }

@@ -224,7 +224,7 @@ def test_strong_views_of_whole_images_have_a_geometry_of_their_own_and_those_of_
         assert (views["weak"].geometry is views["strong"].geometry) == is_shared
 
 
-_AS_MANY_AS_SHOWN = {"fixmatch_jem": {"mu": 2.0}}  # its share of chains goes by mu
+_AS_MANY_AS_SHOWN = {"fixmatch_jem": {"mu": 2.0, "share": 0.0}}  # its chains go by mu, from the first step on
 _COUNT_THEIR_DECODERS = ("ssl_mae", "vae")  # whose passes are not those of the net alone
 
 
