@@ -35,7 +35,9 @@ def arms_of(options: BenchOptions, suite: Suite, task: Task) -> tuple[list[Arm],
     default = own or [Arm(name) for name in suite.methods or (*FLOORS, *_serving(task))]
     named = [arm for arm in default if options.methods is None or arm.method in options.methods]
     beyond = [Arm(name) for name in options.methods or () if name not in {arm.method for arm in named}]
-    arms, others, notes = [], [], []
+    arms: list[Arm] = []
+    others: list[Arm] = []
+    notes: list[str] = []
     for arm in (*named, *beyond):
         given, searched = options.options_of(arm.method), options.search_of(arm.method)
         kept = {name: values for name, values in {**arm.search, **searched}.items() if name not in given}
