@@ -33,7 +33,7 @@ lint: $(VENV)/installed-dev
 
 ## The benchmarks that are behind every figure; they go on where they were stopped. Long.
 bench: $(VENV)/installed-dev
-	@for script in $(filter-out %/figures.py benchmarks/_%,$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out %/figures.py %/hvae_pictures.py benchmarks/_%,$(wildcard benchmarks/*.py)); do \
 		echo "$$script"; $(RUN) $$script || exit 1; \
 	done
 	$(RUN) -m berunda bench eurosat --methods features_logreg,features_propagate,supervised,propagate \

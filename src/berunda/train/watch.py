@@ -7,7 +7,7 @@ import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-__all__ = ["LARGEST_LOSS", "Learnt", "Watch", "drift"]
+__all__ = ["LARGEST_LOSS", "Silence", "Watch", "drift"]
 
 LARGEST_LOSS = 1e8
 """A loss beyond this is treated as non-finite is: no update is made from it."""
@@ -18,7 +18,7 @@ _FACTOR_OF_TERMS = 100.0  # only differences of energies are trained, so their l
 LEARNED = "supervised"
 """The term that tells whether a net still knows what its labels taught it."""
 _WINDOW = 20
-_BEGUN, _FALLEN, _BACK = 0.5, 0.25, 0.9
+_BEGUN, _LEARNT, _BACK, _SPREAD = 0.5, 0.8, 0.9, 0.03
 
 
 def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, float] | None:
@@ -39,25 +39,26 @@ def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, floa
     return (start, now) if abs(now - start) > factor * max(1.0, abs(start)) else None
 
 
-class Learnt:
-    """Whether a loss that had been learnt is back at where it began.
+class Silence:
+    """Whether a net that had learnt something answers the same to everything.
 
-    A step that is far too large can leave a net that answers the same to everything: its loss is finite and no larger
-    than that of an untrained one, and may stay there. Levels are medians of 20 steps. A loss had been learnt when its
-    level was below a quarter of the first one, and is back at 90% of that. One that begins below 0.5 tells nothing.
+    A step that is far too large can leave such a net. Its loss is finite, no larger than that of an untrained one, and
+    stays there. Over 20 steps it is back at 90% or more of its first level (a median of 20 steps), after a level below
+    80% of that, and differs by less than 3% from batch to batch, which losses of living nets do not. A loss that begins
+    below 0.5 tells nothing.
 
     Example:
-        >>> learnt = Learnt()
-        >>> [learnt.fell_back(loss) for loss in [2.3] * 20 + [0.2] * 30 + [2.3] * 20][-1]
-        (0.2, 2.3)
+        >>> silence = Silence()
+        >>> [silence.fell(loss) for loss in [2.3] * 20 + [1.2] * 30 + [2.3] * 20][-1]
+        2.3
     """
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=_WINDOW)
         self._first, self._lowest, self._n = math.inf, math.inf, 0
 
-    def fell_back(self, loss: float) -> tuple[float, float] | None:
-        """Take the finite loss of a step; return (lowest level, level now) when it fell back, else None."""
+    def fell(self, loss: float) -> float | None:
+        """Take the finite loss of a step; return its level when the net fell silent, else None."""
         self._last.append(loss)
         self._n += 1
         if self._n < _WINDOW:
@@ -67,8 +68,8 @@ class Learnt:
             self._first = now
         if self._n % _WINDOW == 0:
             self._lowest = min(self._lowest, now)
-        had_learnt = self._first >= _BEGUN and self._lowest < _FALLEN * self._first
-        return (self._lowest, now) if had_learnt and now >= _BACK * self._first else None
+        is_back = self._first >= _BEGUN and self._lowest < _LEARNT * self._first and now >= _BACK * self._first
+        return now if is_back and max(self._last) - min(self._last) < _SPREAD * now else None
 
 
 class Watch:
@@ -83,9 +84,9 @@ class Watch:
         factors = dict.fromkeys(watched, _FACTOR_OF_TERMS)
         self._factors = {"total": _FACTOR, **factors}
         self._levels = {name: [row[name] for row in rows if name in row] for name in self._factors}
-        self._learnt = Learnt()
+        self._silence = Silence()
         for row in rows:
-            self._forgotten(row)
+            self._silent(row)
 
     def broken(self, figures: Mapping[str, float]) -> str:
         """Return which figure of a step is not finite, in words; "" if all are, and no update is at fault."""
@@ -106,13 +107,13 @@ class Watch:
             if ran_away is not None:
                 what = "the loss" if name == "total" else _kind(name)
                 return f"{what} drifted from {ran_away[0]:.4g} to {ran_away[1]:.4g}"
-        return self._forgotten(figures)
+        return self._silent(figures)
 
-    def _forgotten(self, figures: Mapping[str, float]) -> str:
-        fell_back = self._learnt.fell_back(figures[LEARNED]) if LEARNED in figures else None
-        if fell_back is None:
+    def _silent(self, figures: Mapping[str, float]) -> str:
+        level = self._silence.fell(figures[LEARNED]) if LEARNED in figures else None
+        if level is None:
             return ""
-        return f"{_kind(LEARNED)} is back at {fell_back[1]:.4g}, where it began, after {fell_back[0]:.4g}"
+        return f"{_kind(LEARNED)} stays at {level:.4g}, where it began: the net answers the same to everything"
 
 
 def _kind(name: str) -> str:
