@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from toy_methods import TaskSource
 from toy_training import SPEC, Toy, ToySource, digest
-from torch import nn
 
 from berunda.errors import CheckpointError, OutputError
 from berunda.methods._checking.trial import PointNet
