@@ -50,7 +50,9 @@ class FixMatchJEM(Method):
     mu_p: float = setting(0.5, "unlabelled images of the likelihood for each labelled one", valid=(0.01, 64))
     replay: int = setting(500, "chains that are kept", valid=(1, 100_000), unit="images")
     rho: float = setting(JEM.rho, "as in `jem` (pipeline, sada)", valid=(0, 1))
-    rate: float = setting(JEM.rate, "factor on the learning rate of JEM's part (pipeline)", valid=(0.001, 10))
+    rate: float = setting(
+        0.0, "factor on the learning rate of JEM's part (pipeline); 0 for the variant's", valid=(0, 10)
+    )
     clip_norm: float = setting(
         5.0,
         "largest norm of the gradient (pipeline: of JEM's part), where the recipe's is larger; 0 for the recipe's",

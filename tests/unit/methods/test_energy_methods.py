@@ -412,10 +412,13 @@ def test_methods_with_chains_bring_a_rate_and_a_bound_on_the_gradient() -> None:
     for name in ("jem", "segjem", "vae"):
         needs = make_method(name, {"rate": 0.2, "clip_norm": 0.7}).needs()
         assert (needs.rate, needs.clip_norm) == (0.2, 0.7)
+    rates = {variant: make_method("jem", {"variant": variant}).needs().rate for variant in VARIANTS}
+    assert 0 < rates["jem"] < 0.1 < rates["sada"] == rates["jem++"] <= 1
     joint = make_method("fixmatch_jem", {"rate": 0.2, "clip_norm": 0.7})
     assert (joint.needs().rate, joint.needs().clip_norm) == (1.0, 0.7)
     pipeline = replace(joint, form="pipeline")  # type: ignore[type-var]
     assert (pipeline.needs().rate, pipeline.needs().clip_norm) == (0.2, 0.7)
+    assert replace(pipeline, rate=0.0).needs().rate == rates["sada"]  # type: ignore[type-var]
 
 
 def test_the_pipeline_is_fixmatch_and_then_jem_on_predicted_labels() -> None:
