@@ -34,7 +34,7 @@ _SMALLEST, _LARGEST = -4.0, 2.0
 """Logarithms of the scales of latent variables: wide enough for any, narrow enough that none collapses to a point."""
 _SMALLEST_NOISE = -3.0
 """Of the pixels' noise, a fortieth of a band's range: below it a few images that are known by heart set the scale, and
-an image that is not, a residual of 1, costs a thousand nats a pixel; its gradient alone would then be left by a clip."""
+one that is not, with a residual of 1, costs a thousand nats a pixel; a clip would then leave its gradient alone."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class HVAE(Method):
         return extra
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
-        """Return -(L_p + L_q) over the number of valid pixels, with a ramped weight of what q learns from draws of p."""
+        """Return -(L_p + L_q) over the number of valid pixels, L_q's draws of p with a ramped weight."""
         labelled = batch.labelled["weak"]
         generator = rng.torch("hvae", device=labelled.pixels.device)
         own = self.predict(net, extra, labelled.pixels)
