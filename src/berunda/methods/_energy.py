@@ -42,7 +42,7 @@ WATCHED = (("energy_data", 100.0), ("energy_samples", 100.0))
 """Only differences of energies are trained, so their level may wander."""
 _LARGEST_GAP = 10.0
 """In nats, of energies between images and samples and of cross-entropy: such odds are no longer learning."""
-LARGEST_SATURATION = 0.5
+_LARGEST_SATURATION = 0.5
 """Share of pixels at their bounds: beyond, a chain shows no image, and a gradient that is not finite ends there too."""
 Energies = Callable[[Tensor], Tensor]
 """From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
@@ -207,7 +207,7 @@ class Chains:
         high, or beyond.
         """
         outside = (~(extra.get_buffer("replay").abs() < 1)).float().mean((1, 2, 3))
-        begun = extra.get_buffer("begun") * (outside <= LARGEST_SATURATION)
+        begun = extra.get_buffer("begun") * (outside <= _LARGEST_SATURATION)
         return {"step_share": extra.get_buffer("step_share") / 2, "begun": begun}
 
     def moves_in(self, extra: nn.Module, times: int = 1) -> Langevin:
@@ -326,8 +326,8 @@ def _saturated(samples: Tensor, pixels: Tensor, valid: Tensor) -> Tensor:
 
 def bounds_of(lambda_p: float) -> tuple[tuple[str, float], ...]:
     """Return the terms that may not stay large where the likelihood has the weight `lambda_p`, with their limits."""
-    held = (("gap", _LARGEST_GAP), ("saturated", LARGEST_SATURATION)) if lambda_p else ()
-    return (("supervised", _LARGEST_GAP), *held)
+    supervised = (("supervised", _LARGEST_GAP),)
+    return (*supervised, ("gap", _LARGEST_GAP), ("saturated", _LARGEST_SATURATION)) if lambda_p else supervised
 
 
 def noisy(pixels: Tensor, valid: Tensor, deviation: float, rng: Randomness) -> Tensor:
