@@ -4,7 +4,7 @@ Usage: python benchmarks/energy_faults.py [--seeds 5] [--steps 300] [--faults "n
 
 For each seed a sound run, and one with each fault from a step on that the seed draws. All faults but one last until the
 run went back; that one stays, so that the run has to end with an error. Whether a run that came to its end did well is
-told by what the watch over the training does not see: its accuracy on validation images beside that of the sound run,
+told by what it leaves, not by the watch over the training: its accuracy on validation images beside the sound run's,
 and how far images lie from samples in energy. A run that did not, and ended all the same, is an undetected divergence.
 Rows go to benchmarks/results/energy_faults.json; runs that are there are not made again.
 """

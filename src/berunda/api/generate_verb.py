@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ from berunda.progress import Progress, Silent
 
 __all__ = ["GenerateOutcome", "drawn_images", "generate", "generative_methods"]
 
-_COLUMNS = 8
+_COLUMNS, _ROWS, _MOST_ROWS = 8, 4, 200
+"""Of the picture: images side by side, most rows of a class, and of all classes together (images of more than 65,535
+pixels a side cannot be written)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class GenerateOutcome:
     """What was drawn.
 
     Attributes:
-        picture: all images in a grid, a class in rows of its own.
+        picture: the first images of each class in a grid, at most four rows of eight.
         chips: a GeoTIFF an image, in the units of the training's images.
         warnings: in plain words.
         distances: from the real images that were asked for; None without.
@@ -69,7 +72,7 @@ def generate(
 
     Args:
         bundle: folder of the model.
-        out: folder for `samples.png` and `chips/`.
+        out: folder for `samples.png` and `chips/`; chips that an earlier call left of the same classes go.
         class_name: the class; None for every class.
         n: images of each class, from 1.
         seed: of the draws; the same seed gives the same images on the same machine.
@@ -80,13 +83,15 @@ def generate(
         progress: told of every class.
 
     Raises:
-        ConfigError: the model generates nothing (the methods that do are named), or has no such class.
+        ConfigError: the model generates nothing (the methods that do are named), or has no such class; `n` is below 1.
         DataError: an image to compare with cannot be read.
         FetchError: the weights of the encoder cannot be fetched; others can be named.
         CheckpointError: the bundle is damaged.
         OutputError: the images cannot be written.
     """
     folder, progress = Path(out), progress or Silent()
+    if n < 1:
+        raise ConfigError(f"-n {n}: found {n} images of each class, expected 1 or more")
     check_no_run(folder)
     found = load_bundle(bundle)
     names = found.manifest.class_names
@@ -97,23 +102,25 @@ def generate(
     comparison = None if compare is None else Comparison.of(found.manifest, compare, features)
     model = found.build(resolve_device(device))
     progress.start("drawing", len(wanted) * n)
-    images: dict[str, np.ndarray] = {}
+    chips: list[Path] = []
+    shown, compared = dict[str, np.ndarray](), list[np.ndarray]()
     for name in wanted:
         labels = torch.full((n,), names.index(name))
-        images[name] = drawn_images(found, labels, Randomness(seed).at(names.index(name)), model=model)
+        images = drawn_images(found, labels, Randomness(seed).at(names.index(name)), model=model)
+        chips += _write_chips(folder / "chips", _stems(names)[name], images, found)
+        shown[name] = images[: _COLUMNS * _ROWS].copy()
+        compared += [] if comparison is None else [images]
         progress.advance(n)
     progress.finish()
-    chips = tuple(path for name, drawn in images.items() for path in _write_chips(folder / "chips", name, drawn, found))
     picture = folder / "samples.png"
-    write_atomic(picture, [_grid_picture(images, found.manifest.bands)])
+    write_atomic(picture, [_grid_picture(shown, found.manifest.bands)])
     if comparison is None:
-        return GenerateOutcome(picture, chips)
-    apart = comparison.distances(np.concatenate(list(images.values())), seed, progress)
+        return GenerateOutcome(picture, tuple(chips))
+    apart = comparison.distances(np.concatenate(compared), seed, progress)
     comparison.write(folder / COMPARISON_NAME, apart)
-    return GenerateOutcome(picture, chips, distance_warnings(apart), apart)
+    return GenerateOutcome(picture, tuple(chips), distance_warnings(apart), apart)
 
 
-@torch.no_grad()
 def drawn_images(bundle: Bundle, labels: torch.Tensor, rng: Randomness, *, model: object = None) -> np.ndarray:
     """Return images (N, B, side, side) float32 of the classes `labels` (N,), in the units of the training's images.
 
@@ -151,38 +158,65 @@ def _check(method: str, bundle: str, class_name: str | None, names: Sequence[str
         raise ConfigError(f"--class {class_name!r}: the model knows {', '.join(names)}{hint}")
 
 
-def _write_chips(folder: Path, name: str, images: np.ndarray, bundle: Bundle) -> list[Path]:
-    """Write each image as a GeoTIFF without a place on the ground; return the paths."""
+def _stems(names: Sequence[str]) -> dict[str, str]:
+    """Return how the files of each class begin; names that differ in other signs or in case alone get a number."""
+    stems = dict[str, str]()
+    for number, name in enumerate(names, start=1):
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+        while stem.lower() in {other.lower() for other in stems.values()}:
+            stem = f"{stem}-{number}"
+        stems[name] = stem
+    return stems
+
+
+def _write_chips(folder: Path, stem: str, images: np.ndarray, bundle: Bundle) -> list[Path]:
+    """Write each image as a GeoTIFF without a place on the ground; return the paths.
+
+    Further ones of the same class, of an earlier call that drew more, are removed.
+    """
     bands = [band.name for band in bundle.manifest.bands]
     rows, cols = images.shape[2:]
     grid = Grid(Shape(rows, cols), Affine(1, 0, 0, 0, -1, rows), "")
-    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
     paths = [folder / f"{stem}_{number:04d}.tif" for number in range(1, len(images) + 1)]
     for path, image in zip(paths, images, strict=True):
         temporary = path.with_name(f".{path.name}.part")
         with create_tiled(temporary, grid, len(bands), "float32", None, bands) as writer:
             writer.write(np.ascontiguousarray(image), grid.full_window)
         finish_tiled(temporary, path)
+    own = re.compile(re.escape(stem) + r"_\d{4,}\.tif")
+    for stale in {path for path in folder.iterdir() if own.fullmatch(path.name)} - set(paths):
+        stale.unlink(missing_ok=True)
     return paths
 
 
 @styled
 def _grid_picture(images: dict[str, np.ndarray], bands: Sequence[BandScale]) -> bytes:
-    """Return a PNG of all images, in colours between the bands' low and high."""
-    n = max(len(drawn) for drawn in images.values())
-    n_cols, per_class = min(n, _COLUMNS), -(-n // _COLUMNS)
-    figure, axes = new_figure(
-        n_cols * 0.9 + 1, len(images) * per_class * 0.95, nrows=len(images) * per_class, ncols=n_cols
-    )
+    """Return a PNG of images by class, in colours between the bands' low and high, as one mosaic."""
+    per_class = max(1, min(_ROWS, _MOST_ROWS // len(images)))
+    n_cols = min(_COLUMNS, max(len(drawn) for drawn in images.values()))
+    strips = [_mosaic(drawn[: n_cols * per_class], n_cols, bands) for drawn in images.values()]
+    middles = np.cumsum([0, *(len(strip) for strip in strips[:-1])]) + np.array([len(strip) for strip in strips]) / 2
+    whole = np.concatenate(strips)
+    n_rows = len(whole) / whole.shape[1] * n_cols
+    figure, axes = new_figure(n_cols * 0.9 + 2, 0.5 + n_rows * min(0.95, 1.5 * _MOST_ROWS / n_rows))
+    axis = axes[0, 0]
+    axis.imshow(whole, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks(middles, list(images), fontsize=7)
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    return figure_png(figure)
+
+
+def _mosaic(images: np.ndarray, n_cols: int, bands: Sequence[BandScale]) -> np.ndarray:
+    """Return images (N, B, side, side) side by side, (rows, cols, 3) from 0 to 1, a white line after each."""
     shown = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
     low = np.array([bands[i].low for i in shown])[:, None, None]
     high = np.array([bands[i].high for i in shown])[:, None, None]
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for at, (name, drawn) in enumerate(images.items()):
-        for number, image in enumerate(drawn):
-            axis = axes[at * per_class + number // n_cols, number % n_cols]
-            axis.imshow(((image[shown] - low) / (high - low)).clip(0, 1).transpose(1, 2, 0), interpolation="nearest")
-            if number == 0:
-                axis.set_title(name, loc="left", fontsize=7)
-    return figure_png(figure)
+    line = max(1, images.shape[-1] // 20)
+    tiles = np.ones((-(-len(images) // n_cols) * n_cols, 3, *(side + line for side in images.shape[2:])))
+    tiles[: len(images), :, :-line, :-line] = ((images[:, shown] - low) / (high - low)).clip(0, 1)
+    rows, cols = tiles.shape[2:]
+    grid = tiles.reshape(-1, n_cols, 3, rows, cols).transpose(0, 3, 1, 4, 2)
+    return grid.reshape(-1, n_cols * cols, 3)

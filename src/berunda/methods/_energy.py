@@ -21,8 +21,10 @@ from berunda.models.frozen import frozen_statistics, in_evaluation
 
 __all__ = [
     "VARIANTS",
+    "WATCHED",
     "Chains",
     "Langevin",
+    "bounds_of",
     "energies_of",
     "likelihood",
     "noisy",
@@ -36,6 +38,12 @@ _FARTHER = 5
 """So many times as far as in a step of the training chains go that have to end at an image."""
 _LARGEST_BYTES = 1 << 30
 """Of the chains that are kept: the averaged model holds them again, a step makes copies, a bundle carries them."""
+WATCHED = (("energy_data", 100.0), ("energy_samples", 100.0))
+"""Only differences of energies are trained, so their level may wander."""
+_LARGEST_GAP = 10.0
+"""In nats, of energies between images and samples and of cross-entropy: such odds are no longer learning."""
+_LARGEST_SATURATION = 0.5
+"""Share of pixels at their bounds: beyond, a chain shows no image, and a gradient that is not finite ends there too."""
 Energies = Callable[[Tensor], Tensor]
 """From pixels (N, B, H, W) to energies, (N,) or (N, H, W)."""
 
@@ -192,6 +200,16 @@ class Chains:
         values = {"replay": replay.index_copy(0, rows, drawn), "begun": begun.index_fill(0, rows, 1)}
         return drawn, {name: BufferUpdate(value, "per_rank") for name, value in values.items()}
 
+    def calmed(self, extra: nn.Module) -> dict[str, Tensor]:
+        """Return the buffers with which a run that diverged goes on: half the step, and lost chains begin anew.
+
+        A chain is lost when more than half of its pixels lie where at most 2% of an image's do: at the bands' low or
+        high, or beyond.
+        """
+        outside = (~(extra.get_buffer("replay").abs() < 1)).float().mean((1, 2, 3))
+        begun = extra.get_buffer("begun") * (outside <= _LARGEST_SATURATION)
+        return {"step_share": extra.get_buffer("step_share") / 2, "begun": begun}
+
     def moves_in(self, extra: nn.Module, times: int = 1) -> Langevin:
         """Return the moves with the step that the training came down to, `times` as many as in one of its steps."""
         step = self.moves.step * extra.get_buffer("step_share")
@@ -292,8 +310,25 @@ def likelihood(
         logits = method.predict(*nets, torch.cat([pixels, samples * valid[:, None].to(samples.dtype)]))
     mask = losses.positions_of(valid, logits[: len(pixels)])
     data, sampled = losses.energy(logits).chunk(2)
-    parts = {"energy_data": losses.masked_mean(data, mask), "energy_samples": losses.masked_mean(sampled, mask)}
+    parts = {
+        "energy_data": losses.masked_mean(data, mask),
+        "energy_samples": losses.masked_mean(sampled, mask),
+        "saturated": _saturated(samples, pixels, valid),
+    }
     return losses.likelihood_gap(data, sampled, mask), {name: value.detach() for name, value in parts.items()}
+
+
+def _saturated(samples: Tensor, pixels: Tensor, valid: Tensor) -> Tensor:
+    """Return the share of the samples' valid pixels that lie at a bound, in bands that are not of one value."""
+    low, high = pixels.amin((0, 2, 3), keepdim=True), pixels.amax((0, 2, 3), keepdim=True)
+    at_bound = ((samples <= low) | (samples >= high)) & (high > low)
+    return losses.masked_mean(losses.real(at_bound.to(pixels.dtype)).mean(1), valid)
+
+
+def bounds_of(lambda_p: float) -> tuple[tuple[str, float], ...]:
+    """Return the terms that may not stay large where the likelihood has the weight `lambda_p`, with their limits."""
+    supervised = (("supervised", _LARGEST_GAP),)
+    return (*supervised, ("gap", _LARGEST_GAP), ("saturated", _LARGEST_SATURATION)) if lambda_p else supervised
 
 
 def noisy(pixels: Tensor, valid: Tensor, deviation: float, rng: Randomness) -> Tensor:

@@ -88,7 +88,8 @@ class EnergyMethod(Method):
             clip_norm=self.clip_norm,
             parameter_groups=rates_of(self.weighting),
             sharpness_rho=rho,
-            watched=("energy_data", "energy_samples"),
+            watched=energy_parts.WATCHED,
+            bounds=energy_parts.bounds_of(self.lambda_p),
             returns=5,
         )
 
@@ -110,9 +111,10 @@ class EnergyMethod(Method):
         logits = self.predict(net, extra, shown)
         supervised = losses.supervised_loss(logits, labelled.labels, labelled.valid, balance=self.balance)
         gap, terms = energy_parts.likelihood(self, nets, images, samples)
-        weight = self.lambda_p * losses.ramp_up(step.progress, self.ramp)
-        joint = joined(extra, supervised, weight * gap, step)
-        parts = {"supervised": supervised.detach(), "likelihood": gap.detach(), **terms, **joint.terms}
+        risen = losses.ramp_up(step.progress, self.ramp)
+        joint = joined(extra, supervised, self.lambda_p * risen * gap, step)
+        felt = {"likelihood": gap.detach(), "gap": risen * gap.detach()}
+        parts = {"supervised": supervised.detach(), **felt, **terms, **joint.terms}
         return Loss(joint.total, parts, {**updates, **joint.updates})
 
     def _likely(self, batch: Batch) -> Images:
@@ -139,8 +141,8 @@ class EnergyMethod(Method):
         return energy_parts.refilled(self, (net, extra), (pixels, known), self.chains, rng)
 
     def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
-        """Halve the step of the chains."""
-        return {"step_share": extra.get_buffer("step_share") / 2}
+        """Halve the step of the chains, and begin anew those that are lost."""
+        return self.chains.calmed(extra)
 
     def kept(self) -> tuple[str, ...]:
         """Keep the chains too: images are generated from where they are."""

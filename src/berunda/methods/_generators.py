@@ -32,6 +32,9 @@ _GAIN, _NOISE = 3.0, 0.2
 """Of a new generator: without a gradient through draws, latent maps come into use only if images show them at first."""
 _SMALLEST, _LARGEST = -4.0, 2.0
 """Logarithms of the scales of latent variables: wide enough for any, narrow enough that none collapses to a point."""
+_SMALLEST_NOISE = -3.0
+"""Of the pixels' noise, a fortieth of a band's range: below it a few images that are known by heart set the scale, and
+one that is not, with a residual of 1, costs a thousand nats a pixel; a clip would then leave its gradient alone."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class WholeImage(nn.Module):
     @property
     def noise(self) -> Tensor:
         """Logarithm of the scale of the pixels' noise, (B, 1, 1)."""
-        return self.log_scale.clamp(_SMALLEST, _LARGEST)
+        return self.log_scale.clamp(_SMALLEST_NOISE, _LARGEST)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return the means of the pixels."""
@@ -122,7 +125,7 @@ class Generator(nn.Module):
     @property
     def noise(self) -> Tensor:
         """Logarithm of the scale of the pixels' noise, (B, 1, 1)."""
-        return self.log_scale.clamp(_SMALLEST, _LARGEST)
+        return self.log_scale.clamp(_SMALLEST_NOISE, _LARGEST)
 
     def middle(self, classes: Tensor, deep: Tensor) -> Tensor:
         """Return the numbers of p(z_1 | s, l) at half the resolution of `classes` (N, C, H, W)."""

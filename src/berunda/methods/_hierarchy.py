@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from berunda import losses
-from berunda.augment.mix import draw_normal, draw_uniform
+from berunda.augment.mix import draw_cutmix, draw_normal, draw_uniform
 from berunda.data.scaling import CLIP
 from berunda.methods._generators import Latent, halved
 from berunda.methods.contract import IGNORE, Images
 
-__all__ = ["Hierarchy", "completed_maps", "drawn_classes"]
+__all__ = ["Hierarchy", "completed_maps", "drawn_classes", "mixed_maps"]
 
 
 def completed_maps(logits: Tensor, images: Images, generator: torch.Generator) -> Tensor:
@@ -33,6 +33,18 @@ def drawn_classes(logits: Tensor, generator: torch.Generator) -> Tensor:
     return (logits - (-uniform.log()).log()).argmax(dim=1)
 
 
+def mixed_maps(images: Images, maps: Tensor, chance: float, generator: torch.Generator) -> tuple[Images, Tensor]:
+    """Return the images' labels and gaps, and their maps (N, C, H, W), some with a box of another image's.
+
+    Pixels stay as they are and so belong to the labels no more: they have to be drawn anew. A few labelled maps stand
+    for many layouts then; the weak view has turned each already.
+    """
+    n, rows, cols = images.valid.shape
+    mix = draw_cutmix((n, rows, cols), generator, probability=chance)
+    labels = None if images.labels is None else mix.apply(images.labels)
+    return replace(images, labels=labels, valid=mix.apply(images.valid)), mix.apply(maps)
+
+
 @dataclass(frozen=True)
 class Hierarchy:
     """The latent maps of the hierarchy; `extra` holds the nets "generator" (p) and "inference" (q but for q(s | x)).
@@ -41,11 +53,13 @@ class Hierarchy:
         deep: family of l.
         middle: family of z_1.
         shares: whether q(z_1 | x, s, l) adds to the numbers of p(z_1 | s, l), which it leaves as they are.
+        balance: whether every class of the labelled maps counts once in log q(s | x).
     """
 
     deep: Latent
     middle: Latent
     shares: bool
+    balance: bool = False
 
     def log_p(self, extra: nn.Module, images: Images, maps: Tensor, generator: torch.Generator) -> Tensor:
         """Return E_q log p(x, z_1 | s, l) over the number of valid pixels; only p gets a gradient.
@@ -88,7 +102,7 @@ class Hierarchy:
         with torch.no_grad():
             pixels, deep, middle = self.drawn(parts.generator, maps, images.valid, generator)
         said, seen = losses.real(segment(pixels)), parts.inference.seen(pixels)
-        log_map = losses.per_pixel((maps * said.log_softmax(1)).sum(1), known)
+        log_map = -losses.supervised_loss(said, images.labels, images.valid, balance=self.balance)
         log_deep = losses.per_pixel(self.deep.log(deep, parts.inference.deep(seen)), known)
         return (
             log_map

@@ -118,7 +118,9 @@ class Needs:
         first_survey_px: side to which smaller images are enlarged the first time, where the net still is as its
             pretraining on larger images left it; 0 for as they are.
         sharpness_rho: radius of sharpness-aware minimisation, 0 for none.
-        watched: terms of the loss that may not run away either, though their sum stays where it is.
+        watched: terms of the loss that may not run away either, though their sum stays where it is; each with the
+            factor on its first level (at least 1) by which it may move.
+        bounds: terms of the loss that may not stay large, each with the limit of its magnitude over 20 steps.
         players: prefixes of parameters' names whose gradient is clipped apart from that of all others.
         returns: how often a run that diverged may go back to its last good checkpoint, with smaller steps.
     """
@@ -139,7 +141,8 @@ class Needs:
     surveys: int = 0
     first_survey_px: int = 0
     sharpness_rho: float = 0.0
-    watched: tuple[str, ...] = ()
+    watched: tuple[tuple[str, float], ...] = ()
+    bounds: tuple[tuple[str, float], ...] = ()
     players: tuple[str, ...] = ()
     returns: int = 0
 

@@ -92,6 +92,7 @@ class FixMatchJEM(Method):
             trained_passes=needs.trained_passes + (min(1.0, self.mu_p / self.mu) * each if self.mu else 0.0),
             clip_norm=self.clip_norm,
             watched=likely.watched,
+            bounds=likely.bounds,
             returns=likely.returns,
         )
 
@@ -112,9 +113,9 @@ class FixMatchJEM(Method):
         images = (energy_parts.noisy(*seen, self._likely.input_noise, rng), seen[1])
         samples, updates = chains.draw(energy_parts.energies_of(self, (net, extra)), extra, images, step, rng)
         gap, terms = energy_parts.likelihood(self, (net, extra), images, samples)
-        weight = self.lambda_p * losses.ramp_up(step.progress - self.share, self.ramp)
-        parts = {**found.terms, "likelihood": gap.detach(), **terms}
-        return Loss(found.total + weight * gap, parts, {**found.updates, **updates})
+        risen = losses.ramp_up(step.progress - self.share, self.ramp)
+        parts = {**found.terms, "likelihood": gap.detach(), "gap": risen * gap.detach(), **terms}
+        return Loss(found.total + self.lambda_p * risen * gap, parts, {**found.updates, **updates})
 
     def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the weak views that shall be likely, and where they hold data: of some unlabelled images, if any."""
@@ -148,7 +149,7 @@ class FixMatchJEM(Method):
         return energy_parts.refilled(self, (net, extra), (pixels, known), self._likely.chains, rng)
 
     def calmed(self, extra: nn.Module) -> Mapping[str, Tensor]:
-        """Halve the step of the chains."""
+        """Halve the step of the chains, and begin anew those that are lost."""
         return self._likely.calmed(extra)
 
     def kept(self) -> tuple[str, ...]:

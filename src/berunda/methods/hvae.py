@@ -13,13 +13,15 @@ from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.methods._filling import redrawn
 from berunda.methods._generators import AT_ONCE, Generator, Inference, Latent, one_hot
-from berunda.methods._hierarchy import Hierarchy, completed_maps, drawn_classes
+from berunda.methods._hierarchy import Hierarchy, completed_maps, drawn_classes, mixed_maps
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
 __all__ = ["HVAE"]
 
 _SLIDES = "Hruska 2023"
+_FACTOR = 20.0
+"""On the first level of each player's loss; they fall by some nats a band and latent map, and rise only for a while."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class HVAE(Method):
     Source: Hruska 2023, L_p and L_q; Kingma and Welling 2014 for what it is not (there is no reparametrisation).
     Deviations: sums over an image are divided by its valid pixels; unlabelled pixels of a labelled map take what q
         draws; the generator's parameters inside q are held fast, as q's are while images are completed; every class of
-        a batch counts once in the supervised loss (`balance`).
+        a batch counts once in what the net learns of labels, also of those for which images are drawn (`balance`).
+        Images that are drawn teach q more and more (`ramp`): the first ones are noise, and the net's weights are those
+        of the segmenter. They are drawn for labelled maps with boxes of each other (`mix`), since a few maps show few
+        layouts. The scale of the pixels' noise has a floor.
     """
 
     name: ClassVar[str] = "hvae"
@@ -49,6 +54,8 @@ class HVAE(Method):
         True, "q(z_1) adds to what p says of z_1, whose parameters it leaves alone", valid=(False, True), source=_SLIDES
     )
     lambda_q: float = setting(1.0, "weight of what q learns from generated images", valid=(0, 100), source=_SLIDES)
+    ramp: float = setting(0.3, "share of the training over which that weight rises", valid=(0, 1), unit="share")
+    mix: float = setting(0.5, "chance that a map gets a box of another, before an image is drawn for it", valid=(0, 1))
     rate: float = setting(1.0, "factor on the generator's learning rate", valid=(0, 100))
     mu: float = setting(1.0, "unlabelled images for each labelled one", valid=(0, 64))
     balance: bool = setting(
@@ -56,7 +63,10 @@ class HVAE(Method):
     )
 
     def needs(self) -> Needs:
-        """Ask for one weak view of both streams, and for two players."""
+        """Ask for one weak view of both streams, and for players: the net, q's own parts, and the generator.
+
+        q's own parts explain all latent maps, in nats a pixel: in one norm with the net they would set its step.
+        """
         return Needs(
             tasks=("segmentation",),
             unlabelled=(View("weak", "weak"),) if self.mu else (),
@@ -65,7 +75,8 @@ class HVAE(Method):
             forward_passes=1.0,
             trained_passes=0.5,
             parameter_groups=(("extra.generator", self.rate),),
-            players=("extra.generator",),
+            players=("extra.generator", "extra.inference"),
+            watched=(("generator", _FACTOR), ("inference", _FACTOR)),
             returns=5,
         )
 
@@ -79,8 +90,7 @@ class HVAE(Method):
         return extra
 
     def loss(self, net: nn.Module, extra: nn.Module, batch: Batch, step: Step, rng: Randomness) -> Loss:
-        """Return -(L_p + L_q) over the number of valid pixels."""
-        del step
+        """Return -(L_p + L_q) over the number of valid pixels, L_q's draws of p with a ramped weight."""
         labelled = batch.labelled["weak"]
         generator = rng.torch("hvae", device=labelled.pixels.device)
         own = self.predict(net, extra, labelled.pixels)
@@ -96,9 +106,11 @@ class HVAE(Method):
             with frozen_statistics(net):
                 return self.predict(net, extra, pixels)
 
-        found = self.hierarchy.log_q(extra, segment, labelled, maps, generator)
+        shown, maps = mixed_maps(labelled, maps, self.mix, generator)
+        found = self.hierarchy.log_q(extra, segment, shown, maps, generator)
         terms = {"supervised": first, "generator": -likely, "inference": -found}
-        return Loss(first - likely - self.lambda_q * found, {name: term.detach() for name, term in terms.items()})
+        weight = self.lambda_q * losses.ramp_up(step.progress, self.ramp)
+        return Loss(first - likely - weight * found, {name: term.detach() for name, term in terms.items()})
 
     def rebuilt(self, net: nn.Module, extra: nn.Module, pixels: Tensor) -> Tensor:
         """Return what p makes of the likeliest z_0 that q finds in `pixels` (N, B, H, W)."""
@@ -148,4 +160,6 @@ class HVAE(Method):
     @property
     def hierarchy(self) -> Hierarchy:
         """The families of the latent maps, and how q is made of p."""
-        return Hierarchy(Latent(self.latent, self.n_deep), Latent(self.latent, self.n_middle), self.shares)
+        return Hierarchy(
+            Latent(self.latent, self.n_deep), Latent(self.latent, self.n_middle), self.shares, self.balance
+        )

@@ -41,10 +41,16 @@ class Monitor:
         self._watch = Watch()
         self._stage = (0, "")
 
-    def begin_stage(self, index: int, name: str, watched: Sequence[str] = ()) -> None:
-        """The rows that follow belong to this stage; the drift, also of the terms `watched`, is measured within it."""
+    def begin_stage(
+        self,
+        index: int,
+        name: str,
+        watched: Sequence[tuple[str, float]] = (),
+        bounds: Sequence[tuple[str, float]] = (),
+    ) -> None:
+        """The rows that follow belong to this stage, within which they are watched, see `Watch`."""
         self._stage = (index, name)
-        self._watch = Watch(watched, [row for row in self.rows if row["stage_index"] == index])
+        self._watch = Watch(watched, bounds, [row for row in self.rows if row["stage_index"] == index])
 
     def record(self, step: int, figures: Mapping[str, Tensor], *, rate: float, batch: Mapping[str, Tensor]) -> None:
         """Take the scalars of `step`, among them "total", from the device; `batch` are sample indices."""

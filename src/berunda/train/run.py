@@ -34,6 +34,7 @@ ACTIVITIES = ("data", "views", "forward_backward", "optimizer", "other")
 """What `Trained.timing` tells apart: waiting for images; rendering views (and predicting labels); forward and
 backward; clipping, update and average; logging, checkpoints and the rest. On a GPU these are times of the
 host, which runs ahead."""
+_RISE_STEPS, _SOUND_STEPS = 10, 500
 
 
 class Run:
@@ -81,8 +82,14 @@ class Run:
 
     @property
     def calm(self) -> float:
-        """The factor on the learning rate: half of what it was for each time that the run went back."""
-        return 0.5 ** len(self.state.returned)
+        """The factor on the learning rate: half of what it was for each time that the run went back.
+
+        After each it rises to that over ten steps, since the optimizer's moments are those of larger ones.
+        """
+        if not self.state.returned:
+            return 1.0
+        risen = min(1.0, (self.state.step - self.state.returned_to + 1) / _RISE_STEPS)
+        return risen * 0.5 ** len(self.state.returned)
 
     def resume(self, progress: Progress) -> None:
         """Go to where the newest whole checkpoint in the folder was written, if there is one.
@@ -163,13 +170,15 @@ class Run:
 
         Every rank sees the same figures, and so all of them go back at the same step, to the same checkpoint.
 
+        Incidents count anew after 500 steps without one, so that a long run does not end at the last of a few.
+
         Raises:
-            DivergedError: `error`, where the method does not ask for returns, there is no checkpoint, or it went back
-                often enough.
-            CheckpointError: on every rank, where one cannot read that checkpoint.
+            DivergedError: `error`, where the method does not ask for returns, there is no checkpoint that can be read,
+                or it went back often enough; on every rank.
         """
         allowed, state = self.stages[self.state.stage].method.needs().returns, self.state
-        n = len(state.returned) + 1
+        is_late = bool(state.returned) and state.step - state.returned_to >= _SOUND_STEPS
+        n = 1 if is_late else state.in_a_row + 1
         if not allowed or self.folder is None:
             raise error
         if n > allowed:
@@ -178,7 +187,10 @@ class Run:
         before = state.returned_to if self.saved_at == state.returned_to else None
         self.group.meet()  # what the first rank was writing is whole
         run = Run(self.method, self.spec, self.config, self.folder.parent, self.group)
-        found, _ = run._go_to(before)
+        try:
+            found, _ = run._go_to(before)
+        except CheckpointError as fault:
+            raise DivergedError(f"{error}; it cannot go back either: {fault}") from error
         if found is None:
             raise error
         told = (
@@ -188,9 +200,9 @@ class Run:
         progress.note(told)
         n_known = len(run.state.returned)
         run.state.returned[:] = [*state.returned, told]
-        run.state.returned_to, run.state.images_seen = found.step, state.images_seen
+        run.state.returned_to, run.state.images_seen, run.state.in_a_row = found.step, state.images_seen, n
         run.state.seconds.update(state.seconds)
-        run._calm_buffers(n - n_known)
+        run._calm_buffers(len(run.state.returned) - n_known)
         run.save()
         return run
 

@@ -40,6 +40,7 @@ class TrainState:
         rows: the log, one row a step.
         returned: for each time that the run diverged and went back, what had happened, in words.
         returned_to: the step that it went back to last; -1 for none.
+        in_a_row: how often it went back without many sound steps in between.
     """
 
     net: nn.Module
@@ -55,6 +56,7 @@ class TrainState:
     per_rank: set[str] = field(default_factory=set)
     returned: list[str] = field(default_factory=list)
     returned_to: int = -1
+    in_a_row: int = 0
 
     def modules(self) -> nn.ModuleDict:
         """Return the modules that a checkpoint holds, by name."""
@@ -122,6 +124,7 @@ def pack(state: TrainState, identity: Mapping[str, Any]) -> tuple[dict[str, Tens
         "attempt": len(state.returned),
         "returned": state.returned,
         "returned_to": state.returned_to,
+        "in_a_row": state.in_a_row,
         "torch": torch.__version__,
     }
     return tensors, meta
@@ -151,6 +154,7 @@ def unpack(checkpoint: Checkpoint, state: TrainState) -> None:
     state.per_rank.update(meta.get("per_rank", ()))
     state.returned[:] = meta.get("returned", ())
     state.returned_to = int(meta.get("returned_to", -1))
+    state.in_a_row = int(meta.get("in_a_row", len(state.returned)))
     state.seconds.update(meta["seconds"])
     state.rows[:] = _rows(log)
 

@@ -13,7 +13,6 @@ LARGEST_LOSS = 1e8
 """A loss beyond this is treated as non-finite is: no update is made from it."""
 
 _FIRST, _LAST, _FACTOR = 20, 5, 10.0
-_FACTOR_OF_TERMS = 100.0  # only differences of energies are trained, so their level may wander
 
 LEARNED = "supervised"
 """The term that tells whether a net still knows what its labels taught it."""
@@ -26,7 +25,8 @@ def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, floa
 
     The levels are medians of the first 20 and the last 5 steps; they ran away when they differ by more than
     `factor` times the first level (or `factor`, where that is below 1), in either direction. A growth of 5% a step is
-    found in 50 steps at a factor of 10.
+    found in 50 steps at a factor of 10. Where the first loss of all, before any update, is nearer to 0 than that
+    median, it is the first level: steps that blow up at once shall not set what they are held against.
 
     Example:
         >>> drift([1.0] * 30), drift([1.0] * 20 + [20.0] * 5)
@@ -34,7 +34,7 @@ def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, floa
     """
     if len(totals) < 2 * _LAST:
         return None
-    start = statistics.median(totals[:_FIRST])
+    start = min(totals[0], statistics.median(totals[:_FIRST]), key=abs)
     now = statistics.median(totals[-_LAST:])
     return (start, now) if abs(now - start) > factor * max(1.0, abs(start)) else None
 
@@ -76,16 +76,23 @@ class Watch:
     """The figures of one stage, step by step.
 
     Args:
-        watched: terms that may not run away, beside the total loss.
+        watched: terms that may not run away either, beside the total loss, each with its factor, see `drift`.
+        bounds: terms that may not stay large, each with its limit: the median of the last 20 magnitudes.
         rows: the figures of the steps that the stage has made already.
     """
 
-    def __init__(self, watched: Sequence[str] = (), rows: Sequence[Mapping[str, float]] = ()) -> None:
-        factors = dict.fromkeys(watched, _FACTOR_OF_TERMS)
-        self._factors = {"total": _FACTOR, **factors}
+    def __init__(
+        self,
+        watched: Sequence[tuple[str, float]] = (),
+        bounds: Sequence[tuple[str, float]] = (),
+        rows: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        self._factors = {"total": _FACTOR, **dict(watched)}
         self._levels = {name: [row[name] for row in rows if name in row] for name in self._factors}
+        self._bounds = {name: (limit, deque[float](maxlen=_WINDOW)) for name, limit in bounds}
         self._silence = Silence()
         for row in rows:
+            self._too_large(row)
             self._silent(row)
 
     def broken(self, figures: Mapping[str, float]) -> str:
@@ -107,7 +114,18 @@ class Watch:
             if ran_away is not None:
                 what = "the loss" if name == "total" else _kind(name)
                 return f"{what} drifted from {ran_away[0]:.4g} to {ran_away[1]:.4g}"
-        return self._silent(figures)
+        return self._too_large(figures) or self._silent(figures)
+
+    def _too_large(self, figures: Mapping[str, float]) -> str:
+        found = ""
+        for name, (limit, last) in self._bounds.items():
+            if name not in figures:
+                continue
+            last.append(abs(figures[name]))
+            now = statistics.median(last)
+            if len(last) == _WINDOW and now > limit:
+                found = f"{_kind(name)} stays at {now:.4g}, beyond {limit:g}"
+        return found
 
     def _silent(self, figures: Mapping[str, float]) -> str:
         level = self._silence.fell(figures[LEARNED]) if LEARNED in figures else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,21 @@ import torch
 from PIL import Image
 from toy_patches import CLASSES, write_folder
 
-from berunda.api.generate_verb import drawn_images, generate, generative_methods
+from berunda.api.generate_verb import (
+    _grid_picture,
+    _mosaic,
+    _stems,
+    drawn_images,
+    generate,
+    generative_methods,
+)
 from berunda.api.sample_comparison import Comparison
 from berunda.api.train_verb import train
 from berunda.cli.main import main
 from berunda.data.order import Randomness
 from berunda.errors import ConfigError, DataError, FetchError
 from berunda.mapping.bundle import load_bundle
+from berunda.mapping.manifest import BandScale
 from berunda.options.train import TrainOptions
 from berunda.progress import Silent
 
@@ -85,6 +94,42 @@ def test_many_images_of_a_class_are_all_different(method: str, trained: Path) ->
 def test_without_a_class_every_class_is_drawn(trained: Path, tmp_path: Path) -> None:
     assert main(["generate", str(trained / "vae"), "-n", "2", "--out", str(tmp_path / "out"), "--quiet"]) == 0
     assert len(list((tmp_path / "out" / "chips").glob("*.tif"))) == 2 * len(CLASSES)
+
+
+def test_no_images_at_all_are_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="-n 0: found 0 images of each class, expected 1 or more"):
+        generate(trained / "vae", tmp_path / "out", n=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_chips_of_an_earlier_call_that_drew_more_go_and_those_of_other_classes_stay(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    generate(trained / "vae", out, n=3)
+    other = out / "chips" / "mine.tif"
+    other.touch()
+    generate(trained / "vae", out, class_name=CLASSES[0], n=1)
+    assert len(list((out / "chips").iterdir())) == 1 + 3 * (len(CLASSES) - 1) + 1
+    assert other.exists()
+
+
+def test_classes_whose_names_differ_in_signs_alone_have_files_of_their_own() -> None:
+    stems = _stems(["A b", "A_b", "a b", "A_b-2"])
+    assert stems["A b"] == "A_b"
+    assert len({stem.lower() for stem in stems.values()}) == 4
+
+
+def test_the_picture_shows_some_images_of_each_class_however_many_are_drawn() -> None:
+    bands = [BandScale(name, 0.0, 1.0) for name in "rgb"]
+    colours = np.eye(3)[:, :, None, None]
+    few = _mosaic(np.broadcast_to(colours, (3, 3, 20, 20)), 2, bands)
+    assert few.shape == (42, 42, 3)
+    assert [few[at].tolist() for at in ((0, 0), (0, 21), (21, 0))] == np.eye(3).tolist()
+    assert few[20].min() == few[:, 20].min() == few[21:, 21:].min() == 1
+    many = {f"class {number}": np.zeros((32, 3, 4, 4)) for number in range(60)}
+    with Image.open(io.BytesIO(_grid_picture(many, bands))) as picture:
+        assert max(picture.size) < 2**16
 
 
 def test_a_model_that_generates_nothing_is_refused_and_those_that_do_are_named(trained: Path, tmp_path: Path) -> None:

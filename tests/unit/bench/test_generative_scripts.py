@@ -61,3 +61,8 @@ def test_the_cost_of_chains_becomes_rows(tmp_path: Path, monkeypatch: pytest.Mon
     rows = {row["variant"]: row["metrics"] for row in RowFile(results).rows()}
     assert {name: metrics["gradients"] for name, metrics in rows.items()} == {"jem": 20, "jem++": 10, "sada": 5}
     assert rows["sada"]["chains_s"] < rows["jem"]["chains_s"]
+    assert rows["jem"]["chains_share"] == rows["jem"]["step_share"] == 1
+    for name in ("jem++", "sada"):
+        assert rows[name]["chains_share"] == rows[name]["chains_s"] / rows["jem"]["chains_s"]
+        assert rows[name]["step_share"] == rows[name]["step_s"] / rows["jem"]["step_s"]
+        assert rows[name]["images_per_s"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from berunda.data.order import Randomness
 from berunda.methods import make_method
 from berunda.methods._checking.trial import Trial, make_trial
 from berunda.methods._generators import Latent, resized, weighted_rows
-from berunda.methods._hierarchy import completed_maps
+from berunda.methods._hierarchy import completed_maps, mixed_maps
 from berunda.methods.contract import Images, NetSpec
 from berunda.methods.vae import elbo
 from berunda.train.config import TrainConfig
@@ -146,13 +147,14 @@ def test_players_are_clipped_apart() -> None:
     spec = NetSpec("segmentation", 4, 3, pretrained=False, crop_px=12, decoder="slim", encoder_depth=2)
     run = Run(method, spec, TrainConfig(steps=1, clip_norm=1.0, device="cpu"), None)
     for name, parameter in nn.ModuleDict({"net": run.state.net, "extra": run.state.extra}).named_parameters():
-        parameter.grad = torch.full_like(parameter, 100.0 if name.startswith("extra.generator") else 1e-6)
+        parameter.grad = torch.full_like(parameter, 100.0 if name.startswith("extra.") else 1e-6)
     norm = run.clipped()
     extra: Any = run.state.extra
-    own = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in extra.generator.parameters()]))
     others = next(run.state.net.parameters()).grad
     assert float(norm) > 100
-    assert float(own) == pytest.approx(1.0, rel=1e-3)
+    for player in (extra.generator, extra.inference):
+        own = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in player.parameters()]))
+        assert float(own) == pytest.approx(1.0, rel=1e-3)
     assert others is not None
     assert float(others.flatten()[0]) == pytest.approx(1e-6)
 
@@ -183,17 +185,75 @@ def test_two_players_without_a_hierarchy_meet_in_the_joint_distribution() -> Non
     torch.testing.assert_close(prior.sigmoid().data, joint[1].sum()[None], atol=0.04, rtol=0)
 
 
-def test_hvae_rebuilds_and_generates_what_it_was_trained_on() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_hvae_does_not_collapse(seed: int) -> None:
+    """It rebuilds images better than their mean does, draws each class as itself, and finds each class again."""
     trial = make_trial(make_method("hvae", {"width": 16}), "segmentation", n_labelled=16)
+    trial = replace(trial, rng=Randomness(seed))
+    torch.manual_seed(seed)
+    for parameter in trial.net.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
     trial.train(120, learning_rate=0.01)
     method: Any = trial.method
     with torch.no_grad():
-        pixels = trial.labelled.pixels
+        pixels, labels = trial.labelled.pixels, trial.labelled.labels
         apart = (method.rebuilt(trial.net, trial.extra, pixels) - pixels).square().mean()
         images = method.generate(trial.net, trial.extra, torch.tensor([0, 1, 2, 2]), Randomness(1))
+        said = method.predict(trial.net, trial.extra, pixels).argmax(1)
     assert apart < 0.5 * pixels.var()
     assert images.shape == (4, 4, 12, 12)
     assert images.mean((2, 3)).argmax(1).tolist() == [0, 1, 2, 2]
+    assert labels is not None
+    known = labels >= 0
+    for number in range(K):
+        both, either = (said == number) & (labels == number), ((said == number) | (labels == number)) & known
+        assert int(both.sum()) > 0.3 * int(either.sum())
+
+
+def test_what_is_learned_of_generated_images_rises() -> None:
+    trial = make_trial(make_method("hvae", {"ramp": 0.4}), "segmentation")
+    for step, weight in ((0, math.exp(-5)), (20, math.exp(-5 / 4)), (40, 1.0), (90, 1.0)):
+        loss = trial.loss(step=step)
+        expected = loss.terms["supervised"] + loss.terms["generator"] + weight * loss.terms["inference"]
+        torch.testing.assert_close(loss.total.detach(), expected)
+
+
+def test_maps_for_generated_images_have_boxes_of_others_with_their_labels_and_gaps() -> None:
+    numbers = torch.arange(4).view(4, 1, 1).expand(4, 8, 8)
+    valid = numbers != 2
+    maps = nn.functional.one_hot(numbers, 4).movedim(-1, 1).double()
+    images = Images(maps, valid, numbers, Geometry.identity(4), torch.arange(4))
+    shown, mixed = mixed_maps(images, maps, 1.0, generator())
+    assert shown.labels is not None
+    assert torch.equal(mixed.argmax(1), shown.labels)
+    assert torch.equal(shown.valid, shown.labels != 2)
+    own = (shown.labels == numbers).double().mean((1, 2))
+    assert bool(((own > 0.3) & (own < 1)).all())
+    same, kept = mixed_maps(images, maps, 0.0, generator())
+    assert same.labels is not None
+    assert torch.equal(same.labels, numbers)
+    assert torch.equal(kept, maps)
+
+
+def test_pixels_keep_some_noise() -> None:
+    for method, task in (("hvae", "segmentation"), ("vae", "scene")):
+        parts: Any = make_trial(make_method(method), task).extra  # type: ignore[arg-type]
+        with torch.no_grad():
+            parts.generator.log_scale.fill_(-9.0)
+        assert float(parts.generator.noise.exp().min()) == pytest.approx(math.exp(-3))
+
+
+def test_every_class_counts_once_where_images_are_drawn_for_labels() -> None:
+    found = []
+    for balance in (False, True):
+        trial = make_trial(make_method("hvae", {"balance": balance}), "segmentation")
+        labelled = trial.batch().labelled["weak"]
+        assert labelled.labels is not None
+        labelled = replace(labelled, labels=torch.where(labelled.labels == 0, -1, labelled.labels))
+        labelled.labels[0, 0, 0], labelled.valid[0, 0, 0] = 0, True  # type: ignore[index]
+        found.append(float(parts_of(trial, replace(trial.batch(), labelled={"weak": labelled}), generator())[1]))
+    assert found[0] != pytest.approx(found[1])
 
 
 def test_vae_generates_images_of_the_class_that_was_asked_for() -> None:
@@ -207,8 +267,6 @@ def test_vae_generates_images_of_the_class_that_was_asked_for() -> None:
 
 
 def test_hvae_trains_in_the_loop() -> None:
-    from dataclasses import replace
-
     from berunda.train.loop import train
 
     spec = NetSpec("segmentation", 4, 3, pretrained=False, crop_px=12, decoder="slim", encoder_depth=2)

@@ -245,7 +245,7 @@ def test_passes_declared_are_passes_made(name: str, options: dict[str, Any]) -> 
     The gradient of chains is that of pixels and not of parameters.
     """
     trial = make_trial(make_method(name, options), "scene")
-    has_chains, made = "energy_samples" in trial.method.needs().watched, []
+    has_chains, made = "energy_samples" in dict(trial.method.needs().watched), []
 
     def count(_: object, given: tuple[Tensor, ...], out: Tensor) -> None:
         cost = 2 / 3 if has_chains and given[0].requires_grad else 1
