@@ -33,12 +33,17 @@ lint: $(VENV)/installed-dev
 
 ## The benchmarks that are behind every figure; they go on where they were stopped. Long.
 bench: $(VENV)/installed-dev
-	@for script in $(filter-out %/figures.py %/hvae_pictures.py benchmarks/_%,$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out %/figures.py %/hvae_pictures.py %/densities.py benchmarks/gpu_%,$(wildcard benchmarks/*.py)); do \
 		echo "$$script"; $(RUN) $$script || exit 1; \
 	done
 	$(RUN) -m berunda bench eurosat --methods features_logreg,features_propagate,supervised,propagate \
 		--labels 1,5,20 --seeds 3 --out benchmarks/results
 	$(RUN) -m berunda bench eurosat_all --out benchmarks/results
+	$(RUN) -m berunda bench dubai --labels 4 --seeds 2 --out benchmarks/results
+	$(RUN) -m berunda bench ucmerced_multilabel --out benchmarks/results
+	$(RUN) -m berunda bench weighting_scenes --out benchmarks/results
+	$(RUN) -m berunda bench weighting --data dubai --out benchmarks/results
+	$(RUN) -m berunda bench weighting_labels --out benchmarks/results
 	$(RUN) -m berunda bench eurosat_energy --out benchmarks/results
 	$(RUN) -m berunda bench eurosat_energy_held_out --out benchmarks/results
 	$(RUN) benchmarks/figures.py
