@@ -34,6 +34,7 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
     "adamatch": {"ramp": 0.0},
     "defixmatch": USED,
     "fixmatch": USED,
+    "fixmatch_jem": {"share": 0.3, **USED},
     "flexmatch": USED,
     "mean_teacher": {"ramp": 0.0, "lambda_u": 5.0},
     "mixmatch": {"ramp": 0.0, "lambda_u": 5.0},
@@ -52,6 +53,10 @@ SEVERAL = (9, 0.5)
 
 def options_of(name: str, task: Task) -> dict[str, Any]:
     """Return the options of a trace."""
+    if task == "multilabel" and name == "fixmatch":
+        return {"ramp": 0.0}
+    if name == "hvae":
+        return {"ramp": 0.0}
     return CONSISTENCY.get(name, {}) if task != "segmentation" or name in ("mean_teacher", "mixmatch") else {}
 
 
@@ -74,7 +79,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ssl_mae raw multilabel": ("ssl_mae", {"weighting": "raw"}),
     "ssl_mae normalised multilabel": ("ssl_mae", {"weighting": "normalised"}),
     "ssl_mae uncertainty multilabel": ("ssl_mae", {"weighting": "uncertainty"}),
-    "fixmatch all believed multilabel": ("fixmatch", {"prior_share": 1.0}),
+    "fixmatch all believed multilabel": ("fixmatch", {"prior_share": 1.0, "ramp": 0.0}),
+    "jem jem++ scene": ("jem", {"variant": "jem++"}),
+    "jem sada scene": ("jem", {"variant": "sada"}),
+    "fixmatch_jem pipeline scene": ("fixmatch_jem", {"form": "pipeline"}),
+    "hvae gaussian": ("hvae", {"latent": "gaussian", "ramp": 0.0}),
     "wnet l1": ("wnet", {"aux": "l1"}),
     "unimatch sure": ("unimatch", {"threshold": 0.4}),
     "unimatch student": ("unimatch", {"threshold": 0.4, "q_from": "student"}),
@@ -172,14 +181,17 @@ def images(n: int, seed: int, noise: float, *, with_labels: bool, task: Task) ->
     )
 
 
-def surveyed(n: int, seed: int) -> Surveyed:
-    """Features that tell the classes, and logits; labels for the first stream."""
+def surveyed(n: int, seed: int, task: Task) -> Surveyed:
+    """Features that tell the classes, and logits; labels for the first stream, of several labels all but one known."""
     source = np.random.Generator(np.random.Philox(seed))
     labels = np.arange(n) % N_CLASSES
     features = np.eye(N_CLASSES, 6)[labels] + 0.1 * source.normal(size=(n, 6))
     logits = torch.from_numpy(source.normal(size=(n, N_CLASSES)))
-    given, twins = (torch.from_numpy(labels), torch.full((n,), -1)) if seed == 7 else (None, None)
-    return Surveyed(torch.from_numpy(features), logits, given, twins)
+    if seed != 7:
+        return Surveyed(torch.from_numpy(features), logits, None, None)
+    several = np.where(np.arange(n * N_CLASSES).reshape(n, -1) == 1, np.nan, np.eye(N_CLASSES)[labels])
+    given = several if task == "multilabel" else labels
+    return Surveyed(torch.from_numpy(features), logits, torch.from_numpy(given), torch.full((n,), -1))
 
 
 def trace(case: str) -> list[float]:
@@ -203,7 +215,7 @@ def trace(case: str) -> list[float]:
         }
         where = Step(step, N_STEPS, teacher)
         if method.needs().surveys and step in (0, N_STEPS // 2):
-            for buffer, value in method.survey(extra, surveyed(3, 7), surveyed(4, 8), where).items():
+            for buffer, value in method.survey(extra, surveyed(3, 7, task), surveyed(4, 8, task), where).items():
                 extra.get_buffer(buffer).copy_(value)
         loss = method.loss(net, extra, Batch(labelled, unlabelled), where, Randomness(3).at(step))
         optimizer.zero_grad()
