@@ -34,6 +34,7 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
     "adamatch": {"ramp": 0.0},
     "defixmatch": USED,
     "fixmatch": USED,
+    "fixmatch_jem": {"share": 0.3, **USED},
     "flexmatch": USED,
     "mean_teacher": {"ramp": 0.0, "lambda_u": 5.0},
     "mixmatch": {"ramp": 0.0, "lambda_u": 5.0},
@@ -53,6 +54,8 @@ SEVERAL = (9, 0.5)
 def options_of(name: str, task: Task) -> dict[str, Any]:
     """Return the options of a trace."""
     if task == "multilabel" and name == "fixmatch":
+        return {"ramp": 0.0}
+    if name == "hvae":
         return {"ramp": 0.0}
     return CONSISTENCY.get(name, {}) if task != "segmentation" or name in ("mean_teacher", "mixmatch") else {}
 
@@ -77,6 +80,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ssl_mae normalised multilabel": ("ssl_mae", {"weighting": "normalised"}),
     "ssl_mae uncertainty multilabel": ("ssl_mae", {"weighting": "uncertainty"}),
     "fixmatch all believed multilabel": ("fixmatch", {"prior_share": 1.0, "ramp": 0.0}),
+    "jem jem++ scene": ("jem", {"variant": "jem++"}),
+    "jem sada scene": ("jem", {"variant": "sada"}),
+    "fixmatch_jem pipeline scene": ("fixmatch_jem", {"form": "pipeline"}),
+    "hvae gaussian": ("hvae", {"latent": "gaussian", "ramp": 0.0}),
     "wnet l1": ("wnet", {"aux": "l1"}),
     "unimatch sure": ("unimatch", {"threshold": 0.4}),
     "unimatch student": ("unimatch", {"threshold": 0.4, "q_from": "student"}),

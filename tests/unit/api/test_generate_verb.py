@@ -121,7 +121,7 @@ def test_classes_whose_names_differ_in_signs_alone_have_files_of_their_own() -> 
 
 
 def test_the_picture_shows_some_images_of_each_class_however_many_are_drawn() -> None:
-    bands = [BandScale(name, 0.0, 1.0) for name in "rgb"]
+    bands = [BandScale(name=name, low=0.0, high=1.0) for name in "rgb"]
     colours = np.eye(3)[:, :, None, None]
     few = _mosaic(np.broadcast_to(colours, (3, 3, 20, 20)), 2, bands)
     assert few.shape == (42, 42, 3)
