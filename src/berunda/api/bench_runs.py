@@ -201,7 +201,6 @@ class Bench:
         """
         drawn, lane = self._drawn(case), self._lane(case)
         base = replace(lane.base, seed=case.seed, run_key=drawn.key(lane.net.image_px))
-        base = replace(base, learning_rate=case.arm.learning_rate or base.learning_rate)
         try:
             images = all_images(drawn, lane.net)
             return equal_settings(self._method(case), base, lane.budget, images, small_batch=case.arm.small_batch)

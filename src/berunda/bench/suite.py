@@ -59,7 +59,6 @@ class Arm:
         decoder: of the net; "" for the benchmark's, or what the method asks for.
         labels: on whole images, numbers of labels for this arm alone, as texts; empty for the suite's.
         search: on whole images, values of options among which validation images choose, each trained.
-        learning_rate: on whole images, peak rate of this arm alone; 0 for the benchmark's.
         small_batch: of a method without unlabelled images: its passes go into small batches and many steps. With masks
             every such method comes in both ways by itself.
         from_scratch: with masks, the net starts from random weights, whatever the benchmark's nets start from.
@@ -72,7 +71,6 @@ class Arm:
     decoder: str = ""
     labels: tuple[str, ...] = ()
     search: Mapping[str, tuple[Plain, ...]] = field(default_factory=dict)
-    learning_rate: float = 0.0
     small_batch: bool = False
     from_scratch: bool = False
     title: str = ""
@@ -82,7 +80,6 @@ class Arm:
         """What differs from the defaults, in words; "" for nothing."""
         told = [variant_of(self.options), *(f"{name} searched" for name in sorted(self.search))]
         told += [f"decoder={self.decoder}" if self.decoder else ""]
-        told += [f"rate={self.learning_rate:g}" if self.learning_rate else ""]
         told += [SMALL_BATCH if self.small_batch else "", "from scratch" if self.from_scratch else ""]
         return ", ".join(text for text in told if text)
 

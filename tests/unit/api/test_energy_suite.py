@@ -140,14 +140,6 @@ def test_options_of_a_variant_are_searched_over_by_the_name_of_its_arm(
     assert planned[1].cases == planned[0].cases, "as the row's command has it"
 
 
-def test_an_arm_may_have_a_rate_of_its_own(tmp_path: Path, few_samples: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned: list[Any] = []
-    monkeypatch.setattr(bench_runs.Bench, "run", lambda self, _: planned.append(self))
-    bench(BenchOptions(suite=NAMES[0], methods="jem", **QUICK), tmp_path / "out")
-    rates = {case.arm.variant: planned[0].settings_of(case).learning_rate for case in planned[0].cases}
-    assert rates == {"variant=jem, rate=0.001": 0.001, "variant=jem++": 0.03, "variant=sada": 0.03}
-
-
 def test_other_unlike_images_are_another_table(tmp_path: Path, few_samples: None) -> None:
     run(tmp_path / "out", methods="supervised")
     extra = tmp_path / "data" / "ucmerced" / UCMerced.classes[0]

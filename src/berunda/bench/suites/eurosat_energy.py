@@ -32,7 +32,7 @@ SUITE = Suite(
     arms=(
         Arm("supervised", labels=_BOTH),
         Arm("fixmatch", labels=_BOTH),
-        Arm("jem", {"variant": "jem"}, learning_rate=1e-3),
+        Arm("jem", {"variant": "jem"}),
         Arm("jem", {"variant": "jem++"}),
         Arm("jem", BEST, labels=_BOTH),
         Arm("fixmatch_jem", {"form": "pipeline", **BEST}),
@@ -43,10 +43,7 @@ SUITE = Suite(
     unlike=UNLIKE,
     n_samples=1000,
 )
-"""Chains that begin at noise (`jem`) ran away within 40 steps at the recipe's rate of 0.03, and at 0.003: its rate
-is lower, and still it may go back.
-
-The generator of `vae` is as narrow as the net: at its default width a pass would cost four times as much as one of
+"""The generator of `vae` is as narrow as the net: at its default width a pass would cost four times as much as one of
 the net's, and passes are what runs have equally many of.
 
 Source: Castillo-Navarro 2022, sections 4.2 and 4.3.5; the joint method is our own."""
