@@ -80,8 +80,8 @@ WEIGHTS = {
     "weights decayed to 0 in a step": _decayed,
 }
 """What happens once, to the weights."""
-CHAINS: dict[str, dict[str, float]] = {
-    "slow drift: chains stand still": {"step_size": 1e-9, "restart": 1.0},
+CHAINS: dict[str, dict[str, Any]] = {
+    "slow drift: chains stand still at noise": {"variant": "jem", "step_size": 1e-9, "restart": 1.0},
     "steps of chains 100 times too long": {"step_size": 100.0},
 }
 """Settings of the chains that hold from the step on."""
@@ -103,7 +103,7 @@ class Faulty(JEM):
         if step.index < self.at or (has_returned and self.fault != STAYS):
             return JEM.loss(method, net, extra, batch, step, rng)
         if self.fault in CHAINS:
-            return JEM.loss(replace(method, **CHAINS[self.fault]), net, extra, batch, step, rng)  # type: ignore[arg-type]
+            return JEM.loss(replace(method, **CHAINS[self.fault]), net, extra, batch, step, rng)
         if self.fault in WEIGHTS and step.index == self.at:
             with torch.no_grad():
                 WEIGHTS[self.fault](net, rng.torch("fault"))

@@ -17,7 +17,7 @@ _FIRST, _LAST, _FACTOR = 20, 5, 10.0
 LEARNED = "supervised"
 """The term that tells whether a net still knows what its labels taught it."""
 _WINDOW = 20
-_BEGUN, _LEARNT, _BACK, _SPREAD = 0.5, 0.8, 0.9, 0.03
+_BEGUN, _BACK, _QUIET = 0.5, 0.9, 0.2
 
 
 def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, float] | None:
@@ -40,22 +40,23 @@ def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, floa
 
 
 class Silence:
-    """Whether a net that had learnt something answers the same to everything.
+    """Whether a net came to answer the same to everything.
 
     A step that is far too large can leave such a net. Its loss is finite, no larger than that of an untrained one, and
-    stays there. Over 20 steps it is back at 90% or more of its first level (a median of 20 steps), after a level below
-    80% of that, and differs by less than 3% from batch to batch, which losses of living nets do not. A loss that begins
-    below 0.5 tells nothing.
+    stays there. Over 20 steps the loss is at 90% or more of its first level (a median of 20 steps), and its spread from
+    batch to batch is less than a fifth of what it was before (the median over stretches of 20 steps, two at least):
+    losses of living nets differ as their batches do. One that begins below 0.5 tells nothing.
 
     Example:
         >>> silence = Silence()
-        >>> [silence.fell(loss) for loss in [2.3] * 20 + [1.2] * 30 + [2.3] * 20][-1]
+        >>> [silence.fell(loss) for loss in [2.3, 2.0] * 20 + [2.3] * 20][-1]
         2.3
     """
 
     def __init__(self) -> None:
         self._last: deque[float] = deque(maxlen=_WINDOW)
-        self._first, self._lowest, self._n = math.inf, math.inf, 0
+        self._spreads: list[float] = []
+        self._first, self._n = math.inf, 0
 
     def fell(self, loss: float) -> float | None:
         """Take the finite loss of a step; return its level when the net fell silent, else None."""
@@ -63,13 +64,14 @@ class Silence:
         self._n += 1
         if self._n < _WINDOW:
             return None
-        now = statistics.median(self._last)
+        level, spread = statistics.median(self._last), max(self._last) - min(self._last)
         if self._n == _WINDOW:
-            self._first = now
+            self._first = level
+        is_high = self._first >= _BEGUN and level >= _BACK * self._first
+        is_silent = is_high and len(self._spreads) > 1 and spread < _QUIET * statistics.median(self._spreads)
         if self._n % _WINDOW == 0:
-            self._lowest = min(self._lowest, now)
-        is_back = self._first >= _BEGUN and self._lowest < _LEARNT * self._first and now >= _BACK * self._first
-        return now if is_back and max(self._last) - min(self._last) < _SPREAD * now else None
+            self._spreads.append(spread)
+        return level if is_silent else None
 
 
 class Watch:
