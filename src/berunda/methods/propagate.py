@@ -84,7 +84,9 @@ class Propagate(Followed):
     alpha: float = setting(
         0.95, "how far labels spread in the first graph", valid=(0, 0.999), source="Zhou et al. 2004 (there 0.99)"
     )
-    alpha_later: float = setting(0.9, "how far the net's answers spread in later graphs", valid=(0, 0.999))
+    alpha_later: float = setting(
+        0.9, "how far the net's answers spread in later graphs; of several labels rather 0.7", valid=(0, 0.999)
+    )
     believed: float = setting(
         0.5, "share of images (or labels) that is believed at first; later nearer to all", valid=(0, 1), unit="share"
     )

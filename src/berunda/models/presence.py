@@ -45,13 +45,14 @@ def is_told(labels: FloatArray) -> npt.NDArray[np.bool_]:
     return found
 
 
-def propagate_presence(graph: sparse.csr_array, labels: FloatArray, *, alpha: float = 0.99) -> FloatArray:
+def propagate_presence(graph: sparse.csr_array, labels: FloatArray, *, alpha: float = 0.9) -> FloatArray:
     """Return the probabilities (N, C) that reach all images from the known labels, each class by itself.
 
     Args:
         graph: (N, N), see `berunda.models.propagation.knn_graph`.
         labels: (N, C) 1, 0, or NaN where it is not known.
-        alpha: how far labels spread, 0 to below 1.
+        alpha: how far labels spread, 0 to below 1; by default less far than classes that exclude each other, since
+            neighbours share most of several labels and not all.
 
     Returns:
         Probabilities whose mean over all images is `presence_shares`.
