@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from berunda import losses
 from berunda.augment.mix import draw_cutmix, draw_normal, draw_uniform
 from berunda.data.scaling import CLIP
-from berunda.methods._generators import Latent, halved
+from berunda.methods._generators import Latent, halved, one_hot
 from berunda.methods.contract import IGNORE, Images
 
 __all__ = ["Hierarchy", "completed_maps", "drawn_classes", "mixed_maps"]
@@ -118,6 +118,14 @@ class Hierarchy:
         with torch.no_grad():
             known = extra.generator.middle(maps, deep)
         return found + known
+
+    def remade(self, extra: Any, pixels: Tensor, logits: Tensor, generator: torch.Generator) -> Tensor:
+        """Return what p makes of draws of q for images (N, B, H, W) and what the net says of them (N, C, H, W)."""
+        seen, maps = extra.inference.seen(pixels), one_hot(drawn_classes(logits, generator), extra.generator)
+        deep = self.deep.draw(extra.inference.deep(seen), generator)
+        middle = self.middle.draw(self.q_middle(extra, seen, maps, deep), generator)
+        images: Tensor = extra.generator.pixels(middle, maps, deep)
+        return images
 
     def drawn_deep(self, maps: Tensor, generator: torch.Generator) -> Tensor:
         """Return a draw of p(l), standard normal or fair bits, for segmentations (N, C, H, W)."""

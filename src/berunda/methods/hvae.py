@@ -13,7 +13,7 @@ from berunda.data.order import Randomness
 from berunda.data.scaling import CLIP
 from berunda.methods._filling import redrawn
 from berunda.methods._generators import AT_ONCE, Generator, Inference, Latent, one_hot
-from berunda.methods._hierarchy import Hierarchy, completed_maps, drawn_classes, mixed_maps
+from berunda.methods._hierarchy import Hierarchy, completed_maps, mixed_maps
 from berunda.methods.contract import Batch, Loss, Method, Needs, NetSpec, Step, View, setting
 from berunda.models.frozen import frozen_statistics, in_evaluation
 
@@ -140,16 +140,10 @@ class HVAE(Method):
 
     def fill(self, net: nn.Module, extra: nn.Module, pixels: Tensor, known: Tensor, rng: Randomness) -> Tensor:
         """Return `pixels` with the rest drawn from p of what q draws, again and again; without the pixels' noise."""
-        parts: Any = extra
         generator = rng.torch("hvae.fill", device=pixels.device)
 
         def rebuild(image: Tensor) -> Tensor:
-            seen, said = parts.inference.seen(image), losses.real(self.predict(net, extra, image))
-            maps = one_hot(drawn_classes(said, generator), parts.generator)
-            deep = self.hierarchy.deep.draw(parts.inference.deep(seen), generator)
-            middle = self.hierarchy.middle.draw(self.hierarchy.q_middle(parts, seen, maps, deep), generator)
-            images: Tensor = parts.generator.pixels(middle, maps, deep)
-            return images
+            return self.hierarchy.remade(extra, image, losses.real(self.predict(net, extra, image)), generator)
 
         return redrawn(pixels, known, rebuild)
 

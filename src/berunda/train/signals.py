@@ -12,6 +12,8 @@ from typing import Any
 
 __all__ = ["StopRequest", "alarm"]
 
+_AGAIN_S = 0.05
+
 
 class StopRequest:
     """Within the block, the first SIGTERM or SIGINT only sets `requested`; a second one acts as it always
@@ -65,7 +67,7 @@ def alarm(seconds: float) -> Iterator[threading.Event]:
         while not over.wait(delay):  # again and again, since the loop may not be listening yet
             fired.set()
             os.kill(os.getpid(), signal.SIGTERM)
-            delay = 1.0
+            delay = _AGAIN_S
 
     def late(number: int, frame: object) -> None:
         del frame
