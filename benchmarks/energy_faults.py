@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--encoder", default="wide_resnet10_1_no_norm")
     parser.add_argument("--depth", type=int, default=3, help="stages of the encoder in use")
     parser.add_argument("--px", type=int, default=32)
-    parser.add_argument("--labelled", type=int, default=16, help="labelled images a step, and as many without label")
+    parser.add_argument("--labelled", type=int, default=12, help="labelled images a step, and as many without label")
     parser.add_argument("--gradients", type=int, default=5, help="gradients that a chain follows in a step")
     parser.add_argument("--labels", type=int, default=10, help="labels a class")
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -319,7 +319,8 @@ def test_a_net_that_answers_the_same_to_everything_is_found_though_its_loss_is_t
         [2.3, 2.25] * 10 + [1.2, 1.4] * 20 + [2.2, 2.4] * 20,  # it is as bad as in the beginning, and lives
         [2.3, 2.25] * 10 + [1.5, 1.0] * 20 + [1.5] * 40,  # it became quiet, and knows something
         [2.3, 2.28] * 10 + [2.1, 2.12] * 50,  # it learns slowly, in large batches
-        [2.3, 2.1] * 10 + [900.0] * 4 + [2.3, 2.1] * 60,  # a spike is no measure of what is quiet
+        [2.3, 2.1] * 20 + [900.0] * 4 + [2.3, 2.1] * 60,  # a spike is no measure of what is quiet
+        [2.3, 2.28] * 20 + [9.0, 5.0] * 4 + [2.3, 2.28] * 20,  # nor is a stretch that ran away
         [0.3, 0.2] * 40 + [0.3] * 40,  # a later stage, which began well
     ],
 )

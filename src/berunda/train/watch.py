@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import insort
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +18,7 @@ _FIRST, _LAST, _FACTOR = 20, 5, 10.0
 LEARNED = "supervised"
 """The term that tells whether a net still knows what its labels taught it."""
 _WINDOW = 20
-_BEGUN, _BACK, _QUIET = 0.5, 0.9, 0.2
+_BEGUN, _BACK, _QUIET, _LEAST_STRETCHES = 0.5, 0.9, 0.2, 3
 
 
 def drift(totals: Sequence[float], factor: float = _FACTOR) -> tuple[float, float] | None:
@@ -44,12 +45,12 @@ class Silence:
 
     A step that is far too large can leave such a net. Its loss is finite, no larger than that of an untrained one, and
     stays there. Over 20 steps the loss is at 90% or more of its first level (a median of 20 steps), and its spread from
-    batch to batch is less than a fifth of what it was before (the median over stretches of 20 steps, two at least):
-    losses of living nets differ as their batches do. One that begins below 0.5 tells nothing.
+    batch to batch is less than a fifth of what it was before (the lower quartile over stretches of 20 steps, three at
+    least): losses of living nets differ as their batches do. One that begins below 0.5 tells nothing.
 
     Example:
         >>> silence = Silence()
-        >>> [silence.fell(loss) for loss in [2.3, 2.0] * 20 + [2.3] * 20][-1]
+        >>> [silence.fell(loss) for loss in [2.3, 2.0] * 30 + [2.3] * 20][-1]
         2.3
     """
 
@@ -68,9 +69,10 @@ class Silence:
         if self._n == _WINDOW:
             self._first = level
         is_high = self._first >= _BEGUN and level >= _BACK * self._first
-        is_silent = is_high and len(self._spreads) > 1 and spread < _QUIET * statistics.median(self._spreads)
+        n = len(self._spreads)
+        is_silent = is_high and n >= _LEAST_STRETCHES and spread < _QUIET * self._spreads[n // 4]
         if self._n % _WINDOW == 0:
-            self._spreads.append(spread)
+            insort(self._spreads, spread)
         return level if is_silent else None
 
 
