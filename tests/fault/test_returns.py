@@ -299,7 +299,9 @@ def test_energies_that_run_away_together_are_found_though_their_difference_is_sm
 def _found(losses: list[float], rows: int = 0) -> str:
     """Return what a watch says of the last of some supervised losses, `rows` of which were made before a resume."""
     told = [{"total": loss, "supervised": loss} for loss in losses]
-    watch = Watch(rows=told[:rows])
+    watch, deaf = Watch(rows=told[:rows], hears_silence=True), Watch(rows=told[:rows])
+    heard = [deaf.drifted(figures) for figures in told[rows:]]
+    assert not any("answers the same" in text for text in heard), "a run that cannot go back does not end by it"
     return [watch.drifted(figures) for figures in told[rows:]][-1]
 
 

@@ -47,10 +47,13 @@ class Monitor:
         name: str,
         watched: Sequence[tuple[str, float]] = (),
         bounds: Sequence[tuple[str, float]] = (),
+        *,
+        hears_silence: bool = False,
     ) -> None:
         """The rows that follow belong to this stage, within which they are watched, see `Watch`."""
         self._stage = (index, name)
-        self._watch = Watch(watched, bounds, [row for row in self.rows if row["stage_index"] == index])
+        rows = [row for row in self.rows if row["stage_index"] == index]
+        self._watch = Watch(watched, bounds, rows, hears_silence=hears_silence)
 
     def record(self, step: int, figures: Mapping[str, Tensor], *, rate: float, batch: Mapping[str, Tensor]) -> None:
         """Take the scalars of `step`, among them "total", from the device; `batch` are sample indices."""

@@ -151,7 +151,8 @@ def _train_stage(run: Run, stage: PlannedStage, source: Source, stop: StopReques
     todo = range(max(state.step, stage.steps.start), stage.steps.stop)
     look_every = config.check_every or (1 if run.device.type == "cpu" else 10)
     needs = stage.method.needs()
-    run.monitor.begin_stage(stage.index, stage.name, needs.watched, needs.bounds)
+    forgives = needs.returns > 0
+    run.monitor.begin_stage(stage.index, stage.name, needs.watched, needs.bounds, hears_silence=forgives)
     progress.start(f"training ({stage.name})", len(stage.steps))
     progress.advance(len(stage.steps) - len(todo))
     told, surveys = todo.start, survey_steps(stage)

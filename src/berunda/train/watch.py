@@ -83,6 +83,8 @@ class Watch:
         watched: terms that may not run away either, beside the total loss, each with its factor, see `drift`.
         bounds: terms that may not stay large, each with its limit: the median of the last 20 magnitudes.
         rows: the figures of the steps that the stage has made already.
+        hears_silence: whether a net that answers the same to everything has diverged. Where a run ends by that, instead
+            of going back, one that has merely learnt nothing yet must not be taken for one.
     """
 
     def __init__(
@@ -90,11 +92,13 @@ class Watch:
         watched: Sequence[tuple[str, float]] = (),
         bounds: Sequence[tuple[str, float]] = (),
         rows: Sequence[Mapping[str, float]] = (),
+        *,
+        hears_silence: bool = False,
     ) -> None:
         self._factors = {"total": _FACTOR, **dict(watched)}
         self._levels = {name: [row[name] for row in rows if name in row] for name in self._factors}
         self._bounds = {name: (limit, deque[float](maxlen=_WINDOW)) for name, limit in bounds}
-        self._silence = Silence()
+        self._silence = Silence() if hears_silence else None
         for row in rows:
             self._too_large(row)
             self._silent(row)
@@ -132,7 +136,9 @@ class Watch:
         return found
 
     def _silent(self, figures: Mapping[str, float]) -> str:
-        level = self._silence.fell(figures[LEARNED]) if LEARNED in figures else None
+        if self._silence is None or LEARNED not in figures:
+            return ""
+        level = self._silence.fell(figures[LEARNED])
         if level is None:
             return ""
         return f"{_kind(LEARNED)} stays at {level:.4g}, where it began: the net answers the same to everything"
