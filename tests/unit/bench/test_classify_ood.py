@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import load_script
 from tiny_eurosat import write_archive
 
 from berunda.bench.rows import RowFile
 from berunda.data.catalog.ucmerced import UCMerced
 from berunda.data.images import ImageSet, open_images
 
-PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "classify_ood.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("classify_ood", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/classify_ood.py")
 
 
 @pytest.fixture(scope="module")

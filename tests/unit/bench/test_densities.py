@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import load_script
 from tiny_eurosat import write_archive
 from toy_patches import drawing_bundle, write_folder
 
@@ -19,18 +18,10 @@ from berunda.data.scaling import scale_pixels
 from berunda.mapping.bundle import save_bundle
 from berunda.mapping.patches import ScenePredictor
 
-PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "densities.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("densities", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/densities.py")
 
 
 @pytest.fixture

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import load_script
 from tiny_eurosat import write_archive
 
 from berunda.bench.rows import RowFile
 
-PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "energy_faults.py"
 N_SEEDS, N_STEPS = 5, 300
 TINY = "--seeds 1 --steps 12 --px 8 --labelled 4 --gradients 1 --labels 2"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("energy_faults", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/energy_faults.py")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tiny_eurosat
 import tiny_merced
-from gpu_scripts import load_script, rows_of, run_with_few_packages, whole_and_in_pieces
+from gpu_scripts import rows_of, run_with_few_packages, whole_and_in_pieces
 from PIL import Image
+from scripts import load_script
 
 from berunda.bench.experiment import Job
 
@@ -21,7 +22,7 @@ GENERATIVE = {"jem", "jem++", "sada", "joint", "pipeline"}
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    return load_script("gpu_energy")
+    return load_script("benchmarks/gpu_energy.py")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from gpu_scripts import load_script, rows_of, run_with_few_packages, whole_and_in_pieces
+from gpu_scripts import rows_of, run_with_few_packages, whole_and_in_pieces
 from safetensors.torch import save_file
+from scripts import load_script
 from tiny_eurosat import write_archive
 
 from berunda.bench import piece_options, pieces
@@ -41,7 +42,7 @@ ENCODER = "wide_resnet28_2"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    module = load_script("gpu_eurosat")
+    module = load_script("benchmarks/gpu_eurosat.py")
     module.measure_bound = functools.partial(module.measure_bound, repeats=1)  # type: ignore[attr-defined]
     return module
 

@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 import tiny_merced
 import torch
-from gpu_scripts import load_script, rows_of, run_with_few_packages, whole_and_in_pieces
+from gpu_scripts import rows_of, run_with_few_packages, whole_and_in_pieces
+from scripts import load_script
 
 from berunda.bench import piece_options
 from berunda.methods import make_method
@@ -22,7 +23,7 @@ SUITE = "ssl_mae_gpu"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    module = load_script("gpu_ssl_mae")
+    module = load_script("benchmarks/gpu_ssl_mae.py")
     module.bare_bound = functools.partial(module.bare_bound, repeats=1)  # type: ignore[attr-defined]
     return module
 

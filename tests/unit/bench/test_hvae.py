@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 from toy_masks import write_folder
 
 from berunda.api import mask_bench
@@ -16,18 +15,10 @@ from berunda.data.images import TEST, TRAIN, VALIDATION
 from berunda.data.masks.images import open_masks
 from berunda.data.synthetic import CLASS_NAMES
 
-PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "hvae.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hvae_benchmark", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/hvae.py")
 
 
 @pytest.fixture(autouse=True)

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scripts import load_script
 from toy_rasters import write_tif
 
 from berunda.bench.rows import RowFile
 from berunda.data.demo_scene import BANDS
 
-ROOT = Path(__file__).resolve().parents[3] / "benchmarks"
 
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_steps_are_compared_with_that_of_all_tokens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    measured, results = script("mae_speed", monkeypatch), tmp_path / "rows.json"
+def test_steps_are_compared_with_that_of_all_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured, results = load_script("benchmarks/mae_speed.py"), tmp_path / "rows.json"
     few = [*("--px", "32"), *("--images", "4"), *("--steps", "1"), *("--repeats", "1")]
     measured.main(["--encoders", "vit_mini_patch16", *few, "--results", str(results)])
     rows = {row["variant"]: row for row in RowFile(results).rows()}
@@ -43,7 +28,7 @@ def test_steps_are_compared_with_that_of_all_tokens(
 
 
 def test_filled_gaps_are_compared_with_the_local_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured, results = script("inpaint", monkeypatch), tmp_path / "rows.json"
+    measured, results = load_script("benchmarks/inpaint.py"), tmp_path / "rows.json"
     values = np.random.default_rng(0).integers(300, 1500, (len(BANDS), 64, 128)).astype(np.uint16)
     values[:, 40:50, 100:110] = 3000
     path = write_tif(tmp_path / "scene.tif", values, names=BANDS)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from berunda.bench.rows import RowFile
 from berunda.train.loop import ACTIVITIES
 
-PATH = Path(__file__).resolve().parents[3] / "benchmarks" / "step_throughput.py"
-
 
 def test_a_step_is_taken_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("step_throughput", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("benchmarks/step_throughput.py")
     results = tmp_path / "step_throughput.json"
     script.main([*("--labelled", "2", "--px", "16", "--steps", "2", "--repeats", "1"), "--results", str(results)])
     row = RowFile(results).rows()[0]
