@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +32,6 @@ from berunda.assess.generation import described_by, feature_distances
 from berunda.bench.experiment import Experiment, Finished
 from berunda.bench.piece_options import (
     add_options,
-    call_of,
     chosen_arms,
     data_file,
     data_parts,
@@ -42,7 +40,7 @@ from berunda.bench.piece_options import (
     run_script,
     several,
 )
-from berunda.bench.pieces import Pieces, joined_data
+from berunda.bench.pieces import joined_data
 from berunda.bench.suite import Arm
 from berunda.data.images import TEST, ImageSet, open_images
 from berunda.data.resampling import averaged_images
@@ -222,8 +220,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     """Pack, or train what is missing; return the exit code."""
-    command = shlex.join(["python", "benchmarks/gpu_energy.py", *arguments])
-    return run_script(parsed(arguments), pack, lambda options: Pieces(experiment(options), call_of(options, command)))
+    return run_script(["python", "benchmarks/gpu_energy.py", *arguments], parsed(arguments), pack, experiment)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ unless --device cpu asks for it.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from berunda.bench.bound import measure_bound
 from berunda.bench.experiment import Experiment
 from berunda.bench.piece_options import (
     add_options,
-    call_of,
     chosen_arms,
     data_file,
     data_parts,
@@ -32,7 +30,7 @@ from berunda.bench.piece_options import (
     run_script,
     several,
 )
-from berunda.bench.pieces import Pieces, joined_data
+from berunda.bench.pieces import joined_data
 from berunda.bench.suite import Arm
 from berunda.data.images import open_images
 from berunda.methods.contract import NetSpec
@@ -101,8 +99,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     """Pack, or train what is missing; return the exit code."""
-    command = shlex.join(["python", "benchmarks/gpu_eurosat.py", *arguments])
-    return run_script(parsed(arguments), pack, lambda options: Pieces(experiment(options), call_of(options, command)))
+    return run_script(["python", "benchmarks/gpu_eurosat.py", *arguments], parsed(arguments), pack, experiment)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ is forward and backward of the net on as many images, of SSL-MAE on their visibl
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +26,6 @@ from berunda.bench.bound import BareLoss, Bound, measure_bound
 from berunda.bench.experiment import Experiment
 from berunda.bench.piece_options import (
     add_options,
-    call_of,
     chosen_arms,
     data_file,
     data_parts,
@@ -36,7 +34,7 @@ from berunda.bench.piece_options import (
     run_script,
     several,
 )
-from berunda.bench.pieces import Pieces, joined_data
+from berunda.bench.pieces import joined_data
 from berunda.bench.suite import Arm
 from berunda.data.catalog.ucmerced import TABLES
 from berunda.data.images import open_images
@@ -137,8 +135,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     """Pack, or train what is missing; return the exit code."""
-    command = shlex.join(["python", "benchmarks/gpu_ssl_mae.py", *arguments])
-    return run_script(parsed(arguments), pack, lambda options: Pieces(experiment(options), call_of(options, command)))
+    return run_script(["python", "benchmarks/gpu_ssl_mae.py", *arguments], parsed(arguments), pack, experiment)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from berunda.bench.experiment import Experiment
 from berunda.bench.parts import split_files
 from berunda.bench.pieces import Call, Pieces
 from berunda.bench.suite import Arm, refuse_idle_options
@@ -162,16 +164,18 @@ def data_parts(folder: Path, files: Mapping[str, Path], *, encoder: str = "", we
 
 
 def run_script(
+    command: Sequence[str],
     options: argparse.Namespace,
     pack: Callable[[argparse.Namespace], None],
-    pieces: Callable[[argparse.Namespace], Pieces],
+    experiment: Callable[[argparse.Namespace], Experiment],
 ) -> int:
     """Pack, or train what is missing; return the exit code.
 
     Args:
-        options: of the command line.
+        command: the words of the call, for the rows.
+        options: what they mean.
         pack: writes the data in parts.
-        pieces: makes the runs ready.
+        experiment: says what is compared.
     """
     try:
         if options.pack is not None:
@@ -181,7 +185,7 @@ def run_script(
             print("no GPU here, nothing done; --device cpu trains on the processor")
             return 0
         torch.backends.cudnn.benchmark = True
-        found = pieces(options)
+        found = Pieces(experiment(options), call_of(options, shlex.join(command)))
         done = found.run()
         found.rows.path.with_suffix(".lock").unlink(missing_ok=True)
         print("all runs are done" if done else "more is left: call again with --before")

@@ -22,7 +22,7 @@ from berunda.train.loop import Trained
 
 __all__ = ["Asked", "ResidentSource", "resident_source"]
 
-_CLASSIFIED_AT_ONCE, _DRAWN_AT_ONCE = 512, 64
+_CLASSIFIED_AT_ONCE = 512
 
 
 class ResidentSource(ImageSource):
@@ -94,13 +94,11 @@ class Asked:
         Raises:
             ConfigError: the method generates none.
         """
-        model, method, rng = self.trained.model, self.trained.method, Randomness(seed)
-        drawn = []
-        for number, part in enumerate(torch.from_numpy(labels).split(_DRAWN_AT_ONCE)):
-            with self._precision():
-                images = method.generate(model.net, model.extra, part.to(self.device), rng.at(number))
-            drawn.append(images.detach().float().cpu().numpy())
-        return np.concatenate(drawn)
+        model, asked = self.trained.model, torch.from_numpy(labels).to(self.device)
+        with self._precision():  # all in one call: a method may keep images of one call apart
+            images = self.trained.method.generate(model.net, model.extra, asked, Randomness(seed))
+        found: np.ndarray = images.detach().float().cpu().numpy()
+        return found
 
     @property
     def device(self) -> torch.device:
